@@ -1,0 +1,148 @@
+//! ★ Compaction: fold the flushed log into the base, one rewrite commit.
+//!
+//! Steps: pin a view → nothing above the base seq? done → plan the fold → write the new base files →
+//! commit (remove the old files, add the new, move the base seq) → publish the view.
+//!
+//! **Crash windows.** After writing, before the commit: new files are orphans, the table reads as before.
+//! After the commit, before publishing: the next open reads the new base seq from the summary.
+
+use std::sync::Arc;
+
+use datafusion::prelude::{DataFrame, SessionContext, col, lit};
+use datafusion::functions_aggregate::expr_fn::max;
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Int64Type;
+use lakesync_providers::proto::{Hlc, Seq, TableName, columns};
+use lakesync_providers::lake::{Commit, Fence, WriteOptions, live_files, summary, write_data_stream};
+use lakesync_providers::{Live, ParquetTable, ReadView, session};
+
+use crate::error::{Error, Result};
+use crate::fold::fold_sql;
+
+/// What one compaction did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompactReport {
+    /// The table.
+    pub table: TableName,
+    /// The base seq before.
+    pub from_seq: Seq,
+    /// The base seq now; equal to `from_seq` when there was nothing to fold.
+    pub base_seq: Seq,
+    /// The rows of the new base files.
+    pub rows: u64,
+    /// How many base files were replaced.
+    pub files_removed: usize,
+    /// How many were written.
+    pub files_added: usize,
+    /// The size of the written files, in bytes.
+    pub bytes_added: u64,
+}
+
+/// Folds everything that `table` has flushed into its base.
+///
+/// # Errors
+/// Unknown table, a failed plan or write, or a lost commit; the table is then as it was.
+///
+/// # Cancel safety
+/// Dropping the future leaves orphan files at most.
+pub async fn compact(live: &Live, table: &str, fence: Option<&Fence>) -> Result<CompactReport> {
+    let view = view_of(live, table)?;
+    let from_seq = view.base.base_seq;
+    let base_seq = view.log.max_seq;
+    let mut report = CompactReport {
+        table: view.table().clone(),
+        from_seq,
+        base_seq: from_seq,
+        rows: 0,
+        files_removed: 0,
+        files_added: 0,
+        bytes_added: 0,
+    };
+    if base_seq <= from_seq {
+        return Ok(report);
+    }
+    let (ctx, frame) = plan(&view).await?;
+    let max_hlc = newest_hlc(&ctx, &view).await?;
+    let base = &view.base;
+    let rows = frame.execute_stream().await?;
+    let new = write_data_stream(&base.table, rows, &WriteOptions::new("base")).await?;
+
+    report.base_seq = base_seq;
+    report.files_added = new.len();
+    report.rows = new.iter().map(|file| file.record_count()).sum();
+    report.bytes_added = new.iter().map(|file| file.file_size_in_bytes()).sum();
+    let commit = match base.snapshot_id {
+        Some(snapshot) => {
+            let old = live_files(&base.table, Some(snapshot)).await?;
+            report.files_removed = old.len();
+            let old = old.into_iter().map(|file| file.path);
+            Commit::overwrite(snapshot, old, new).expecting(summary::BASE_SEQ, Some(from_seq.to_string()))
+        }
+        None => Commit::append(new).expecting(summary::BASE_SEQ, None),
+    };
+    let mut commit = commit
+        .with_property(summary::BASE_SEQ, base_seq)
+        .with_property(summary::MAX_HLC, max_hlc);
+    if let Some(fence) = fence {
+        commit = commit.with_fence(fence);
+    }
+    let committed = commit.run(live.warehouse(), base.table.identifier()).await?;
+    live.compacted(view.table(), committed)?;
+    Ok(report)
+}
+
+/// The fold of `table` as it would run now: its SQL, and its plans as DataFusion explains them.
+///
+/// # Errors
+/// Unknown table, or a plan that cannot be made.
+pub async fn explain(live: &Live, table: &str) -> Result<Vec<(String, String)>> {
+    let view = view_of(live, table)?;
+    let mut shown = vec![("sql".to_owned(), fold_sql(&view.schema, view.base.base_seq))];
+    let (_, frame) = plan(&view).await?;
+    let (state, logical) = frame.into_parts();
+    let logical = state.optimize(&logical)?;
+    shown.push(("logical_plan".to_owned(), logical.display_indent().to_string()));
+    let physical = state.create_physical_plan(&logical).await?;
+    let display = datafusion::physical_plan::displayable(physical.as_ref());
+    shown.push(("physical_plan".to_owned(), display.indent(false).to_string()));
+    Ok(shown)
+}
+
+fn view_of(live: &Live, table: &str) -> Result<Arc<ReadView>> {
+    live.view(table).ok_or_else(|| Error::UnknownTable {
+        gateway: live.gateway().to_string(),
+        table: table.to_owned(),
+    })
+}
+
+async fn plan(view: &ReadView) -> Result<(SessionContext, DataFrame)> {
+    let ctx = session(&view.warehouse);
+    let base = ParquetTable::open(&view.warehouse, &view.base.table, view.base.snapshot_id).await?;
+    let log = ParquetTable::open(&view.warehouse, &view.log.table, view.log.snapshot_id).await?;
+    let schema = Arc::new(datafusion::catalog::MemorySchemaProvider::new());
+    let catalog = Arc::new(datafusion::catalog::MemoryCatalogProvider::new());
+    datafusion::catalog::CatalogProvider::register_schema(catalog.as_ref(), "public", schema)?;
+    ctx.register_catalog("lake", catalog);
+    ctx.register_table("base", Arc::new(base))?;
+    ctx.register_table("log", Arc::new(log))?;
+    let frame = ctx.sql(&fold_sql(&view.schema, view.base.base_seq)).await?;
+    Ok((ctx, frame))
+}
+
+/// The greatest HLC among the deltas that the new base covers.
+async fn newest_hlc(ctx: &SessionContext, view: &ReadView) -> Result<Hlc> {
+    let above = col(columns::SEQ).gt(lit(view.base.base_seq.as_i64()));
+    let newest = ctx
+        .table("log")
+        .await?
+        .filter(above)?
+        .aggregate(vec![], vec![max(col(columns::HLC)).alias("newest")])?
+        .collect()
+        .await?;
+    let newest = newest.iter().find_map(|batch| {
+        let column = batch.column(0).as_primitive::<Int64Type>();
+        column.iter().next().flatten()
+    });
+    let newest = newest.and_then(|hlc| Hlc::from_i64(hlc).ok()).unwrap_or(Hlc::ZERO);
+    Ok(newest.max(view.base.max_hlc))
+}

@@ -1,0 +1,60 @@
+//! The fold as SQL: base and log in, merged rows out.
+//!
+//! `touched` are the rows that some candidate (a delta above the base seq) names; everything the log knows
+//! of them is gathered, candidates and evidence alike. For each column the last write decides: a
+//! candidate's value when it is above every delete; the base's value when the last write is evidence, or
+//! is forgotten, and no candidate deletes it.
+//!
+//! **Invariant:** this is [`fold_row`](lakesync_providers::proto::fold_row) by column; random histories hold the two together.
+
+use std::fmt::Write as _;
+
+use lakesync_providers::proto::{Seq, TableSchema};
+
+/// The query that folds the tables `base` and `log` of one table into its rows as of the log's end.
+///
+/// `base_seq` is what `base` covers. The columns come out as in the base: `row_id`, then the user's.
+#[must_use]
+pub fn fold_sql(schema: &TableSchema, base_seq: Seq) -> String {
+    let base_seq = base_seq.as_u64();
+    let mut gathered = String::new();
+    let mut folded = String::new();
+    let mut merged = String::new();
+    let mut kept = String::new();
+    for column in &schema.columns {
+        let (name, n) = (quoted(column.name.as_ref()), column.number);
+        // Writing to a String cannot fail.
+        let _ = write!(gathered, ",\n         is_set(_set, {n}) as set_{n}, {name} as value_{n}");
+        let _ = write!(
+            folded,
+            ",\n         lww(value_{n}, stamp) filter (where set_{n}) as value_{n}\
+             ,\n         lww(seq, stamp) filter (where set_{n}) as seq_{n}\
+             ,\n         max(stamp) filter (where set_{n}) as stamp_{n}"
+        );
+        let _ = write!(
+            merged,
+            ",\n       case when seq_{n} > {base_seq} \
+             then case when deleted is null or stamp_{n} > deleted then value_{n} end\n            \
+             when deleted_now is null or stamp_{n} > deleted_now then base.{name} end as {name}"
+        );
+        let _ = write!(kept, ", base.{name}");
+    }
+    format!(
+        "with touched as (\n  select distinct row_id as id from log where _seq > {base_seq}\n),\n\
+         deltas as (\n  select row_id as id, _seq as seq, _op = 3 as is_delete, \
+         stamp(_hlc, _client, _delta_id) as stamp{gathered}\n  \
+         from log left semi join touched on log.row_id = touched.id\n),\n\
+         folded as (\n  select id,\n         max(stamp) filter (where is_delete) as deleted,\n         \
+         max(stamp) filter (where is_delete and seq > {base_seq}) as deleted_now,\n         \
+         max(stamp) filter (where not is_delete) as written{folded}\n  from deltas group by id\n)\n\
+         select folded.id as row_id{merged}\nfrom folded left join base on base.row_id = folded.id\n\
+         where (written is not null and (deleted is null or written > deleted))\n   \
+         or (base.row_id is not null and deleted_now is null)\n\
+         union all\n\
+         select base.row_id{kept}\nfrom base left anti join folded on base.row_id = folded.id"
+    )
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

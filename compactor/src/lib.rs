@@ -1,0 +1,19 @@
+//! Maintenance of the lake as SQL plans.
+//!
+//! ```text
+//!   log (t$deltas, flushed) ──┐
+//!                             ├── fold.rs: one SQL query with lww ──► new base files ──► rewrite commit
+//!   base (t) ─────────────────┘
+//! ```
+//! [`fold_sql`] prints the query, [`explain`] its plan, [`compact`] runs it.
+//!
+//! **Invariant:** compaction changes no answer: the rows of the table at any seq are the same before and
+//! after, and a job that ran already does nothing.
+
+mod compact;
+mod error;
+mod fold;
+
+pub use compact::{CompactReport, compact, explain};
+pub use error::{Error, Result};
+pub use fold::fold_sql;

@@ -1,0 +1,126 @@
+//! The way to a data directory: in this process when nobody holds it, else through the server that does.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use lakesync_client::{HttpTransport, Transport as _};
+use lakesync_proto::{GatewayId, Push, PushAck, Schemas, TableDefinition, TableName, TableSchema};
+
+use super::CliError;
+use crate::directory::Holder;
+use crate::error::Error;
+use crate::lake::Lake;
+
+/// An open way to a gateway of a data directory.
+#[derive(Debug)]
+pub enum Connection {
+    /// This process holds the directory.
+    Embedded {
+        /// The lake.
+        lake: Lake,
+        /// The gateway's name.
+        gateway: GatewayId,
+    },
+    /// A server holds it.
+    Server {
+        /// The server's base URL.
+        url: String,
+        /// The gateway's routes.
+        transport: Arc<HttpTransport>,
+    },
+}
+
+impl Connection {
+    /// Opens `dir`, or finds the server that has it open.
+    ///
+    /// # Errors
+    /// When the directory is held by a process that does not serve, or cannot be opened.
+    pub async fn open(dir: &Path, gateway: &str) -> Result<Self, CliError> {
+        let gateway = GatewayId::parse(gateway)?;
+        match Lake::builder(dir).with_gateway(gateway.clone()).open().await {
+            Ok(lake) => Ok(Self::Embedded { lake, gateway }),
+            Err(Error::Held { holder: Some(Holder { url: Some(url), .. }), .. }) => {
+                let transport = Arc::new(HttpTransport::new(&url, gateway)?);
+                Ok(Self::Server { url, transport })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The schema of a table, when there is one.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn schema(&self, table: &TableName) -> Result<Option<Arc<TableSchema>>, CliError> {
+        Ok(self.schemas().await?.schema(table))
+    }
+
+    /// The schemas of all tables.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn schemas(&self) -> Result<KnownSchemas, CliError> {
+        let schemas = match self {
+            Self::Embedded { lake, gateway } => lake.gateway(gateway.as_ref())?.live().schemas(),
+            Self::Server { transport, .. } => {
+                let schemas = blocking(transport, |transport| transport.schemas()).await?;
+                schemas.into_iter().map(Arc::new).collect()
+            }
+        };
+        let by_name = schemas.into_iter().map(|schema| (schema.table.clone(), schema));
+        Ok(KnownSchemas(by_name.collect()))
+    }
+
+    /// Creates or evolves a table.
+    ///
+    /// # Errors
+    /// When the change is refused.
+    pub async fn put_schema(&self, definition: TableDefinition) -> Result<(), CliError> {
+        match self {
+            Self::Embedded { lake, gateway } => {
+                lake.gateway(gateway.as_ref())?.put_schema(&definition).await?;
+            }
+            Self::Server { transport, .. } => {
+                blocking(transport, move |transport| transport.put_schema(&definition)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes a batch; durable when this returns.
+    ///
+    /// # Errors
+    /// When the batch is refused: nothing of it was stored.
+    pub async fn push(&self, push: Push) -> Result<PushAck, CliError> {
+        match self {
+            Self::Embedded { lake, gateway } => Ok(lake.gateway(gateway.as_ref())?.push(push).await?),
+            Self::Server { transport, .. } => {
+                Ok(blocking(transport, move |transport| transport.push(&push)).await?)
+            }
+        }
+    }
+}
+
+/// The schemas of a gateway's tables at one moment.
+#[derive(Clone, Debug)]
+pub struct KnownSchemas(BTreeMap<TableName, Arc<TableSchema>>);
+
+impl Schemas for KnownSchemas {
+    fn schema(&self, table: &TableName) -> Option<Arc<TableSchema>> {
+        self.0.get(table).map(Arc::clone)
+    }
+}
+
+/// Runs a blocking call of the transport where it may block.
+async fn blocking<T: Send + 'static, E>(
+    transport: &Arc<HttpTransport>,
+    call: impl FnOnce(&HttpTransport) -> Result<T, E> + Send + 'static,
+) -> Result<T, CliError>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let transport = Arc::clone(transport);
+    let called = tokio::task::spawn_blocking(move || call(&transport)).await?;
+    Ok(called?)
+}

@@ -1,0 +1,78 @@
+//! The command line: `lakesync demo | serve | sql | push | generate`.
+//!
+//! **Invariant:** stdout carries data only; everything said to a person goes to stderr. Exit codes: 0
+//! done, 1 failed, 2 wrong usage.
+
+pub mod connection;
+pub mod demo;
+pub mod generate;
+pub mod push;
+pub mod render;
+pub mod rows;
+pub mod serve;
+pub mod sql;
+pub mod text_table;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A boxed error, for the outermost layer that only prints it.
+pub type CliError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A local-first sync engine whose database is a data lake.
+#[derive(Debug, Parser)]
+#[command(name = "lakesync", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the whole of it in a fresh directory: three clients, a gateway, flush, compaction, SQL.
+    Demo(demo::DemoArgs),
+    /// Serves a data directory over HTTP until it is told to stop (Ctrl-C or SIGTERM).
+    Serve(serve::ServeArgs),
+    /// Runs SQL over hot and cold data: in this process, or through the server that holds the directory.
+    Sql(sql::SqlArgs),
+    /// Pushes the rows or deltas of an NDJSON file into a table.
+    Push(push::PushArgs),
+    /// Makes data to try things on.
+    #[command(subcommand)]
+    Generate(Generate),
+}
+
+#[derive(Debug, Subcommand)]
+enum Generate {
+    /// A table of the TPC-H benchmark, as NDJSON.
+    Tpch(generate::TpchArgs),
+}
+
+/// Where the data is.
+#[derive(Args, Clone, Debug)]
+pub struct DirArgs {
+    /// The data directory; it is made when there is none.
+    #[arg(long, value_name = "DIR", default_value = "lakesync-data")]
+    pub dir: PathBuf,
+    /// The gateway, which is the SQL schema.
+    #[arg(long, value_name = "NAME", default_value = "public")]
+    pub gateway: String,
+}
+
+/// Runs a parsed command line.
+///
+/// # Errors
+/// Whatever the command failed with, ready to be printed.
+pub async fn run(cli: Cli) -> Result<(), CliError> {
+    match cli.command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Serve(args) => serve::run(args).await,
+        Command::Sql(args) => sql::run(args).await,
+        Command::Push(args) => push::run(args).await,
+        Command::Generate(Generate::Tpch(args)) => {
+            generate::tpch(&args, std::io::stdout().lock(), std::io::stderr().lock())?;
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! `lakesync push`: the rows or deltas of an NDJSON file into a table.
+//!
+//! **Invariant:** batches are acknowledged one after another, so when it ends early everything that was
+//! reported is durable, and running it again is harmless: deltas are recognised, rows are written anew.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write as _, stderr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use lakesync_proto::{
+    ClientId, ColumnType, DeltaKey, HlcClock, Op, Outcome, Push, RowDelta, RowId, Seq, TableName, TableSchema,
+    WallClock as _, decode_push_json, limits,
+};
+use uuid::Uuid;
+
+use super::connection::Connection;
+use super::rows::{DeltaLine, Import, Line, LineKind, Row, RowReader, parse_type_override};
+use super::{CliError, DirArgs};
+use crate::clock::SystemClock;
+
+/// How many rows go into one push: enough to share an fsync, few enough to see progress.
+const BATCH_ROWS: usize = 5_000;
+/// How many bytes of values go into one push; the body limit is larger, as JSON takes more room.
+const BATCH_BYTES: usize = limits::PUSH_BODY_BYTES_MAX / 4;
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// What `lakesync push` is asked for.
+#[derive(Args, Debug)]
+pub struct PushArgs {
+    #[command(flatten)]
+    place: DirArgs,
+    /// The NDJSON file; - reads standard input.
+    file: PathBuf,
+    /// The table that rows go to; it is made from the first rows when there is none. Deltas name theirs.
+    #[arg(long)]
+    table: Option<String>,
+    /// The key columns of the rows, separated by commas; without a key each row gets a new id.
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    key: Vec<String>,
+    /// The type of a column of a new table, as in `price=decimal(15,2)`; may be given several times.
+    #[arg(long = "type", value_name = "COLUMN=TYPE", value_parser = parse_type_override)]
+    types: Vec<(String, ColumnType)>,
+    /// The client id that rows are stamped with.
+    #[arg(long, default_value = "import")]
+    client: String,
+}
+
+/// Pushes the whole file.
+///
+/// # Errors
+/// What the file, the table or the gateway refused, by line; earlier batches stay.
+pub async fn run(args: PushArgs) -> Result<(), CliError> {
+    let input: Box<dyn BufRead + Send> = match args.file.as_os_str() == "-" {
+        true => Box::new(BufReader::new(std::io::stdin())),
+        false => {
+            let file = File::open(&args.file).map_err(|error| format!("{}: {error}", args.file.display()))?;
+            Box::new(BufReader::new(file))
+        }
+    };
+    let mut reader = RowReader::new(input);
+    let Some(kind) = reader.kind()? else {
+        return Err(format!("{} holds no lines", args.file.display()).into());
+    };
+    let connection = Connection::open(&args.place.dir, &args.place.gateway).await?;
+    let mut progress = Progress::new();
+    match kind {
+        LineKind::Row => rows(&args, &connection, &mut reader, &mut progress).await?,
+        LineKind::Delta => deltas(&connection, &mut reader, &mut progress).await?,
+    }
+    progress.end();
+    Ok(())
+}
+
+async fn rows(
+    args: &PushArgs,
+    connection: &Connection,
+    reader: &mut RowReader<Box<dyn BufRead + Send>>,
+    progress: &mut Progress,
+) -> Result<(), CliError> {
+    let table = args.table.as_deref().ok_or("plain rows need a table: add --table NAME (and --key COLUMNS)")?;
+    let schema = schema_for(args, connection, reader, &TableName::parse(table)?).await?;
+    let client_id = ClientId::parse(&args.client)?;
+    let mut clock = HlcClock::new();
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    while let Some(line) = reader.next_line()? {
+        let Line::Row(row) = line else { continue };
+        let delta = delta_of(&row, &schema, &client_id, &mut clock)?;
+        bytes += delta.bytes();
+        batch.push(delta);
+        if batch.len() == BATCH_ROWS || bytes >= BATCH_BYTES {
+            send(connection, &client_id, std::mem::take(&mut batch), progress).await?;
+            bytes = 0;
+        }
+    }
+    send(connection, &client_id, batch, progress).await
+}
+
+async fn schema_for(
+    args: &PushArgs,
+    connection: &Connection,
+    reader: &mut RowReader<Box<dyn BufRead + Send>>,
+    table: &TableName,
+) -> Result<Arc<TableSchema>, CliError> {
+    if let Some(schema) = connection.schema(table).await? {
+        let key: Vec<&str> = schema.primary_key.iter().map(AsRef::as_ref).collect();
+        if !args.key.is_empty() && args.key != key {
+            return Err(format!("`{table}` exists with the key ({}), not ({})", key.join(","), args.key.join(",")).into());
+        }
+        return Ok(schema);
+    }
+    let import = Import::new(table.clone(), args.key.clone(), args.types.clone());
+    connection.put_schema(reader.infer(&import)?).await?;
+    let made = connection.schema(table).await?;
+    made.ok_or_else(|| format!("`{table}` was made but cannot be found").into())
+}
+
+fn delta_of(row: &Row, schema: &TableSchema, client_id: &ClientId, clock: &mut HlcClock) -> Result<RowDelta, CliError> {
+    let changes = row.changes(schema)?;
+    let of_key = schema.row_id(&|name| {
+        let change = changes.iter().find(|change| change.column.as_ref() == name);
+        change.map(|change| change.value.clone())
+    });
+    let row_id = match of_key.map_err(|error| format!("line {}: {error}", row.line))? {
+        Some(row_id) => row_id,
+        None => RowId::parse(&Uuid::now_v7().to_string())?,
+    };
+    let key = DeltaKey {
+        table: schema.table.clone(),
+        row_id,
+        client_id: client_id.clone(),
+        hlc: clock.now(SystemClock.now_ms())?,
+    };
+    Ok(RowDelta::new(Op::Insert, key, changes))
+}
+
+async fn deltas(
+    connection: &Connection,
+    reader: &mut RowReader<Box<dyn BufRead + Send>>,
+    progress: &mut Progress,
+) -> Result<(), CliError> {
+    let mut batch: Vec<DeltaLine> = Vec::new();
+    let mut bytes = 0;
+    while let Some(line) = reader.next_line()? {
+        let Line::Delta(delta) = line else { continue };
+        // One push carries one client's deltas.
+        let ends = batch.first().is_some_and(|first| first.client_id != delta.client_id);
+        if ends || batch.len() == BATCH_ROWS || bytes >= BATCH_BYTES {
+            send_lines(connection, std::mem::take(&mut batch), progress).await?;
+            bytes = 0;
+        }
+        bytes += delta.json.len();
+        batch.push(delta);
+    }
+    send_lines(connection, batch, progress).await
+}
+
+async fn send_lines(connection: &Connection, lines: Vec<DeltaLine>, progress: &mut Progress) -> Result<(), CliError> {
+    let (Some(first), Some(last)) = (lines.first(), lines.last()) else {
+        return Ok(());
+    };
+    let span = format!("lines {} to {}", first.line, last.line);
+    let client_id = ClientId::parse(&first.client_id)?;
+    let deltas: Vec<&str> = lines.iter().map(|line| line.json.as_str()).collect();
+    let body = format!(
+        "{{\"clientId\":{},\"deltas\":[{}],\"lastSeenHlc\":\"0\"}}",
+        serde_json::Value::from(first.client_id.as_str()),
+        deltas.join(",")
+    );
+    let schemas = connection.schemas().await?;
+    let push = decode_push_json(body.as_bytes(), &schemas).map_err(|error| format!("{span}: {error}"))?;
+    send(connection, &client_id, push.deltas, progress)
+        .await
+        .map_err(|error| format!("{span}: {error}").into())
+}
+
+async fn send(
+    connection: &Connection,
+    client_id: &ClientId,
+    deltas: Vec<RowDelta>,
+    progress: &mut Progress,
+) -> Result<(), CliError> {
+    if deltas.is_empty() {
+        return Ok(());
+    }
+    let push = Push {
+        client_id: client_id.clone(),
+        deltas,
+        last_seen: Seq::ZERO,
+    };
+    let ack = connection.push(push).await?;
+    progress.add(&ack.outcomes);
+    Ok(())
+}
+
+/// What has been acknowledged, said once a second.
+#[derive(Debug)]
+struct Progress {
+    began: Instant,
+    said: Instant,
+    accepted: usize,
+    duplicates: usize,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            began: now,
+            said: now,
+            accepted: 0,
+            duplicates: 0,
+        }
+    }
+
+    fn add(&mut self, outcomes: &[Outcome]) {
+        let new = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted(_))).count();
+        self.accepted += new;
+        self.duplicates += outcomes.len() - new;
+        if self.said.elapsed() >= PROGRESS_EVERY {
+            self.said = Instant::now();
+            drop(writeln!(stderr(), "{} …", self.text()));
+        }
+    }
+
+    fn end(&self) {
+        drop(writeln!(stderr(), "{}, durable", self.text()));
+    }
+
+    fn text(&self) -> String {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let total = self.accepted + self.duplicates;
+        let known = match self.duplicates {
+            0 => String::new(),
+            duplicates => format!(" ({duplicates} were there before)"),
+        };
+        format!("{total} deltas acknowledged{known} in {seconds:.1} s")
+    }
+}

@@ -1,0 +1,130 @@
+//! `lakesync sql`: statements in, rows out; embedded or through the server, with no flag.
+
+use std::io::{Read as _, Write as _, stdout};
+
+use arrow::ipc::reader::StreamReader;
+use clap::Args;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use futures::StreamExt as _;
+
+use super::connection::Connection;
+use super::render::{Format, RenderError, RowWriter};
+use super::{CliError, DirArgs};
+use crate::lake::Lake;
+use crate::server::ARROW_STREAM;
+use crate::statement::Access;
+use crate::syntax::{LakeStatement, SQL_BYTES_MAX, parse, split};
+
+/// What `lakesync sql` is asked for.
+#[derive(Args, Debug)]
+pub struct SqlArgs {
+    #[command(flatten)]
+    place: DirArgs,
+    /// The statements, separated by semicolons; without it they are read from standard input.
+    #[arg(short, long, value_name = "SQL")]
+    command: Option<String>,
+    /// How rows are written.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// Runs the statements one after another; the first that fails ends it.
+///
+/// # Errors
+/// When the directory cannot be reached or a statement fails.
+pub async fn run(args: SqlArgs) -> Result<(), CliError> {
+    let text = match args.command {
+        Some(text) => text,
+        None => {
+            let mut text = String::new();
+            std::io::stdin().take(SQL_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
+            text
+        }
+    };
+    let statements = split(&text)?;
+    let connection = Connection::open(&args.place.dir, &args.place.gateway).await?;
+    for sql in statements {
+        let written = match &connection {
+            Connection::Embedded { lake, .. } => embedded(lake, sql, args.format).await,
+            Connection::Server { url, .. } => {
+                let (url, sql, format) = (url.clone(), sql.to_owned(), args.format);
+                tokio::task::spawn_blocking(move || remote(&url, &sql, format)).await?
+            }
+        };
+        match written {
+            Err(error) if is_closed_output(error.as_ref()) => return Ok(()),
+            written => note(args.format, written?),
+        }
+    }
+    Ok(())
+}
+
+async fn embedded(lake: &Lake, sql: &str, format: Format) -> Result<usize, CliError> {
+    let Some(statement) = parse(sql)?.pop() else {
+        return Ok(0);
+    };
+    let frame = lake.run(statement, Access::Everything).await?;
+    let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
+    let mut rows = RowWriter::new(format, &schema, stdout())?;
+    let mut batches = frame.execute_stream().await.map_err(crate::Error::from)?;
+    while let Some(batch) = batches.next().await {
+        rows.write(&batch.map_err(crate::Error::from)?)?;
+    }
+    Ok(rows.finish()?)
+}
+
+fn remote(url: &str, sql: &str, format: Format) -> Result<usize, CliError> {
+    let Some(statement) = parse(sql)?.pop() else {
+        return Ok(0);
+    };
+    let path = match reads(&statement) {
+        true => "/v1/sql",
+        false => "/v1/admin/sql",
+    };
+    let body = serde_json::json!({ "sql": sql }).to_string();
+    let mut answer = ureq::post(format!("{url}{path}"))
+        .config()
+        .http_status_as_error(false)
+        .build()
+        .header("content-type", "application/json")
+        .header("accept", ARROW_STREAM)
+        .send(body)?;
+    if !answer.status().is_success() {
+        let text = answer.body_mut().read_to_string()?;
+        let said: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+        let said = said.as_ref().and_then(|said| said["error"].as_str());
+        return Err(said.map_or_else(|| format!("the server answered {}: {text}", answer.status()), str::to_owned).into());
+    }
+    let body = answer.into_body().into_with_config().limit(u64::MAX).reader();
+    let batches = StreamReader::try_new(body, None)?;
+    let schema = batches.schema();
+    let mut rows = RowWriter::new(format, &schema, stdout())?;
+    for batch in batches {
+        rows.write(&batch?)?;
+    }
+    Ok(rows.finish()?)
+}
+
+/// Whether the endpoint that only reads takes the statement; when in doubt it may judge.
+fn reads(statement: &LakeStatement) -> bool {
+    match statement {
+        LakeStatement::Call(_) => false,
+        LakeStatement::Query(statement) => match statement.as_ref() {
+            Statement::Statement(statement) => !matches!(statement.as_ref(), SqlStatement::Insert(_)),
+            _ => true,
+        },
+        LakeStatement::ExplainCall { .. } => true,
+    }
+}
+
+fn note(format: Format, rows: usize) {
+    if format == Format::Table {
+        let noun = if rows == 1 { "row" } else { "rows" };
+        drop(writeln!(std::io::stderr(), "({rows} {noun})"));
+    }
+}
+
+fn is_closed_output(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<RenderError>().is_some_and(RenderError::is_closed_output)
+}

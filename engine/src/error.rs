@@ -1,0 +1,111 @@
+//! What the engine answers when it does not do what it was asked.
+
+use std::path::PathBuf;
+
+use datafusion::error::DataFusionError;
+use thiserror::Error;
+
+use crate::directory::Holder;
+use crate::syntax::SyntaxError;
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of this crate.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another process owns the data directory.
+    #[error("{path} is in use by {}", holder_text(holder.as_ref()))]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// Who, when the lock file says so.
+        holder: Option<Holder>,
+    },
+    /// The data directory cannot be used.
+    #[error("{path}: {reason}")]
+    Directory {
+        /// The directory or the file in it.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// The SQL text cannot be read.
+    #[error(transparent)]
+    Syntax(#[from] SyntaxError),
+    /// The statement cannot be planned or run.
+    #[error("{}", sentence(.0))]
+    Query(#[source] Box<DataFusionError>),
+    /// A procedure call is wrong.
+    #[error("call {procedure}: {reason}")]
+    Call {
+        /// The procedure as written.
+        procedure: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// There is no such gateway.
+    #[error("there is no gateway `{name}` in this directory; it has: {known}")]
+    UnknownGateway {
+        /// The name that was asked for.
+        name: String,
+        /// Those that exist.
+        known: String,
+    },
+    /// An argument of a function or command is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// The lake failed.
+    #[error(transparent)]
+    Lake(#[from] lakesync_providers::lake::LakeError),
+    /// A gateway refused or failed.
+    #[error(transparent)]
+    Gateway(#[from] lakesync_gateway::Error),
+    /// A compaction failed.
+    #[error(transparent)]
+    Compaction(#[from] lakesync_compactor::Error),
+}
+
+impl Error {
+    /// Whether the statement or the arguments are at fault, not the lake.
+    #[must_use]
+    pub fn is_callers(&self) -> bool {
+        match self {
+            Self::Query(error) => matches!(
+                error.find_root(),
+                DataFusionError::Plan(_) | DataFusionError::SQL(..) | DataFusionError::SchemaError(..)
+                    | DataFusionError::NotImplemented(_) | DataFusionError::Configuration(_)
+                    | DataFusionError::External(_) | DataFusionError::Diagnostic(..)
+            ),
+            Self::Syntax(_) | Self::Call { .. } | Self::UnknownGateway { .. } | Self::Invalid(_) => true,
+            Self::Gateway(error) => matches!(error, lakesync_gateway::Error::Refused(_)),
+            Self::Compaction(error) => matches!(error, lakesync_compactor::Error::UnknownTable { .. }),
+            _ => false,
+        }
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        Self::Query(Box::new(error))
+    }
+}
+
+fn holder_text(holder: Option<&Holder>) -> String {
+    match holder {
+        Some(Holder { pid, url: Some(url) }) => {
+            format!("process {pid}, which serves it at {url}; use that server, or stop it")
+        }
+        Some(Holder { pid, url: None }) => format!("process {pid}; wait for it to end, or stop it"),
+        None => "another process; wait for it to end, or stop it".to_owned(),
+    }
+}
+
+/// DataFusion wraps errors in the names of its layers; people read the sentence inside.
+fn sentence(error: &DataFusionError) -> String {
+    match error.find_root() {
+        DataFusionError::External(inner) => inner.to_string(),
+        root => root.strip_backtrace(),
+    }
+}

@@ -1,0 +1,185 @@
+//! ★ A lake: a data directory with its gateways, its tables and one SQL engine over both.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion::prelude::DataFrame;
+use lakesync_gateway::{Components, Gateway, GatewayConfig};
+use lakesync_proto::{GatewayId, TableDefinition, TableSchema, WallClock};
+use lakesync_providers::lake::Warehouse;
+
+use crate::clock::SystemClock;
+use crate::directory::DataDirectory;
+use crate::error::{Error, Result};
+use crate::statement::{Access, Runner};
+use crate::syntax::{LakeStatement, parse};
+
+/// The gateway (SQL schema) that exists from the start.
+pub(crate) const DEFAULT_GATEWAY: &str = "public";
+
+/// An open lake. Clones share it; the directory is given up when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct Lake {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    // Gateways before the directory: fields drop in this order, so the lock outlives every writer.
+    gateways: BTreeMap<GatewayId, Arc<Gateway>>,
+    runner: Runner,
+    directory: DataDirectory,
+}
+
+/// How to open a lake: the path is needed, the rest has defaults.
+#[derive(Debug)]
+pub struct LakeBuilder {
+    path: PathBuf,
+    clock: Arc<dyn WallClock>,
+    config: GatewayConfig,
+    gateways: Vec<GatewayId>,
+}
+
+impl LakeBuilder {
+    /// Another wall clock than the machine's.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn WallClock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Other settings for every gateway.
+    #[must_use]
+    pub fn with_config(mut self, config: GatewayConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// One more gateway than those that exist.
+    #[must_use]
+    pub fn with_gateway(mut self, gateway: GatewayId) -> Self {
+        self.gateways.push(gateway);
+        self
+    }
+
+    /// Opens the lake.
+    ///
+    /// # Errors
+    /// [`Error::Held`] when another process owns the directory; errors of the directory, the catalog and
+    /// the gateways' databases, each naming the file and what to do.
+    pub async fn open(self) -> Result<Lake> {
+        let directory = DataDirectory::take(&self.path)?;
+        let warehouse = Warehouse::open_local(directory.root()).await?;
+        let mut names = self.gateways;
+        names.push(GatewayId::parse(DEFAULT_GATEWAY).expect("`public` is a name"));
+        names.extend(warehouse.namespaces().await?);
+        for name in directory.gateways()? {
+            names.extend(GatewayId::parse(&name));
+        }
+        names.sort();
+        names.dedup();
+        let mut gateways = BTreeMap::new();
+        for name in names {
+            let components = Components {
+                warehouse: warehouse.clone(),
+                database: directory.gateway_database(name.as_ref()),
+                clock: Arc::clone(&self.clock),
+            };
+            let gateway = Gateway::open(name.clone(), components, self.config.clone()).await?;
+            gateways.insert(name, gateway);
+        }
+        Ok(Lake {
+            inner: Arc::new(Inner {
+                runner: Runner::new(&warehouse),
+                gateways,
+                directory,
+            }),
+        })
+    }
+}
+
+impl Lake {
+    /// Opens the data directory at `path`, making it when there is none.
+    ///
+    /// # Errors
+    /// As [`LakeBuilder::open`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).open().await
+    }
+
+    /// A lake to open with other components or settings than the defaults.
+    #[must_use]
+    pub fn builder(path: impl AsRef<Path>) -> LakeBuilder {
+        LakeBuilder {
+            path: path.as_ref().to_owned(),
+            clock: Arc::new(SystemClock),
+            config: GatewayConfig::default(),
+            gateways: Vec::new(),
+        }
+    }
+
+    /// Plans one SQL statement; `collect` or `execute_stream` on the answer runs it.
+    ///
+    /// Besides DataFusion's SQL: `t VERSION AS OF <snapshot id>`, the metadata tables `t$deltas` and
+    /// `t$snapshots`, `INSERT INTO`, and `CALL system.flush('t')`, `CALL system.compact('t')` with their
+    /// `EXPLAIN`. Procedures run at once.
+    ///
+    /// # Errors
+    /// [`Error::Syntax`] with the position, [`Error::Query`], or what a procedure answers.
+    pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
+        let mut statements = parse(sql)?;
+        match (statements.pop(), statements.is_empty()) {
+            (Some(statement), true) => self.run(statement, Access::Everything).await,
+            (None, _) => Err(Error::Invalid("the SQL text holds no statement".to_owned())),
+            (Some(_), false) => Err(Error::Invalid(format!(
+                "the SQL text holds {} statements; give them one at a time",
+                statements.len() + 1
+            ))),
+        }
+    }
+
+    /// Plans one parsed statement, as far as `access` allows.
+    ///
+    /// # Errors
+    /// As [`Lake::sql`]; [`Error::Invalid`] when the statement needs more access.
+    pub async fn run(&self, statement: LakeStatement, access: Access) -> Result<DataFrame> {
+        self.inner.runner.run(self, statement, access).await
+    }
+
+    /// Creates or evolves a table of the default gateway from its JSON definition.
+    ///
+    /// # Errors
+    /// When the JSON is no definition, or the change is not allowed.
+    pub async fn create_table(&self, definition: &str) -> Result<Arc<TableSchema>> {
+        let definition: TableDefinition = serde_json::from_str(definition)
+            .map_err(|error| Error::Invalid(format!("the table definition: {error}")))?;
+        let (schema, _) = self.gateway(DEFAULT_GATEWAY)?.put_schema(&definition).await?;
+        Ok(schema)
+    }
+
+    /// The gateway called `name`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownGateway`].
+    pub fn gateway(&self, name: &str) -> Result<&Arc<Gateway>> {
+        self.inner.gateways.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.inner.gateways.keys().map(AsRef::as_ref).collect();
+            Error::UnknownGateway {
+                name: name.to_owned(),
+                known: known.join(", "),
+            }
+        })
+    }
+
+    /// Every gateway, by name.
+    pub fn gateways(&self) -> impl Iterator<Item = &Arc<Gateway>> {
+        self.inner.gateways.values()
+    }
+
+    /// The directory that this lake owns.
+    #[must_use]
+    pub fn directory(&self) -> &DataDirectory {
+        &self.inner.directory
+    }
+}

@@ -1,0 +1,423 @@
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn shown(sql: &str) -> Vec<String> {
+    parse(sql)
+        .unwrap_or_else(|error| panic!("{sql}: {error}"))
+        .into_iter()
+        .map(|statement| match statement {
+            LakeStatement::Query(statement) => statement.to_string(),
+            LakeStatement::Call(call) => format!("call of {}", call.procedure),
+            LakeStatement::ExplainCall(explain) => format!("explain of {}", explain.call.procedure),
+        })
+        .collect()
+}
+
+fn check(sql: &str, expected: &str) {
+    assert_eq!(shown(sql), [expected], "{sql}");
+}
+
+fn refused(sql: &str) -> SyntaxError {
+    parse(sql).expect_err(sql)
+}
+
+fn check_refused(sql: &str, place: (u64, u64), fragment: &str) {
+    let error = refused(sql);
+    let found = error.position().map(|p| (p.line, p.column));
+    assert_eq!(found, Some(place), "{sql}: {error}");
+    assert!(error.to_string().contains(fragment), "{sql}: {error}");
+}
+
+#[test]
+fn every_spelling_of_a_version_is_the_same_pinned_name() {
+    for clause in [
+        "VERSION AS OF 41",
+        "FOR VERSION AS OF 41",
+        "SYSTEM_VERSION AS OF 41",
+        "FOR SYSTEM_VERSION AS OF 41",
+        "AT (VERSION => 41)",
+        "at(version => 41)",
+    ] {
+        let sql = |alias: &str| format!("SELECT t.a FROM t {clause}{alias}");
+        check(&sql(""), "SELECT t.a FROM \"t@version:41\" AS t");
+        check(&sql(" AS x"), "SELECT t.a FROM \"t@version:41\" AS x");
+        check(&sql(" x"), "SELECT t.a FROM \"t@version:41\" x");
+    }
+}
+
+#[test]
+fn clauses_are_found_wherever_a_table_is_read() {
+    check(
+        "SELECT * FROM a JOIN lake.s.B VERSION AS OF 7 AS b ON a.x = b.x, \"C\" VERSION AS OF 8",
+        "SELECT * FROM a JOIN lake.s.\"b@version:7\" AS b ON a.x = b.x, \"C@version:8\" AS \"C\"",
+    );
+    check(
+        "SELECT * FROM (SELECT * FROM t VERSION AS OF 1) WHERE a IN (SELECT b FROM u VERSION AS OF 2)",
+        "SELECT * FROM (SELECT * FROM \"t@version:1\" AS t) WHERE a IN (SELECT b FROM \"u@version:2\" AS u)",
+    );
+    check(
+        "INSERT INTO t SELECT * FROM t VERSION AS OF 1 UNION ALL SELECT * FROM u",
+        "INSERT INTO t SELECT * FROM \"t@version:1\" AS t UNION ALL SELECT * FROM u",
+    );
+    check(
+        "CREATE VIEW v AS SELECT * FROM t VERSION AS OF 1",
+        "CREATE VIEW v AS SELECT * FROM \"t@version:1\" AS t",
+    );
+    check(
+        "EXPLAIN ANALYZE VERBOSE SELECT * FROM t VERSION AS OF 1",
+        "EXPLAIN ANALYZE VERBOSE SELECT * FROM \"t@version:1\" AS t",
+    );
+    check(
+        "COPY (SELECT * FROM t VERSION AS OF 1) TO 'x.parquet'",
+        "COPY (SELECT * FROM \"t@version:1\" AS t) TO x.parquet",
+    );
+    check(
+        "UPDATE t SET a = (SELECT max(a) FROM t VERSION AS OF 1)",
+        "UPDATE t SET a = (SELECT max(a) FROM \"t@version:1\" AS t)",
+    );
+    check(
+        "PREPARE p AS SELECT * FROM t VERSION AS OF 1 WHERE a = $1",
+        "PREPARE p AS SELECT * FROM \"t@version:1\" AS t WHERE a = $1",
+    );
+}
+
+#[test]
+fn a_table_may_travel_inside_the_with_query_of_its_name() {
+    check(
+        "WITH t AS (SELECT * FROM t VERSION AS OF 3) SELECT * FROM t",
+        "WITH t AS (SELECT * FROM \"t@version:3\" AS t) SELECT * FROM t",
+    );
+    check_refused(
+        "WITH t AS (SELECT 1) SELECT * FROM (SELECT * FROM T VERSION AS OF 3)",
+        (1, 53),
+        "t is a WITH query",
+    );
+    check_refused(
+        "WITH t AS (SELECT 1), u AS (SELECT * FROM t VERSION AS OF 3) SELECT 1",
+        (1, 45),
+        "t is a WITH query",
+    );
+    check_refused(
+        "WITH RECURSIVE t AS (SELECT 1 UNION SELECT * FROM t VERSION AS OF 3) SELECT 1",
+        (1, 53),
+        "t is a WITH query",
+    );
+    // The name ends with the query that has it, and a qualified name is never a WITH query.
+    check(
+        "SELECT * FROM (WITH t AS (SELECT 1) SELECT * FROM t) AS x, t VERSION AS OF 3",
+        "SELECT * FROM (WITH t AS (SELECT 1) SELECT * FROM t) AS x, \"t@version:3\" AS t",
+    );
+    check(
+        "WITH t AS (SELECT 1) SELECT * FROM s.t VERSION AS OF 3",
+        "WITH t AS (SELECT 1) SELECT * FROM s.\"t@version:3\" AS t",
+    );
+}
+
+#[test]
+fn words_of_the_clauses_stay_names() {
+    check(
+        "SELECT version, t.timestamp, \"VERSION\" AS of FROM t",
+        "SELECT version, t.timestamp, \"VERSION\" AS of FROM t",
+    );
+    check("SELECT version AS of FROM version", "SELECT version AS of FROM version");
+    check(
+        "SELECT * FROM timestamp VERSION AS OF 3",
+        "SELECT * FROM \"timestamp@version:3\" AS timestamp",
+    );
+    check(
+        "SELECT at.a, before.b FROM t at JOIN u before ON at.a = before.a",
+        "SELECT at.a, before.b FROM t at JOIN u before ON at.a = before.a",
+    );
+    check("SELECT * FROM t version", "SELECT * FROM t version");
+    check("SELECT a AT TIME ZONE 'UTC' FROM t", "SELECT a AT TIME ZONE 'UTC' FROM t");
+}
+
+#[test]
+fn what_cannot_travel_is_refused_with_its_place() {
+    for (sql, place, fragment) in [
+        ("SELECT * FROM t VERSION AS OF 'audit'", (1, 17), "tag or branch"),
+        ("SELECT * FROM t VERSION AS OF $1", (1, 17), "parameter $1"),
+        ("SELECT * FROM t VERSION AS OF 3.5", (1, 17), "3.5 is not a snapshot id"),
+        ("SELECT * FROM t VERSION AS OF 9223372036854775808", (1, 17), "too large"),
+        ("SELECT * FROM t VERSION AS OF now()", (1, 31), "concrete value"),
+        ("SELECT * FROM t FOR VERSION AS OF now()", (1, 35), "one snapshot id"),
+        ("SELECT *\nFROM t TIMESTAMP AS OF '2026-01-01'", (2, 24), "as of a time"),
+        ("SELECT * FROM t FOR TIMESTAMP AS OF now()", (1, 37), "as of a time"),
+        ("SELECT * FROM t FOR SYSTEM_TIME AS OF now()", (1, 39), "as of a time"),
+        ("SELECT * FROM t AT (TIMESTAMP => now())", (1, 17), "TIMESTAMP => …"),
+        ("SELECT * FROM t AT (SEQ => 3)", (1, 17), "SEQ => …"),
+        ("SELECT * FROM t AT (SEQ => 3, HLC => 4)", (1, 17), "one coordinate, found 2"),
+        ("SELECT * FROM t BEFORE (VERSION => 3)", (1, 17), "BEFORE"),
+        ("SELECT * FROM t AT (3)", (1, 17), "takes VERSION =>"),
+        ("SELECT * FROM t AT (VERSION := 3)", (1, 17), "takes VERSION =>"),
+        ("SELECT * FROM t AT (\"VERSION\" => 3)", (1, 17), "takes VERSION =>"),
+        ("SELECT * FROM t AT (VERSION => 1 + 2)", (1, 17), "1 + 2 is not"),
+        ("SELECT * FROM t AT (VERSION => 3)(4)", (1, 17), "more than"),
+        ("SELECT * FROM t AT (VERSION => 3) OVER ()", (1, 17), "more than"),
+        ("SELECT * FROM t$snapshots VERSION AS OF 3", (1, 27), "metadata table"),
+        ("SELECT * FROM \"t$snapshots\" VERSION AS OF 3", (1, 29), "metadata table"),
+        ("SELECT * FROM f(1) VERSION AS OF 3", (1, 20), "only a table"),
+        ("SELECT * FROM f VERSION AS OF 3 (1)", (1, 17), "table function"),
+        ("SELECT * FROM (SELECT 1) VERSION AS OF 3", (1, 26), "only a table"),
+        ("SELECT * FROM t AS x VERSION AS OF 3", (1, 22), "alias comes after"),
+        ("SELECT * FROM t x VERSION AS OF 3", (1, 19), "before its alias"),
+        ("INSERT INTO t VERSION AS OF 3 SELECT 1", (1, 15), "does not belong here"),
+        ("COPY t VERSION AS OF 3 TO 'x'", (1, 8), "does not belong here"),
+        ("DESCRIBE t VERSION AS OF 3", (1, 12), "does not belong here"),
+        ("UPDATE t VERSION AS OF 3 SET a = 1", (1, 10), "history cannot be changed"),
+        ("DELETE FROM t VERSION AS OF 3", (1, 15), "history cannot be changed"),
+        ("EXPLAIN DELETE FROM t VERSION AS OF 3", (1, 23), "history cannot be changed"),
+        ("MERGE INTO t VERSION AS OF 3 USING u ON 1 = 1 WHEN MATCHED THEN DELETE", (1, 14), "history"),
+        ("SELECT * FROM \"t@version:3\"", (1, 15), "write t VERSION AS OF 3"),
+        ("SELECT * FROM 't@version:3'", (1, 15), "write t VERSION AS OF 3"),
+        ("COPY 't@version:3' TO 'x'", (1, 6), "write t VERSION AS OF 3"),
+    ] {
+        check_refused(sql, place, fragment);
+        assert_eq!(refused(sql).kind() == SyntaxErrorKind::Statement, fragment == "concrete value");
+    }
+}
+
+#[test]
+fn clauses_that_datafusion_drops_are_refused() {
+    for sql in [
+        "SELECT * FROM t TABLESAMPLE (10 PERCENT)",
+        "SELECT * FROM (SELECT 1) AS x TABLESAMPLE (10 PERCENT)",
+        "SELECT * FROM t WITH (NOLOCK)",
+        "SELECT * FROM t PARTITION (p1)",
+        "SELECT * FROM f(1) WITH ORDINALITY",
+    ] {
+        let error = refused(sql);
+        assert_eq!(error.kind(), SyntaxErrorKind::Statement, "{sql}");
+        assert!(error.to_string().contains("no effect"), "{sql}: {error}");
+    }
+}
+
+#[test]
+fn datafusions_own_statements_parse() {
+    for sql in [
+        "CREATE EXTERNAL TABLE t (a INT) STORED AS PARQUET LOCATION 'x'",
+        "COPY t TO 'x' STORED AS CSV OPTIONS ('format.has_header' 'true')",
+        "EXPLAIN FORMAT TREE SELECT 1",
+        "RESET datafusion.execution.batch_size",
+        "SET datafusion.execution.batch_size = 1",
+        "SHOW TABLES",
+        "SELECT * FROM t WHERE a = $1 LIMIT 5",
+    ] {
+        assert!(matches!(parse(sql).as_deref(), Ok([LakeStatement::Query(_)])), "{sql}");
+    }
+    assert_eq!(shown("SELECT 1; ; CALL system.flush(); SELECT 2;").len(), 3);
+    assert_eq!(parse("-- nothing\n;"), Ok(Vec::new()));
+}
+
+#[test]
+fn a_text_is_split_into_its_statements() {
+    let sql = "-- first\nSELECT ';' AS \"é;\" ;;\n /* no ; */ CALL system.flush('t'); -- end\n SELECT\n 2 -- more\n";
+    assert_eq!(
+        split(sql),
+        Ok(vec!["SELECT ';' AS \"é;\"", "CALL system.flush('t')", "SELECT\n 2"])
+    );
+    assert_eq!(split(" ; -- nothing"), Ok(Vec::new()));
+    let error = split("SELECT 1;\nSELECT FROM (").expect_err("the second is wrong");
+    assert_eq!(error.position().map(|p| p.line), Some(2));
+}
+
+fn call(sql: &str) -> Call {
+    match parse(sql).as_deref() {
+        Ok([LakeStatement::Call(call)]) => call.clone(),
+        other => panic!("{sql}: {other:?}"),
+    }
+}
+
+#[test]
+fn calls_keep_their_arguments() {
+    let compact = call("CALL System.Compact('public.t', dry_run => true, Target := -5, \"X\" => NULL)");
+    assert_eq!((compact.schema.as_str(), compact.procedure.as_str()), ("system", "compact"));
+    let arguments: Vec<_> = compact.arguments.iter().map(|a| (a.name.as_deref(), &a.value)).collect();
+    assert_eq!(
+        arguments,
+        [
+            (None, &CallValue::String("public.t".to_owned())),
+            (Some("dry_run"), &CallValue::Bool(true)),
+            (Some("target"), &CallValue::Number("-5".to_owned())),
+            (Some("X"), &CallValue::Null),
+        ]
+    );
+    assert_eq!(call("CALL system.flush").arguments, []);
+}
+
+#[test]
+fn explain_call_keeps_its_options() {
+    let parsed = parse("EXPLAIN ANALYZE VERBOSE FORMAT tree CALL system.compact('t')");
+    let Ok([LakeStatement::ExplainCall(explain)]) = parsed.as_deref() else {
+        panic!("{parsed:?}");
+    };
+    assert!(explain.analyze && explain.verbose);
+    assert_eq!(explain.format.as_deref(), Some("tree"));
+    assert_eq!(explain.call.procedure, "compact");
+    assert_eq!(shown("EXPLAIN CALL system.compact('t')"), ["explain of compact"]);
+}
+
+#[test]
+fn wrong_calls_are_refused_with_their_place() {
+    for (sql, place, fragment) in [
+        ("CALL compact('t')", (1, 6), "CALL system.<name>"),
+        ("CALL other.compact('t')", (1, 6), "other.compact is not a procedure"),
+        ("CALL a.system.compact('t')", (1, 6), "is not a procedure"),
+        ("CALL system.compact('t',\n now())", (2, 2), "argument 2 is not a literal"),
+        ("CALL system.compact(t)", (1, 21), "argument 1 is not a literal"),
+        ("CALL system.compact(*)", (1, 6), "argument 1 is not a literal"),
+        ("CALL system.compact(a => 1, 'x')", (1, 29), "argument 2 has no name"),
+        ("CALL system.compact(DISTINCT 1)", (1, 6), "only arguments"),
+        ("CALL system.compact(1) OVER ()", (1, 6), "only arguments"),
+        ("CALL system.compact(1)(2)", (1, 6), "only arguments"),
+        ("EXPLAIN CALL other.compact('t')", (1, 14), "is not a procedure"),
+    ] {
+        check_refused(sql, place, fragment);
+        assert_eq!(refused(sql).kind(), SyntaxErrorKind::Call, "{sql}");
+    }
+}
+
+#[test]
+fn arguments_are_bound_by_name_or_place() {
+    let parameters = ["table", "dry_run", "keep"];
+    let compact = call("CALL system.compact('t', keep => 5, dry_run => NULL)");
+    let arguments = compact.bind(&parameters).expect("all are known");
+    assert_eq!(arguments.string("table"), Ok(Some("t")));
+    assert_eq!(arguments.boolean("dry_run"), Ok(None));
+    assert_eq!(arguments.long("keep"), Ok(Some(5)));
+
+    for (sql, column, fragment) in [
+        ("CALL system.compact(tables => 't')", 21, "has no parameter tables; its parameters are table, dry_run, keep"),
+        ("CALL system.compact('t', table => 'u')", 26, "table is given twice"),
+        ("CALL system.compact(1, 2, 3, 4)", 30, "takes at most 3"),
+    ] {
+        let call = call(sql);
+        let error = call.bind(&parameters).expect_err(sql);
+        assert!(error.to_string().contains(fragment), "{error}");
+        assert_eq!(error.position().map(|p| p.column), Some(column), "{sql}");
+    }
+    let wrong = call("CALL system.compact(5, 'yes', 1.5)");
+    let arguments = wrong.bind(&parameters).expect("all have a place");
+    assert!(arguments.string("table").is_err());
+    assert!(arguments.boolean("dry_run").is_err());
+    let error = arguments.long("keep").expect_err("no whole number");
+    assert_eq!(
+        error.to_string(),
+        "line 1, column 31: keep has a value of the wrong type; give a whole number"
+    );
+}
+
+#[test]
+fn errors_of_the_parser_point_into_the_text() {
+    let error = refused("SELECT 1;\nSELECT a FORM t WHERE");
+    assert_eq!(error.position(), Some(Position { line: 2, column: 15 }));
+    assert_eq!(error.excerpt(), Some("SELECT a FORM t WHERE\n              ^"));
+    assert!(error.to_string().contains("nothing was run"), "{error}");
+    check_refused("SELECT 'abc", (1, 8), "Unterminated string");
+    check_refused("SELECT * FROM\n  ", (1, 14), "EOF");
+    // After a rewritten clause the places are still those of the text.
+    check_refused("SELECT * FROM t FOR VERSION AS OF 3 AS x y z", (1, 42), "found: y");
+}
+
+#[test]
+fn a_text_that_is_too_large_or_too_deep_is_an_error() {
+    let long = format!("SELECT '{}'", "x".repeat(SQL_BYTES_MAX));
+    assert_eq!(refused(&long).kind(), SyntaxErrorKind::TooLarge);
+    let nested = |open: &str, inner: &str, close: &str, depth: usize| {
+        format!("SELECT {}{inner}{}", open.repeat(depth), close.repeat(depth))
+    };
+    for sql in [
+        nested("(", "1", ")", 10_000),
+        nested("(", "1", ")", 100),
+        nested("(", "", "", 10_000),
+        nested("(SELECT ", "1", ")", 1_000),
+        nested("CAST(", "1", " AS INT)", 1_000),
+        nested("[", "1", "]", 1_000),
+        nested("- ", "1", "", 1_000),
+        nested("NOT ", "true", "", 1_000),
+        nested("CASE WHEN 1 = 1 THEN ", "1", " END", 300),
+        nested("EXISTS (SELECT ", "1", ")", 300),
+        nested("", "1", " + 1", 100_000),
+        nested("", "1", " IS NULL", 100_000),
+        nested("", "a", "::int", 100_000),
+        nested("", "1", " UNION SELECT 1", 60_000),
+        nested("", "1", " + 1", 100_000) + ")",
+    ] {
+        let error = refused(&sql);
+        assert_eq!(error.kind(), SyntaxErrorKind::TooLarge, "{:.60}: {error}", sql);
+    }
+    assert!(parse(&nested("(", "1", ")", 20)).is_ok());
+}
+
+#[test]
+fn nested_mistakes_do_not_take_for_ever() {
+    for open in [
+        "CAST(", "POSITION(", "CEIL(", "SUBSTRING(", "OVERLAY(", "CONVERT(", "ARRAY[", "TRIM(", "EXTRACT(",
+        "STRUCT(", "CASE WHEN ", "f(a => ", "INTERVAL ", "(", "[", "{'a': ", "EXISTS(SELECT ", "x -> (",
+    ] {
+        let start = Instant::now();
+        let error = refused(&format!("SELECT {}1 x y", open.repeat(45)));
+        assert!(start.elapsed() < Duration::from_secs(10), "{open}: {error}");
+    }
+    for open in ["(SELECT * FROM ", "((SELECT * FROM ", "((t JOIN "] {
+        let start = Instant::now();
+        let error = refused(&format!("SELECT * FROM {}1 x y", open.repeat(14)));
+        assert!(start.elapsed() < Duration::from_secs(10), "{open}: {error}");
+    }
+    let error = refused(&format!("SELECT {}1 x y", "CAST(".repeat(20)));
+    assert_eq!(error.kind(), SyntaxErrorKind::TooLarge);
+    assert!(error.to_string().contains("innermost"), "{error}");
+    // A few levels still give the place.
+    check_refused("SELECT CAST(CAST(CAST(1 x y", (1, 25), "found: x");
+}
+
+#[test]
+fn right_statements_stay_far_from_the_bound_on_work() {
+    for sql in [
+        format!("SELECT 1 IN (1{})", ", (1 + -1) * f(2)".repeat(20_000)),
+        format!("INSERT INTO t VALUES (1){}", ", (CAST('2' AS INT))".repeat(20_000)),
+        format!("SELECT {}1{}", "CAST(".repeat(40), " AS INT)".repeat(40)),
+        format!("SELECT * FROM {}t{}", "(SELECT * FROM ".repeat(12), ")".repeat(12)),
+        format!("SELECT * FROM {}(SELECT 1 AS x) AS t{}", "(".repeat(10), " JOIN u ON 1 = 1)".repeat(10)),
+    ] {
+        assert!(parse(&sql).is_ok(), "{sql:.60}");
+    }
+}
+
+/// Words and signs that mean something somewhere in the grammar.
+const SOUP: &[&str] = &[
+    "SELECT", "FROM", "t", "AS", "OF", "VERSION", "FOR", "TIMESTAMP", "SYSTEM_TIME", "SYSTEM_VERSION", "AT", "BEFORE",
+    "(", ")", ",", ";", "=>", ":=", ".", "*", "3", "-", "'x'", "\"y\"", "$1", "?", "WHERE", "JOIN", "ON", "WITH",
+    "CALL", "system", "compact", "EXPLAIN", "ANALYZE", "INSERT", "INTO", "VALUES", "UPDATE", "SET", "DELETE", "COPY",
+    "TO", "CREATE", "VIEW", "TABLE", "EXTERNAL", "UNION", "NULL", "true", "[", "]", "{", "}", "CAST", "CASE", "WHEN",
+    "NOT", "TABLESAMPLE", "PIVOT", "OVER", "FILTER", "LATERAL", "UNNEST", "MERGE", "USING", "t$snapshots", "x@y", "\n",
+    "--c\n", "/*", "*/", "é", "\u{1f}", "'", "\"", "\\", "E'", "$$",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn token_soup_never_panics(words in prop::collection::vec(prop::sample::select(SOUP), 0..40)) {
+        let _outcome = parse(&words.join(" "));
+    }
+
+    #[test]
+    fn character_soup_never_panics(sql in "\\PC{0,60}") {
+        let _outcome = parse(&sql);
+    }
+
+    /// A clause put behind any table of a statement is either rewritten or refused, never left over or lost.
+    #[test]
+    fn a_clause_is_rewritten_or_refused(words in prop::collection::vec(prop::sample::select(SOUP), 0..12)) {
+        let sql = format!("SELECT * FROM t VERSION AS OF 3 {}", words.join(" "));
+        if let Ok(statements) = parse(&sql) {
+            let first = format!("{:?}", statements[0]);
+            prop_assert!(first.contains("t@version:3"), "{first}");
+            prop_assert!(!first.contains("VersionAsOf") && !first.contains("TableVersion"), "{first}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Admission: what must be true of a push before it is worth a write.
+//!
+//! Checked here, without I/O: the number of deltas, whose they are, types against the schema, delta ids,
+//! clock drift. Checked by the writer, in the commit's critical section: duplicates and the floor.
+//!
+//! **Invariant:** the first delta at fault refuses the whole push, by index and reason.
+
+use lakesync_proto::{
+    DeltaError, ErrorCode, Hlc, Push, RowDelta, Schemas, limits, verify_delta,
+};
+
+use crate::error::Refusal;
+
+/// Checks a decoded push against the schemas and the wall clock.
+///
+/// # Errors
+/// A [`Refusal`] that names the delta by index.
+pub(crate) fn check(
+    push: &Push,
+    schemas: &dyn Schemas,
+    now_ms: u64,
+    drift_ms: u64,
+) -> Result<(), Refusal> {
+    if push.deltas.len() > limits::PUSH_DELTAS_MAX {
+        return Err(Refusal::new(
+            ErrorCode::ValidationError,
+            format!(
+                "Too many deltas: {} in one push, at most {} are taken; send them in several",
+                push.deltas.len(),
+                limits::PUSH_DELTAS_MAX
+            ),
+        ));
+    }
+    for (index, delta) in push.deltas.iter().enumerate() {
+        check_delta(push, delta, schemas).map_err(|refusal| refusal.at(index))?;
+        check_drift(delta, now_ms, drift_ms).map_err(|refusal| refusal.at(index))?;
+    }
+    Ok(())
+}
+
+fn check_delta(push: &Push, delta: &RowDelta, schemas: &dyn Schemas) -> Result<(), Refusal> {
+    if delta.client_id != push.client_id {
+        return Err(Refusal::new(
+            ErrorCode::Forbidden,
+            format!(
+                "Client ID mismatch: the push is from `{}`, row `{}` of `{}` is stamped by `{}`",
+                push.client_id, delta.row_id, delta.table, delta.client_id
+            ),
+        ));
+    }
+    let Some(schema) = schemas.schema(&delta.table) else {
+        return Err(Refusal::new(
+            ErrorCode::UnknownTable,
+            format!("table `{}` does not exist; create it with POST /v1/admin/schema", delta.table),
+        ));
+    };
+    verify_delta(delta, &schema).map_err(|error| {
+        let code = match error {
+            DeltaError::IdMismatch { .. } => ErrorCode::DeltaIdMismatch,
+            DeltaError::Check(_) => ErrorCode::SchemaError,
+        };
+        Refusal::new(code, format!("row `{}` of `{}`: {error}", delta.row_id, delta.table))
+    })
+}
+
+fn check_drift(delta: &RowDelta, now_ms: u64, drift_ms: u64) -> Result<(), Refusal> {
+    let ahead_ms = delta.hlc.wall_ms().saturating_sub(now_ms);
+    if ahead_ms <= drift_ms {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ErrorCode::ClockDrift,
+        format!(
+            "row `{}` of `{}` is stamped {ahead_ms} ms ahead of the gateway's clock, {drift_ms} ms are allowed; \
+             set the client's clock back by about that much and stamp the row again",
+            delta.row_id, delta.table
+        ),
+    ))
+}
+
+/// Refuses a delta below the floor; the writer asks, with the floor of its critical section.
+pub(crate) fn check_floor(delta: &RowDelta, floor: Hlc) -> Result<(), Refusal> {
+    if delta.hlc >= floor {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        ErrorCode::LateDelta,
+        format!(
+            "row `{}` of `{}` is stamped {} (ms {}), below the floor {} (ms {}): older deltas than that are no \
+             longer merged; stamp the row again to send it as a new write",
+            delta.row_id,
+            delta.table,
+            delta.hlc,
+            delta.hlc.wall_ms(),
+            floor,
+            floor.wall_ms()
+        ),
+    ))
+}

@@ -1,0 +1,57 @@
+//! Epoch and fence: which log this is, and that only one writer owns it.
+//!
+//! Both stand in the catalog as properties of the gateway's namespace. The database keeps the fence that it
+//! took last and, before taking the next one, writes it down as pending: a crash between the two is then
+//! told from a database that was restored from a copy.
+//!
+//! ```text
+//!   database: fence = a, pending = b      catalog: lakesync.fence ∈ {a, b}  same log, epoch kept
+//!   database: anything else               catalog: lakesync.fence = x       other log, new epoch
+//! ```
+//! **Invariant:** a commit of ours requires the fence that this process took; whoever takes the next one
+//! ends this process's commits, not its data.
+
+use lakesync_proto::{Epoch, GatewayId};
+use lakesync_providers::lake::{Fence, Warehouse};
+use uuid::Uuid;
+
+use crate::durable::DurableLog;
+use crate::error::{Error, Result};
+
+/// The property of a namespace that names its log's epoch.
+pub(crate) const EPOCH: &str = "lakesync.epoch";
+/// The property of a namespace that names its writer.
+pub(crate) const FENCE: &str = lakesync_providers::lake::FENCE;
+
+/// Takes the fence of `gateway` and finds, or begins, the epoch of its log.
+pub(crate) async fn take(
+    warehouse: &Warehouse,
+    gateway: &GatewayId,
+    log: &mut DurableLog,
+) -> Result<(Epoch, Fence)> {
+    warehouse.create_namespace(gateway).await?;
+    let known = warehouse.namespace_properties(gateway).await?;
+    let (held, epoch) = (known.get(FENCE).cloned(), known.get(EPOCH).cloned());
+    let ours = [log.meta("fence")?, log.meta("pending_fence")?];
+    let same_log = held.is_some() && ours.contains(&held);
+    let epoch = match epoch {
+        Some(epoch) if same_log => epoch,
+        _ => Uuid::new_v4().to_string(),
+    };
+    let token = Uuid::new_v4().to_string();
+    log.set_meta("pending_fence", &token)?;
+    let set = [(EPOCH, Some(epoch.as_str())), (FENCE, Some(token.as_str()))];
+    warehouse
+        .set_namespace_properties(gateway, &[(FENCE, held.as_deref())], &set)
+        .await?;
+    log.set_meta("fence", &token)?;
+    let fence = Fence {
+        namespace: gateway.clone(),
+        token,
+    };
+    let epoch = Epoch::parse(&epoch).map_err(|error| Error::Catalog {
+        gateway: gateway.clone(),
+        reason: format!("the property {EPOCH} is damaged: {error}"),
+    })?;
+    Ok((epoch, fence))
+}

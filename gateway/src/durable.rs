@@ -1,0 +1,299 @@
+//! The durable log: one SQLite row a push, one commit a group, fsynced before anyone hears of it.
+//!
+//! ```text
+//! pushes  first_seq │ last_seq │ arrived_ms │ deltas (blob: proto::encode_batch)
+//! clients client_id │ newest_hlc            the high-water mark of what each client has sent
+//! meta    key │ value                       fence, pending_fence, floor
+//! ```
+//! **Invariant:** the rows of `pushes` are ascending and disjoint in seq; a row is whole or absent. WAL
+//! mode with `synchronous=FULL` makes COMMIT the moment of durability.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lakesync_proto::{ClientId, Hlc, Schemas, Seq, SeqDelta, decode_batch, encode_batch};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+
+use crate::error::{Error, Result};
+
+/// The version of this file's format, in `PRAGMA user_version`.
+const FORMAT: i64 = 1;
+
+const TABLES: &str = "
+    create table pushes (
+        first_seq integer primary key, last_seq integer not null,
+        arrived_ms integer not null, deltas blob not null
+    );
+    create table clients (client_id text primary key, newest_hlc integer not null) without rowid;
+    create table meta (key text primary key, value text not null) without rowid;
+";
+
+/// One push as it is stored.
+#[derive(Debug)]
+pub(crate) struct StoredPush {
+    /// When it was accepted, in milliseconds since 1970.
+    pub(crate) arrived_ms: u64,
+    /// Its new deltas, dense in seq.
+    pub(crate) deltas: Vec<SeqDelta>,
+}
+
+/// An open durable log. One connection, one owner.
+#[derive(Debug)]
+pub(crate) struct DurableLog {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl DurableLog {
+    /// Opens the database at `path`, making it when there is none.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let existed = path.exists();
+        let connection = Connection::open(path).map_err(|error| broken(path, &error))?;
+        let log = Self {
+            connection,
+            path: path.to_owned(),
+        };
+        log.prepare(existed).map_err(|error| match error {
+            Prepare::Sqlite(error) => broken(path, &error),
+            Prepare::Refused(reason) => Error::Database {
+                path: path.to_owned(),
+                reason,
+            },
+        })?;
+        Ok(log)
+    }
+
+    /// A second connection to a database that is open, for reading beside the writer.
+    pub(crate) fn reader(path: &Path) -> Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| broken(path, &error))?;
+        connection
+            .busy_timeout(Duration::from_secs(5))
+            .map_err(|error| broken(path, &error))?;
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+        })
+    }
+
+    fn prepare(&self, existed: bool) -> std::result::Result<(), Prepare> {
+        let db = &self.connection;
+        db.busy_timeout(Duration::from_secs(5))?;
+        db.pragma_update(None, "journal_mode", "wal")?;
+        db.pragma_update(None, "synchronous", "full")?;
+        let format: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        match format {
+            FORMAT => {}
+            0 if !existed => {
+                // One transaction, so that a crash leaves either no tables or all of them with the version.
+                db.execute_batch(&format!("begin immediate; {TABLES} pragma user_version = {FORMAT}; commit;"))?;
+            }
+            0 if self.is_empty()? => {
+                return Err(Prepare::Refused(
+                    "the file exists but holds no LakeSync tables: it was truncated, or is another program's. \
+                     Restore it from a copy; or, if it is lost for good, move it away: what was flushed is in \
+                     the lake, and clients send again what was not"
+                        .to_owned(),
+                ));
+            }
+            newer => {
+                return Err(Prepare::Refused(format!(
+                    "the gateway database has format {newer}, this program knows {FORMAT}; open it with the \
+                     version that wrote it, or a later one"
+                )));
+            }
+        }
+        let damage: String = db.query_row("pragma quick_check(1)", [], |row| row.get(0))?;
+        if damage != "ok" {
+            return Err(Prepare::Refused(damaged(&damage)));
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> rusqlite::Result<bool> {
+        self.connection
+            .query_row("select count(*) = 0 from sqlite_master where name = 'pushes'", [], |row| row.get(0))
+    }
+
+    /// Stores a group of pushes and each client's newest stamp in one fsynced transaction.
+    ///
+    /// # Errors
+    /// Any SQLite error: what is on disk is then unknown until the log is opened again.
+    pub(crate) fn append(
+        &mut self,
+        pushes: &[StoredPush],
+        newest: &HashMap<ClientId, Hlc>,
+    ) -> rusqlite::Result<()> {
+        let tx = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut insert = tx.prepare_cached("insert into pushes values (?1, ?2, ?3, ?4)")?;
+            for push in pushes {
+                let (Some(first), Some(last)) = (push.deltas.first(), push.deltas.last()) else {
+                    continue;
+                };
+                let arrived_ms = i64::try_from(push.arrived_ms).unwrap_or(i64::MAX);
+                let blob = encode_batch(&push.deltas);
+                insert.execute(params![first.seq.as_i64(), last.seq.as_i64(), arrived_ms, blob])?;
+            }
+            let mut mark = tx.prepare_cached(
+                "insert into clients values (?1, ?2)
+                 on conflict do update set newest_hlc = max(newest_hlc, excluded.newest_hlc)",
+            )?;
+            for (client, hlc) in newest {
+                mark.execute(params![client.as_ref(), hlc.as_i64()])?;
+            }
+        }
+        tx.commit()
+    }
+
+    /// Stored pushes with deltas above `since`, ascending, until they hold `deltas_max` deltas.
+    pub(crate) fn read(
+        &self,
+        since: Seq,
+        deltas_max: usize,
+        schemas: &dyn Schemas,
+    ) -> Result<Vec<StoredPush>> {
+        let mut statement = self
+            .connection
+            .prepare_cached(
+                "select first_seq, arrived_ms, deltas from pushes where last_seq > ?1 order by first_seq",
+            )
+            .map_err(|error| broken(&self.path, &error))?;
+        let mut rows = statement
+            .query(params![since.as_i64()])
+            .map_err(|error| broken(&self.path, &error))?;
+        let (mut found, mut count) = (Vec::new(), 0);
+        while count < deltas_max {
+            let Some(row) = rows.next().map_err(|error| broken(&self.path, &error))? else {
+                break;
+            };
+            let push = self.stored(row, schemas)?;
+            count += push.deltas.iter().filter(|delta| delta.seq > since).count();
+            found.push(push);
+        }
+        Ok(found)
+    }
+
+    fn stored(&self, row: &rusqlite::Row<'_>, schemas: &dyn Schemas) -> Result<StoredPush> {
+        let sqlite = |error| broken(&self.path, &error);
+        let first: i64 = row.get(0).map_err(sqlite)?;
+        let arrived_ms: i64 = row.get(1).map_err(sqlite)?;
+        let blob = row.get_ref(2).and_then(|value| Ok(value.as_blob()?)).map_err(sqlite)?;
+        let deltas = decode_batch(blob, schemas).map_err(|error| Error::Database {
+            path: self.path.clone(),
+            reason: damaged(&format!("the push at seq {first} cannot be read: {error}")),
+        })?;
+        Ok(StoredPush {
+            arrived_ms: u64::try_from(arrived_ms).unwrap_or(0),
+            deltas,
+        })
+    }
+
+    /// The first and last seq that are stored; zeros when nothing is.
+    pub(crate) fn span(&self) -> Result<(Seq, Seq)> {
+        let ends = "select ifnull(min(first_seq), 0), ifnull(max(last_seq), 0) from pushes";
+        let (first, last): (i64, i64) = self
+            .connection
+            .query_row(ends, [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(|error| broken(&self.path, &error))?;
+        let seq = |number| {
+            Seq::from_i64(number).map_err(|error| Error::Database {
+                path: self.path.clone(),
+                reason: damaged(&error.to_string()),
+            })
+        };
+        Ok((seq(first)?, seq(last)?))
+    }
+
+    /// The greatest stamp that each client has sent.
+    pub(crate) fn newest_by_client(&self) -> Result<HashMap<ClientId, Hlc>> {
+        let sqlite = |error| broken(&self.path, &error);
+        let mut statement = self
+            .connection
+            .prepare("select client_id, newest_hlc from clients")
+            .map_err(sqlite)?;
+        let rows = statement
+            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))
+            .map_err(sqlite)?;
+        let mut newest = HashMap::new();
+        for row in rows {
+            let (client, hlc) = row.map_err(sqlite)?;
+            if let (Ok(client), Ok(hlc)) = (ClientId::parse(&client), Hlc::from_i64(hlc)) {
+                newest.insert(client, hlc);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Forgets pushes up to `flushed` that arrived before `before_ms`; returns the last seq forgotten.
+    pub(crate) fn trim(&mut self, flushed: Seq, before_ms: u64) -> Result<Option<Seq>> {
+        let path = self.path.clone();
+        let sqlite = |error| broken(&path, &error);
+        let before_ms = i64::try_from(before_ms).unwrap_or(i64::MAX);
+        let tx = self.connection.transaction().map_err(sqlite)?;
+        // Only a prefix may go: the first push that has to stay keeps all later ones.
+        let stays: Option<i64> = tx
+            .query_row(
+                "select min(first_seq) from pushes where last_seq > ?1 or arrived_ms >= ?2",
+                params![flushed.as_i64(), before_ms],
+                |row| row.get(0),
+            )
+            .map_err(sqlite)?;
+        let stays = stays.unwrap_or(i64::MAX);
+        let last: Option<i64> = tx
+            .query_row("select max(last_seq) from pushes where first_seq < ?1", params![stays], |row| row.get(0))
+            .map_err(sqlite)?;
+        tx.execute("delete from pushes where first_seq < ?1", params![stays]).map_err(sqlite)?;
+        tx.commit().map_err(sqlite)?;
+        Ok(last.and_then(|last| Seq::from_i64(last).ok()))
+    }
+
+    /// The value of a key of `meta`.
+    pub(crate) fn meta(&self, key: &str) -> Result<Option<String>> {
+        self.connection
+            .query_row("select value from meta where key = ?1", params![key], |row| row.get(0))
+            .optional()
+            .map_err(|error| broken(&self.path, &error))
+    }
+
+    /// Sets a key of `meta`, durably.
+    pub(crate) fn set_meta(&self, key: &str, value: &str) -> Result<()> {
+        self.connection
+            .execute("insert or replace into meta values (?1, ?2)", params![key, value])
+            .map(|_| ())
+            .map_err(|error| broken(&self.path, &error))
+    }
+}
+
+enum Prepare {
+    Sqlite(rusqlite::Error),
+    Refused(String),
+}
+
+impl From<rusqlite::Error> for Prepare {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+fn damaged(what: &str) -> String {
+    format!(
+        "the gateway database is damaged ({what}). Stop the server, keep a copy of the file, and restore the \
+         last good one; what was flushed is in the lake, and clients send again what was not"
+    )
+}
+
+fn broken(path: &Path, error: &rusqlite::Error) -> Error {
+    let reason = match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => damaged(&error.to_string()),
+        Some(rusqlite::ErrorCode::DiskFull) => format!("the disk is full ({error}); free some space, then send again"),
+        _ => format!("{error}; check that the directory exists and may be written"),
+    };
+    Error::Database {
+        path: path.to_owned(),
+        reason,
+    }
+}

@@ -1,0 +1,143 @@
+//! ★ Flush: the hot deltas of each table become Parquet in its log, one Iceberg snapshot a table.
+//!
+//! Steps: pin views at one seq → per table: sort, split by arrival day and lateness, write, commit with
+//! the max seq in the summary → publish the new log → trim what every table has flushed and pulls no
+//! longer need.
+//!
+//! **Crash windows.** After writing, before the commit: orphan files, nothing else. After the commit,
+//! before publishing or trimming: the next open reads the max seq from the summary.
+
+use std::collections::BTreeMap;
+
+use lakesync_proto::{ErrorCode, Hlc, Seq, SeqDelta, TableName};
+use lakesync_providers::lake::{Commit, WriteOptions, arrow_schema, day_partition, summary, write_data_files};
+use lakesync_providers::{ReadView, log_batch};
+
+use crate::error::{Refusal, Result};
+use crate::gateway::Gateway;
+
+/// A delta is late when it is stamped this far below the newest stamp of the flushes before; late deltas
+/// get files of their own, so that the HLC bounds of the others stay narrow.
+const LATE_MS: u64 = 5 * 60 * 1000;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// What a flush did for one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlushReport {
+    /// The table.
+    pub table: TableName,
+    /// How many deltas were written.
+    pub deltas: usize,
+    /// How many files they are in.
+    pub files: usize,
+    /// The size of the files, in bytes.
+    pub bytes: u64,
+    /// Everything up to this seq has been flushed.
+    pub max_seq: Seq,
+    /// The Iceberg snapshot of the log.
+    pub snapshot_id: Option<i64>,
+}
+
+impl Gateway {
+    /// Flushes one table, or all: those with nothing to flush are left out of the answer.
+    ///
+    /// # Errors
+    /// When files cannot be written or a commit fails; tables before it stay flushed, nothing is lost.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves orphan files at most.
+    pub async fn flush(&self, only: Option<&str>) -> Result<Vec<FlushReport>> {
+        let _held = self.maintenance().await;
+        let views = self.live.views();
+        if let Some(unknown) = only.filter(|only| !views.tables.contains_key(*only)) {
+            let text = format!("table `{unknown}` does not exist in `{}`", self.id);
+            return Err(Refusal::new(ErrorCode::UnknownTable, text).into());
+        }
+        let mut reports = Vec::new();
+        for (name, view) in &views.tables {
+            if only.is_none_or(|only| only == name.as_ref()) {
+                reports.extend(self.flush_table(view).await?);
+            }
+        }
+        self.trim_flushed().await?;
+        Ok(reports)
+    }
+
+    async fn flush_table(&self, view: &ReadView) -> Result<Option<FlushReport>> {
+        let deltas: Vec<(&SeqDelta, u64)> = view
+            .arrivals(view.log.max_seq)
+            .map(|(delta, arrived_ms)| (&**delta, arrived_ms))
+            .collect();
+        if deltas.is_empty() {
+            return Ok(None);
+        }
+        let stamps = || deltas.iter().map(|(delta, _)| delta.delta.hlc);
+        let min_hlc = stamps().min().unwrap_or(Hlc::ZERO);
+        let max_hlc = stamps().max().unwrap_or(Hlc::ZERO).max(view.log.max_hlc);
+        let count = deltas.len();
+        let log = &view.log.table;
+        let schema = arrow_schema(log)?;
+        let mut files = Vec::new();
+        for ((day, _), part) in parts(deltas, view.log.max_hlc) {
+            let micros = i64::try_from(day * DAY_MS * 1_000).unwrap_or(i64::MAX);
+            let options = WriteOptions::new("log")
+                .with_partition(day_partition(micros))
+                .with_bloom_column(lakesync_proto::columns::ROW_ID);
+            let batch = log_batch(&view.schema, &schema, &part)?;
+            files.extend(write_data_files(log, vec![batch], &options).await?);
+        }
+        let (file_count, bytes) = (files.len(), files.iter().map(|f| f.file_size_in_bytes()).sum());
+        let committed = Commit::append(files)
+            .with_property(summary::MAX_SEQ, view.seq)
+            .with_property(summary::MIN_HLC, min_hlc)
+            .with_property(summary::MAX_HLC, max_hlc)
+            .with_fence(&self.fence)
+            .run(&self.components.warehouse, log.identifier())
+            .await?;
+        let snapshot_id = committed.metadata().current_snapshot_id();
+        self.live.flushed(view.table(), committed)?;
+        Ok(Some(FlushReport {
+            table: view.table().clone(),
+            deltas: count,
+            files: file_count,
+            bytes,
+            max_seq: view.seq,
+            snapshot_id,
+        }))
+    }
+
+    /// Trims pushes that every table has flushed and that are older than the pull window.
+    async fn trim_flushed(&self) -> Result<()> {
+        let views = self.live.views();
+        let mut flushed = views.seq;
+        for view in views.tables.values() {
+            if let Some((first, _)) = view.arrivals(view.log.max_seq).next() {
+                let before = Seq::from_u64(first.seq.as_u64() - 1).unwrap_or(Seq::ZERO);
+                flushed = flushed.min(before);
+            }
+        }
+        let window_ms = u64::try_from(self.config.pull_window.as_millis()).unwrap_or(u64::MAX);
+        let before_ms = self.components.clock.now_ms().saturating_sub(window_ms);
+        self.trim(flushed, before_ms).await
+    }
+}
+
+/// Deltas by arrival day and lateness, each part sorted by (row id, HLC).
+fn parts<'a>(
+    deltas: Vec<(&'a SeqDelta, u64)>,
+    flushed_max: Hlc,
+) -> BTreeMap<(u64, bool), Vec<(&'a SeqDelta, u64)>> {
+    let late_below_ms = flushed_max.wall_ms().saturating_sub(LATE_MS);
+    let mut parts: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (delta, arrived_ms) in deltas {
+        let late = delta.delta.hlc.wall_ms() < late_below_ms;
+        let part = parts.entry((arrived_ms / DAY_MS, late)).or_default();
+        part.push((delta, arrived_ms));
+    }
+    for part in parts.values_mut() {
+        part.sort_by(|(a, _), (b, _)| {
+            (&a.delta.row_id, a.delta.hlc, a.seq).cmp(&(&b.delta.row_id, b.delta.hlc, b.seq))
+        });
+    }
+    parts
+}

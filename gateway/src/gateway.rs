@@ -1,0 +1,274 @@
+//! ★ One gateway: push, pull, flush, schema. Each verb reads as its list of steps.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use lakesync_proto::{
+    ClientId, DeltaId, Epoch, Evolution, GatewayId, Hlc, HlcClock, Op, Push, PushAck, RowId,
+    Seq, TableDefinition, TableName, TableSchema, WallClock,
+};
+use lakesync_providers::lake::{Fence, Warehouse};
+use lakesync_providers::{Live, known_deltas};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::admission;
+use crate::config::GatewayConfig;
+use crate::durable::DurableLog;
+use crate::error::{Error, Refusal, Result};
+use crate::feed::Feed;
+use crate::opening::{self, Opened};
+use crate::writer::{Job, Task};
+
+/// What a gateway is made of: the parts that a test or an embedder may exchange.
+#[derive(Clone, Debug)]
+pub struct Components {
+    /// The lake that the gateway flushes to.
+    pub warehouse: Warehouse,
+    /// The gateway's SQLite database; its directory exists.
+    pub database: PathBuf,
+    /// The wall clock.
+    pub clock: Arc<dyn WallClock>,
+}
+
+/// The sync server of one namespace.
+#[derive(Debug)]
+pub struct Gateway {
+    pub(crate) id: GatewayId,
+    pub(crate) config: GatewayConfig,
+    pub(crate) components: Components,
+    pub(crate) live: Arc<Live>,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) epoch: Epoch,
+    pub(crate) fence: Fence,
+    pub(crate) clock: Mutex<HlcClock>,
+    /// The durable log again, for pulls: a second connection that only reads.
+    pub(crate) reader: Arc<Mutex<DurableLog>>,
+    /// The greatest stamp that each client is known to have sent.
+    newest: Mutex<HashMap<ClientId, Hlc>>,
+    /// The greatest stamp that the lake held when the gateway was opened.
+    lake_max_hlc: Hlc,
+    /// Whether accepted deltas exist that the durable log no longer holds.
+    forgotten: AtomicBool,
+    tasks: mpsc::Sender<Task>,
+    /// Held while the lake changes: flush, schema, compaction.
+    maintenance: tokio::sync::Mutex<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Gateway {
+    /// Opens the gateway `id`, recovering everything that was acknowledged.
+    ///
+    /// # Errors
+    /// [`Error::Database`] when the database is damaged or too new; lake errors when the lake cannot be read.
+    pub async fn open(id: GatewayId, components: Components, config: GatewayConfig) -> Result<Arc<Self>> {
+        let warehouse = components.warehouse.clone();
+        let opened = opening::open(warehouse, &id, &components.database, &config).await?;
+        let Opened { writer, live, feed, epoch, fence, newest, max_hlc, lake_max_hlc, forgotten } = opened;
+        let reader = DurableLog::reader(&components.database)?;
+        let (tasks, queue) = mpsc::channel(config.queue_pushes_max);
+        let thread = std::thread::Builder::new()
+            .name(format!("lakesync-writer-{id}"))
+            .spawn(move || writer.run(queue))
+            .map_err(|error| Error::Database {
+                path: components.database.clone(),
+                reason: format!("the writer thread could not be started: {error}"),
+            })?;
+        Ok(Arc::new(Self {
+            id,
+            config,
+            components,
+            live,
+            feed,
+            epoch,
+            fence,
+            clock: Mutex::new(HlcClock::starting_at(max_hlc.max(lake_max_hlc))),
+            reader: Arc::new(Mutex::new(reader)),
+            newest: Mutex::new(newest),
+            lake_max_hlc,
+            forgotten: AtomicBool::new(forgotten),
+            tasks,
+            maintenance: tokio::sync::Mutex::new(()),
+            thread: Mutex::new(Some(thread)),
+        }))
+    }
+
+    /// The gateway's name.
+    #[must_use]
+    pub fn id(&self) -> &GatewayId {
+        &self.id
+    }
+
+    /// Its tables.
+    #[must_use]
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    /// The epoch of its log.
+    #[must_use]
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// What its commits to the lake require.
+    #[must_use]
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Accepts a push whole: when this returns, its deltas are fsynced and the next query sees them.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] naming the delta at fault; [`Error::Busy`], [`Error::Poisoned`].
+    ///
+    /// # Cancel safety
+    /// A push whose future is dropped may still be accepted; sending it again is acknowledged as duplicate.
+    pub async fn push(&self, push: Push) -> Result<PushAck> {
+        let now_ms = self.components.clock.now_ms();
+        let drift_ms = u64::try_from(self.config.drift.as_millis()).unwrap_or(u64::MAX);
+        admission::check(&push, self.live.as_ref(), now_ms, drift_ms)?;
+        let older = self.older_duplicates(&push).await?;
+        let Push { client_id, deltas, last_seen } = push;
+        let newest = deltas.iter().map(|delta| delta.hlc).max();
+        let (reply, answer) = oneshot::channel();
+        self.send(Task::Push(Job { deltas, arrived_ms: now_ms, older, reply }))?;
+        let outcomes = answer.await.map_err(|_| self.closed())??;
+        if let Some(newest) = newest {
+            self.learn(&client_id, newest, now_ms);
+        }
+        Ok(PushAck {
+            accepted: u32::try_from(outcomes.len()).expect("a push is bounded by PUSH_DELTAS_MAX"),
+            cursor: self.feed.cursor_after_push(&client_id, last_seen),
+            outcomes,
+            epoch: self.epoch.clone(),
+        })
+    }
+
+    /// Creates a table or evolves it; gives the schema that is now in force and whether it changed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the reason when the change is not allowed; lake errors.
+    pub async fn put_schema(&self, definition: &TableDefinition) -> Result<(Arc<TableSchema>, bool)> {
+        let _held = self.maintenance.lock().await;
+        let warehouse = &self.components.warehouse;
+        let wanted = TableSchema::from_definition(definition)
+            .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+        let name = wanted.table.clone();
+        let pair = match lakesync_proto::Schemas::schema(self.live.as_ref(), &name) {
+            None => {
+                warehouse.create_table(&self.id, &wanted).await?;
+                warehouse.load(&self.id, &name).await?
+            }
+            Some(held) => {
+                let evolution = evolve(&held, definition)?;
+                if evolution.changes.is_empty() {
+                    return Ok((held, false));
+                }
+                warehouse.evolve(&self.id, &evolution, Some(&self.fence)).await?
+            }
+        };
+        let schema = Arc::clone(&pair.schema);
+        self.live.put_table(pair, Vec::new())?;
+        Ok((schema, true))
+    }
+
+    /// Raises the floor to `floor`, durably: deltas stamped below it are refused from now on.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn raise_floor(&self, floor: Hlc) -> Result<Hlc> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Task::Floor(floor, reply))?;
+        answer.await.map_err(|_| self.closed())?
+    }
+
+    /// Holds off flushes, schema changes and compactions while the guard lives.
+    pub async fn maintenance(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.maintenance.lock().await
+    }
+
+    pub(crate) async fn trim(&self, flushed: Seq, before_ms: u64) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Task::Trim(flushed, before_ms, reply))?;
+        if answer.await.map_err(|_| self.closed())?? {
+            self.forgotten.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn send(&self, task: Task) -> Result<()> {
+        self.tasks.try_send(task).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Busy {
+                gateway: self.id.clone(),
+                waiting: self.config.queue_pushes_max,
+            },
+            mpsc::error::TrySendError::Closed(_) => self.closed(),
+        })
+    }
+
+    fn closed(&self) -> Error {
+        Error::Closed {
+            gateway: self.id.clone(),
+        }
+    }
+
+    /// Deltas of this push that the durable log has forgotten (or lost): only those not stamped above what
+    /// their client sent before, or what the lake held at opening, can be; the flushed log knows them.
+    async fn older_duplicates(&self, push: &Push) -> Result<HashMap<DeltaId, (Seq, Op)>> {
+        if !self.forgotten.load(Ordering::Acquire) {
+            return Ok(HashMap::new());
+        }
+        let newest = {
+            let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+            let sent = newest.get(&push.client_id).copied().unwrap_or_default();
+            sent.max(self.lake_max_hlc)
+        };
+        let mut suspects: HashMap<&TableName, BTreeSet<RowId>> = HashMap::new();
+        for delta in push.deltas.iter().filter(|delta| delta.hlc <= newest) {
+            suspects.entry(&delta.table).or_default().insert(delta.row_id.clone());
+        }
+        let mut older = HashMap::new();
+        for (table, rows) in suspects {
+            if let Some(view) = self.live.view(table.as_ref()) {
+                for delta in known_deltas(&view, &rows).await? {
+                    older.insert(delta.delta.delta_id, (delta.seq, delta.delta.op));
+                }
+            }
+        }
+        Ok(older)
+    }
+
+    fn learn(&self, client: &ClientId, stamp: Hlc, now_ms: u64) {
+        {
+            let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = newest.entry(client.clone()).or_default();
+            *known = (*known).max(stamp);
+        }
+        // Admission has bounded the drift; a stamp that is refused here teaches nothing and harms nothing.
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(clock.recv(stamp, now_ms));
+    }
+
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // The writer ends when the last sender is gone; replace ours, then wait for its last commit.
+        let (closed, _) = mpsc::channel(1);
+        self.tasks = closed;
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            drop(thread.join());
+        }
+    }
+}
+
+fn evolve(held: &TableSchema, definition: &TableDefinition) -> Result<Evolution> {
+    let evolution = held
+        .evolve(definition)
+        .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    Ok(evolution)
+}

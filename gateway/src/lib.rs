@@ -1,0 +1,35 @@
+//! The sync gateway as a library: pushes become durable, then visible, then acknowledged.
+//!
+//! ```text
+//!  push ─► admission ─► writer thread ───────────────► live tables ─► acknowledge
+//!            types,       dedup, floor, seq,   │         (SQL sees it)
+//!            ids, drift   one COMMIT a group   └──────► feed
+//!                         (SQLite, fsynced)               │
+//!  pull ◄──────────── feed, durable log, flushed log ◄────┘
+//!  flush ─► Parquet in the log table, one Iceberg snapshot
+//! ```
+//! Read [`Gateway`] first; [`http::router`] is its face.
+//!
+//! **Invariants:** acknowledged means fsynced and readable · a batch is accepted whole or refused whole ·
+//! `seq` is dense, given inside the commit's critical section, and the only cursor · a delta id names
+//! one delta · a failed commit poisons the log.
+
+mod admission;
+mod config;
+mod cursor;
+mod dedup;
+mod durable;
+mod error;
+mod feed;
+mod flush;
+mod gateway;
+pub mod http;
+mod opening;
+mod pull;
+mod sql_write;
+mod writer;
+
+pub use config::GatewayConfig;
+pub use error::{Error, Refusal, Result};
+pub use flush::FlushReport;
+pub use gateway::{Components, Gateway};

@@ -1,0 +1,47 @@
+//! The wire: domain messages to bytes and back, as JSON and as protobuf.
+//!
+//! Invariant: decoding never panics and takes memory in proportion to the bytes it is given; what it refuses it names
+//! by delta, table, row and field. Values are read by the table's schema and never rewritten.
+
+mod error;
+mod fields;
+/// The protobuf messages of `proto/lakesync.proto` as prost structs, generated and committed.
+#[rustfmt::skip]
+pub mod generated;
+mod json_read;
+mod json_write;
+mod protobuf;
+mod resolve;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+pub use error::{DecodeError, DecodeErrorKind};
+pub use json_read::{decode_ack_json, decode_page_json, decode_push_json};
+pub use json_write::{encode_ack_json, encode_page_json, encode_push_json};
+pub use protobuf::{
+    decode_batch, decode_page_protobuf, decode_push_protobuf, encode_batch, encode_page_protobuf,
+    encode_push_protobuf,
+};
+
+use crate::id::TableName;
+use crate::schema::TableSchema;
+
+/// Who knows the tables' schemas: decoding needs them to type values.
+pub trait Schemas {
+    /// The table's schema, if there is such a table.
+    fn schema(&self, table: &TableName) -> Option<Arc<TableSchema>>;
+}
+
+impl Schemas for BTreeMap<TableName, Arc<TableSchema>> {
+    fn schema(&self, table: &TableName) -> Option<Arc<TableSchema>> {
+        self.get(table).map(Arc::clone)
+    }
+}
+
+impl<S: BuildHasher> Schemas for HashMap<TableName, Arc<TableSchema>, S> {
+    fn schema(&self, table: &TableName) -> Option<Arc<TableSchema>> {
+        self.get(table).map(Arc::clone)
+    }
+}

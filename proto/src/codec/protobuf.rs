@@ -1,0 +1,343 @@
+//! Messages to protobuf and back, and the durable log's batches.
+//!
+//! Invariant: fields below 16 are the contract of `proto/lakesync.proto`; a batch is the same message with the arrival
+//! number and each value's type, so that it reads back after any schema change.
+
+use std::sync::Arc;
+
+use prost::Message;
+use serde_json::value::RawValue;
+
+use crate::codec::Schemas;
+use crate::codec::error::{DecodeError, DecodeErrorKind, Fault};
+use crate::codec::fields::count_fields;
+use crate::codec::generated as wire;
+use crate::codec::resolve::{ColumnReader, Resolver};
+use crate::column_type::ColumnType;
+use crate::delta::{ColumnChange, Op, RowDelta};
+use crate::delta_id::DeltaId;
+use crate::hlc::Hlc;
+use crate::id::{ColumnName, Epoch, RowId};
+use crate::limits::{COLUMNS_MAX, DECIMAL_PRECISION_MAX, PULL_MAX, PUSH_DELTAS_MAX};
+use crate::message::{PullPage, Push, SeqDelta};
+use crate::schema::TableSchema;
+use crate::seq::Seq;
+use crate::value::{Value, ValueError};
+
+/// Which form a delta is written in.
+#[derive(Debug, Copy, Clone)]
+enum Form {
+    /// For a peer that knows the schema.
+    Wire,
+    /// For the durable log: each value tells its type.
+    Stored,
+}
+
+/// Writes a push.
+pub fn encode_push_protobuf(push: &Push) -> Vec<u8> {
+    let message = wire::SyncPush {
+        client_id: push.client_id.to_string(),
+        deltas: push
+            .deltas
+            .iter()
+            .map(|delta| to_wire(delta, Seq::ZERO, Form::Wire))
+            .collect(),
+        last_seen_hlc: push.last_seen.as_u64(),
+    };
+    message.encode_to_vec()
+}
+
+/// Reads a push.
+///
+/// It types values by the schemas; [`verify_delta`](crate::verify_delta) checks the rest.
+///
+/// # Errors
+/// [`DecodeError`] by kind, with the place.
+pub fn decode_push_protobuf(body: &[u8], schemas: &dyn Schemas) -> Result<Push, DecodeError> {
+    check_counts(body, 2, PUSH_DELTAS_MAX)?;
+    let message = wire::SyncPush::decode(body).map_err(no_message)?;
+    let mut resolver = Resolver::new(schemas);
+    if message.client_id.is_empty() {
+        return Err(Fault::missing("clientId").into());
+    }
+    let client_id = resolver.client(&message.client_id)?;
+    let last_seen = Seq::from_u64(message.last_seen_hlc)
+        .map_err(|e| Fault::bad("lastSeenHlc", e.to_string()))?;
+    let deltas = message.deltas.into_iter().enumerate();
+    let deltas = deltas.map(|(index, delta)| from_wire(index, &delta, &mut resolver, Form::Wire));
+    Ok(Push {
+        client_id,
+        deltas: deltas.collect::<Result<_, _>>()?,
+        last_seen,
+    })
+}
+
+/// Writes a pull's answer.
+pub fn encode_page_protobuf(page: &PullPage) -> Vec<u8> {
+    let message = wire::SyncResponse {
+        deltas: page
+            .deltas
+            .iter()
+            .map(|delta| to_wire(&delta.delta, delta.seq, Form::Wire))
+            .collect(),
+        server_hlc: page.cursor.as_u64(),
+        has_more: page.has_more,
+        epoch: page.epoch.to_string(),
+    };
+    message.encode_to_vec()
+}
+
+/// Reads a pull's answer.
+///
+/// # Errors
+/// [`DecodeError`] by kind, with the place.
+pub fn decode_page_protobuf(body: &[u8], schemas: &dyn Schemas) -> Result<PullPage, DecodeError> {
+    check_counts(body, 1, PULL_MAX)?;
+    let message = wire::SyncResponse::decode(body).map_err(no_message)?;
+    let cursor =
+        Seq::from_u64(message.server_hlc).map_err(|e| Fault::bad("serverHlc", e.to_string()))?;
+    let epoch = Epoch::parse(&message.epoch).map_err(|e| Fault::bad("epoch", e.to_string()))?;
+    let deltas = seq_deltas(&message.deltas, schemas, Form::Wire)?;
+    Ok(PullPage {
+        deltas: deltas.into_iter().map(Arc::new).collect(),
+        cursor,
+        has_more: message.has_more,
+        epoch,
+    })
+}
+
+/// Writes deltas for the durable log: one blob a push.
+pub fn encode_batch(deltas: &[SeqDelta]) -> Vec<u8> {
+    let deltas = deltas
+        .iter()
+        .map(|delta| to_wire(&delta.delta, delta.seq, Form::Stored))
+        .collect();
+    wire::DeltaBatch { deltas }.encode_to_vec()
+}
+
+/// Reads deltas from the durable log.
+///
+/// Values come back with the type they were written with, even if their column was dropped or replaced since; readers
+/// go by [`TableSchema::column`] and [`Value::column_type_matches`].
+///
+/// # Errors
+/// [`DecodeError`] by kind, with the place: the blob is damaged, or the table is not known.
+pub fn decode_batch(blob: &[u8], schemas: &dyn Schemas) -> Result<Vec<SeqDelta>, DecodeError> {
+    let message = wire::DeltaBatch::decode(blob).map_err(no_message)?;
+    seq_deltas(&message.deltas, schemas, Form::Stored)
+}
+
+fn to_wire(delta: &RowDelta, seq: Seq, form: Form) -> wire::RowDelta {
+    let column = |change: &ColumnChange| {
+        let mut value = String::new();
+        change.value.write_json(&mut value);
+        let value_type = match form {
+            Form::Wire => wire::ValueType::Unspecified,
+            Form::Stored => value_type(&change.value),
+        };
+        wire::ColumnDelta {
+            column: change.column.to_string(),
+            value: value.into_bytes(),
+            value_type: value_type.into(),
+        }
+    };
+    wire::RowDelta {
+        op: delta.op.code(),
+        table: delta.table.to_string(),
+        row_id: delta.row_id.to_string(),
+        columns: delta.columns.iter().map(column).collect(),
+        hlc: delta.hlc.as_u64(),
+        client_id: delta.client_id.to_string(),
+        delta_id: delta.delta_id.to_string(),
+        seq: seq.as_u64(),
+    }
+}
+
+fn seq_deltas(
+    deltas: &[wire::RowDelta],
+    schemas: &dyn Schemas,
+    form: Form,
+) -> Result<Vec<SeqDelta>, DecodeError> {
+    let mut resolver = Resolver::new(schemas);
+    let mut out = Vec::with_capacity(deltas.len());
+    for (index, message) in deltas.iter().enumerate() {
+        let delta = from_wire(index, message, &mut resolver, form)?;
+        let seq = match Seq::from_u64(message.seq) {
+            Ok(Seq::ZERO) => Err(Fault::missing("seq")),
+            Ok(seq) => Ok(seq),
+            Err(e) => Err(Fault::bad("seq", e.to_string())),
+        };
+        let seq = seq
+            .map_err(|fault| fault.in_delta(index, Some(&message.table), Some(&message.row_id)))?;
+        out.push(SeqDelta { seq, delta });
+    }
+    Ok(out)
+}
+
+fn from_wire(
+    index: usize,
+    message: &wire::RowDelta,
+    resolver: &mut Resolver<'_>,
+    form: Form,
+) -> Result<RowDelta, DecodeError> {
+    checked_delta(message, resolver, form)
+        .map_err(|fault| fault.in_delta(index, Some(&message.table), Some(&message.row_id)))
+}
+
+fn checked_delta(
+    message: &wire::RowDelta,
+    resolver: &mut Resolver<'_>,
+    form: Form,
+) -> Result<RowDelta, Fault> {
+    let texts = [
+        ("table", &message.table),
+        ("rowId", &message.row_id),
+        ("clientId", &message.client_id),
+        ("deltaId", &message.delta_id),
+    ];
+    if let Some((field, _)) = texts.into_iter().find(|(_, text)| text.is_empty()) {
+        return Err(Fault::missing(field));
+    }
+    let op = Op::from_code(message.op).ok_or_else(|| {
+        Fault::bad(
+            "op",
+            format!("{} is none of 1 INSERT, 2 UPDATE, 3 DELETE", message.op),
+        )
+    })?;
+    let schema = resolver.table(&message.table)?;
+    let row_id = RowId::parse(&message.row_id).map_err(|e| Fault::bad("rowId", e.to_string()))?;
+    let client_id = resolver.client(&message.client_id)?;
+    let hlc = Hlc::from_u64(message.hlc).map_err(|e| Fault::bad("hlc", e.to_string()))?;
+    let delta_id =
+        DeltaId::parse(&message.delta_id).map_err(|e| Fault::bad("deltaId", e.to_string()))?;
+    let columns = match form {
+        Form::Wire => wire_columns(&message.columns, &schema)?,
+        Form::Stored => stored_columns(&message.columns, &schema)?,
+    };
+    let table = schema.table.clone();
+    Ok(RowDelta {
+        op,
+        table,
+        row_id,
+        client_id,
+        columns,
+        hlc,
+        delta_id,
+    })
+}
+
+fn wire_columns(
+    columns: &[wire::ColumnDelta],
+    schema: &TableSchema,
+) -> Result<Vec<ColumnChange>, Fault> {
+    let mut reader = ColumnReader::new(schema);
+    let change = |message: &wire::ColumnDelta| {
+        let value = json_of(message)?;
+        reader.change(&message.column, |column_type| {
+            Value::from_raw(value, column_type)
+        })
+    };
+    columns.iter().map(change).collect()
+}
+
+fn stored_columns(
+    columns: &[wire::ColumnDelta],
+    schema: &TableSchema,
+) -> Result<Vec<ColumnChange>, Fault> {
+    let mut place = 0;
+    let change = |message: &wire::ColumnDelta| {
+        let column = match schema.find(&message.column, place) {
+            Some((at, column)) => {
+                place = at + 1;
+                column.name.clone()
+            }
+            None => ColumnName::parse(&message.column)
+                .map_err(|e| Fault::bad("column", e.to_string()))?,
+        };
+        let wrong = |e: ValueError| {
+            Fault::new(DecodeErrorKind::WrongType, e.to_string()).field(&message.column)
+        };
+        let json = json_of(message)?;
+        let value = match stored_type(message, json) {
+            Some(column_type) => Value::from_raw(json, column_type).map_err(wrong)?,
+            None if json.get() == "null" => Value::Null,
+            None => return Err(Fault::bad(&message.column, "the value's type is missing")),
+        };
+        Ok(ColumnChange { column, value })
+    };
+    columns.iter().map(change).collect()
+}
+
+/// A value's bytes as JSON text. Empty bytes are what a legacy client makes of `undefined`.
+fn json_of(message: &wire::ColumnDelta) -> Result<&RawValue, Fault> {
+    if message.value.is_empty() {
+        let reason = format!(
+            "column {:?} has no value; null must be written",
+            message.column
+        );
+        return Err(Fault::new(DecodeErrorKind::MissingField, reason).field("value"));
+    }
+    serde_json::from_slice(&message.value)
+        .map_err(|e| Fault::bad(&message.column, format!("the value is no JSON text: {e}")))
+}
+
+fn value_type(value: &Value) -> wire::ValueType {
+    match value {
+        Value::Null => wire::ValueType::Unspecified,
+        Value::String(_) => wire::ValueType::String,
+        Value::Number(_) => wire::ValueType::Number,
+        Value::Long(_) => wire::ValueType::Long,
+        Value::Boolean(_) => wire::ValueType::Boolean,
+        Value::Json(_) => wire::ValueType::Json,
+        Value::Decimal(_) => wire::ValueType::Decimal,
+        Value::Date(_) => wire::ValueType::Date,
+        Value::Timestamp(_) => wire::ValueType::Timestamp,
+        Value::Binary(_) => wire::ValueType::Binary,
+    }
+}
+
+/// The type that a stored value was written with; a decimal's scale is in its text.
+fn stored_type(message: &wire::ColumnDelta, json: &RawValue) -> Option<ColumnType> {
+    Some(match message.value_type() {
+        wire::ValueType::Unspecified => return None,
+        wire::ValueType::String => ColumnType::String,
+        wire::ValueType::Number => ColumnType::Number,
+        wire::ValueType::Long => ColumnType::Long,
+        wire::ValueType::Boolean => ColumnType::Boolean,
+        wire::ValueType::Json => ColumnType::Json,
+        wire::ValueType::Decimal => {
+            let fraction = json
+                .get()
+                .trim_matches('"')
+                .split_once('.')
+                .map_or(0, |(_, fraction)| fraction.len());
+            let scale = u8::try_from(fraction).ok()?;
+            ColumnType::decimal(DECIMAL_PRECISION_MAX, scale).ok()?
+        }
+        wire::ValueType::Date => ColumnType::Date,
+        wire::ValueType::Timestamp => ColumnType::Timestamp,
+        wire::ValueType::Binary => ColumnType::Binary,
+    })
+}
+
+/// Bounds the lists of a message before they are built: its deltas in field `deltas`, and each delta's columns.
+fn check_counts(body: &[u8], deltas: u64, limit: usize) -> Result<(), Fault> {
+    const COLUMNS: u64 = 4;
+    let mut columns = 0;
+    let count = count_fields(body, deltas, |delta| {
+        columns = columns.max(count_fields(delta, COLUMNS, |_| Some(()))?);
+        Some(())
+    });
+    match count {
+        None => Err(Fault::malformed(
+            "Invalid protobuf: the body is no such message",
+        )),
+        Some(count) if count > limit => Err(Fault::too_many("deltas", count, limit)),
+        Some(_) if columns > COLUMNS_MAX => Err(Fault::too_many("columns", columns, COLUMNS_MAX)),
+        Some(_) => Ok(()),
+    }
+}
+
+fn no_message(error: prost::DecodeError) -> Fault {
+    Fault::malformed(format!("Invalid protobuf: {error}"))
+}

@@ -1,0 +1,50 @@
+//! Every limit of the wire and of the types, each with its unit and its reason.
+//!
+//! Invariant: a limit lives here and nowhere else; whoever enforces it names this constant in the refusal.
+
+/// Deltas in one push. A legacy client never sends more; ten thousand rows fit one durable blob.
+pub const PUSH_DELTAS_MAX: usize = 10_000;
+
+/// Bytes of one inflated push body. The legacy limit of 1 MiB looked at the Content-Length header only and is too
+/// small for [`PUSH_DELTAS_MAX`] deltas of ordinary rows.
+pub const PUSH_BODY_BYTES_MAX: usize = 16 << 20;
+
+/// Deltas of one pull page when the client names no limit.
+pub const PULL_DEFAULT: usize = 100;
+
+/// Deltas of one pull page at most; a larger wish is cut to this in silence, as legacy gateways did.
+pub const PULL_MAX: usize = 10_000;
+
+/// Milliseconds that a stamp may be ahead of the receiver's wall clock. Exactly this much passes.
+pub const DRIFT_MS: u64 = 5_000;
+
+/// The greatest wall clock of an HLC, in milliseconds: 47 bits, so that an HLC fits Iceberg's signed `long`.
+/// It is the year 6429.
+pub const WALL_MS_MAX: u64 = (1 << 47) - 1;
+
+/// Bytes of a row id. Row ids are sort keys and bloom filter entries: long ones make every file larger.
+pub const ROW_ID_BYTES_MAX: usize = 1_024;
+
+/// Bytes of a client id. It is part of every stamp.
+pub const CLIENT_ID_BYTES_MAX: usize = 256;
+
+/// Bytes of a table, column or gateway name: the legacy identifier pattern.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Columns of one table, and column changes of one delta.
+pub const COLUMNS_MAX: usize = 1_000;
+
+/// Column numbers that one table may ever use, dropped columns counted: it bounds the log's `_set` bitmap.
+pub const COLUMN_NUMBERS_MAX: u32 = 10_000;
+
+/// Bytes of one value: what a page of wide rows can still carry.
+pub const VALUE_BYTES_MAX: usize = 4 << 20;
+
+/// Nesting depth of a `json` value. JSON readers commonly stop at 128, and a page wraps a value in five more levels.
+pub const JSON_DEPTH_MAX: usize = 100;
+
+/// Digits of a decimal: what 128 bits hold, and Iceberg's own limit.
+pub const DECIMAL_PRECISION_MAX: u8 = 38;
+
+/// Characters of a refused value that an error message repeats.
+pub const SHOWN_CHARS_MAX: usize = 64;

@@ -1,0 +1,15 @@
+//! The agreement as its users see it: vectors of the contract, laws as properties, random histories.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bad_input;
+mod checks;
+mod clock;
+mod delta_ids;
+mod fold_model;
+mod generated;
+mod laws;
+mod round_trips;
+mod samples;
+mod values;
+mod vectors;

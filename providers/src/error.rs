@@ -1,0 +1,149 @@
+//! What can go wrong between the lake and a query, by the caller's next move.
+
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use lakesync_proto::{ColumnType, TableName, Value};
+use thiserror::Error;
+
+use crate::lake::LakeError;
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of this crate.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The catalog, a file or a commit failed; the lake says how.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    /// A plan could not be made or run.
+    #[error(transparent)]
+    Query(#[from] Box<DataFusionError>),
+    /// The statement names a table that is not there.
+    #[error("table `{table}` does not exist in `{gateway}`; create it with POST /v1/admin/schema/{gateway} or see `show tables`")]
+    UnknownTable {
+        /// The gateway (SQL schema) that was asked.
+        gateway: String,
+        /// The name that was asked for.
+        table: String,
+    },
+    /// The snapshot of a time travel clause is not one of the table's.
+    #[error("`{table}` has no snapshot {snapshot}; `select * from \"{table}$snapshots\"` lists those that are kept")]
+    UnknownSnapshot {
+        /// The table of the clause.
+        table: TableName,
+        /// The snapshot id of the clause.
+        snapshot: i64,
+    },
+    /// The view lies before the oldest base snapshot that is kept.
+    #[error("snapshot {snapshot} of `{table}` is older than the oldest kept state (seq {horizon})")]
+    BelowHorizon {
+        /// The table of the clause.
+        table: TableName,
+        /// The snapshot id of the clause.
+        snapshot: i64,
+        /// The oldest seq that can still be read.
+        horizon: u64,
+    },
+    /// A value is not of its column's type: a defect, since admission checks every value.
+    #[error("a {actual} cannot be stored in a column of type {expected}")]
+    ValueType {
+        /// The column's type.
+        expected: ColumnType,
+        /// What the value is.
+        actual: &'static str,
+    },
+    /// A file holds another Arrow type than the table's schema says.
+    #[error("a column of type {expected} is stored as {actual}; the file was not written by this table's schema")]
+    ColumnType {
+        /// The column's type.
+        expected: ColumnType,
+        /// The Arrow type that was found.
+        actual: DataType,
+    },
+    /// A row of the log cannot be read as a delta.
+    #[error("the log of `{table}` holds a delta that cannot be read (seq {seq}): {reason}")]
+    BrokenDelta {
+        /// The table whose log it is.
+        table: TableName,
+        /// Its arrival number, 0 when that is what cannot be read.
+        seq: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The table cannot be written from here.
+    #[error("`{table}` is read-only here: a past moment, a metadata table, or a directory that another process writes; write to the table itself through its server")]
+    ReadOnly {
+        /// The table of the statement.
+        table: String,
+    },
+    /// An INSERT names a row id that is none.
+    #[error("row_id: {reason}")]
+    RowId {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The table carries delete files that this version of the provider does not apply.
+    #[error("`{table}` has {count} delete files written by another engine; rewrite its data files there before reading it here")]
+    DeleteFiles {
+        /// The table.
+        table: String,
+        /// How many delete files its snapshot lists.
+        count: usize,
+    },
+}
+
+impl Error {
+    pub(crate) fn value_type(expected: ColumnType, value: &Value) -> Self {
+        let actual = match value {
+            Value::Null => "null",
+            Value::String(_) => "string",
+            Value::Number(_) => "number",
+            Value::Long(_) => "long",
+            Value::Boolean(_) => "boolean",
+            Value::Json(_) => "json",
+            Value::Decimal(_) => "decimal",
+            Value::Date(_) => "date",
+            Value::Timestamp(_) => "timestamp",
+            Value::Binary(_) => "binary",
+        };
+        Self::ValueType { expected, actual }
+    }
+
+    pub(crate) fn column_type(expected: ColumnType, actual: &DataType) -> Self {
+        Self::ColumnType {
+            expected,
+            actual: actual.clone(),
+        }
+    }
+
+    pub(crate) fn decimal(precision: u8, scale: u8) -> Self {
+        Self::ValueType {
+            expected: ColumnType::Decimal { precision, scale },
+            actual: "decimal of a scale that Arrow cannot hold",
+        }
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        Self::Query(Box::new(error))
+    }
+}
+
+impl From<ArrowError> for Error {
+    fn from(error: ArrowError) -> Self {
+        DataFusionError::from(error).into()
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Query(error) => *error,
+            other => Self::External(Box::new(other)),
+        }
+    }
+}

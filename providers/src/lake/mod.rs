@@ -1,0 +1,49 @@
+//! The lake: tables as files that any Iceberg reader can read.
+//!
+//! ```text
+//!                Warehouse ── tables: create, load, evolve
+//!                 │      │
+//!         catalog.db    warehouse/<gateway>/<table>/
+//!   (which metadata      metadata/  00007-….metadata.json ─► snap-….avro ─► …-m0.avro
+//!    file is current)    data/      flush-00000-….parquet ◄───────────────────┘
+//!                 ▲      ▲
+//!                 │      │ write_data_files, write_position_deletes: durable when they return
+//!                Commit ─┘ append, row delta, rewrite: one new snapshot, or none
+//! ```
+//! **Invariant**: nothing that a reader can reach ever changes. Files are written once, under names that
+//! were never used; what a commit moves is one pointer in the catalog, after all it points to is
+//! durable. So a crash at any moment leaves the old state or the new one, and unreferenced files at
+//! worst.
+//!
+//! Iceberg's own transactions cannot remove files, add delete files, or be conditional, so commits are
+//! made here, of the public parts below them ([`Commit`]); the catalog is ours for the same reason and
+//! has exactly PyIceberg's tables ([`SqliteCatalog`]).
+
+mod catalog;
+mod commit;
+mod error;
+mod files;
+mod schema;
+mod storage;
+pub mod summary;
+mod tables;
+mod warehouse;
+mod writer;
+
+pub use catalog::{CATALOG_NAME, CatalogCommit, FENCE, Fence, Properties, SqliteCatalog};
+pub use commit::{Commit, RetryPolicy, change_table};
+pub use error::{CommitError, CommitErrorKind, LakeError, LakeErrorKind};
+pub use files::{DataFileInfo, live_files};
+pub use schema::{
+    COLUMN_IDS, ColumnIds, LOG_SUFFIX, SCHEMA, arrow_schema, base_arrow_schema, column_ids, day_partition,
+    log_arrow_schema, log_columns, stored as stored_schema,
+};
+pub use storage::LakeStorage;
+pub use tables::TablePair;
+pub use warehouse::Warehouse;
+pub use writer::{
+    PositionDeletes, WriteOptions, write_data_files, write_data_stream, write_position_deletes,
+};
+
+#[cfg(test)]
+mod tests;

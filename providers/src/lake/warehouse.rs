@@ -1,0 +1,202 @@
+//! One lake: its catalog and its files.
+//!
+//! ```text
+//! <data dir>/catalog.db                      which metadata file is current
+//! <data dir>/warehouse/<gateway>/<table>/    metadata/, data/
+//! ```
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use datafusion::execution::object_store::ObjectStoreUrl;
+use iceberg::io::FileIOBuilder;
+use iceberg::{ErrorKind, NamespaceIdent};
+use lakesync_proto::{GatewayId, WallClock};
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+
+use super::catalog::{CatalogCommit, Properties, SqliteCatalog};
+use super::error::LakeError;
+use super::storage::{LakeStorage, create_directory, sync_directory};
+
+/// A lake: catalog, files, and the clock its snapshots are stamped by. A clone is cheap and the same
+/// lake.
+#[derive(Clone)]
+pub struct Warehouse {
+    catalog: Arc<dyn CatalogCommit>,
+    storage: LakeStorage,
+    store: Arc<dyn ObjectStore>,
+    store_url: ObjectStoreUrl,
+    clock: Arc<dyn WallClock>,
+}
+
+impl fmt::Debug for Warehouse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Warehouse")
+            .field("catalog", &self.catalog)
+            .field("store_url", &self.store_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The machine's clock; [`Warehouse::with_clock`] puts another in its place.
+#[derive(Debug)]
+struct MachineClock;
+
+impl WallClock for MachineClock {
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Warehouse {
+    /// Opens the lake in a directory, or creates both. Must run in the tokio runtime that its tables
+    /// will be read in.
+    ///
+    /// # Errors
+    /// `Io` when the directory cannot be made, `NewerFormat` for a lake of a newer program, `Catalog`
+    /// when the catalog cannot be opened.
+    pub async fn open_local(data_dir: &Path) -> Result<Self, LakeError> {
+        let data_dir = data_dir.to_owned();
+        let opened = tokio::task::spawn_blocking(move || open(&data_dir)).await;
+        opened.unwrap_or_else(|stopped| {
+            let stopped = std::io::Error::other(stopped);
+            Err(LakeError::io("open", Path::new("the lake"))(stopped))
+        })
+    }
+
+    /// Puts another catalog in place of the lake's own: one that injects faults, or a remote one.
+    #[must_use]
+    pub fn with_catalog(mut self, catalog: Arc<dyn CatalogCommit>) -> Self {
+        self.catalog = catalog;
+        self
+    }
+
+    /// Stamps snapshots by another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn WallClock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The store that holds the files, rooted so that it reads any URL under
+    /// [`Self::object_store_url`].
+    #[must_use]
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// The URL to register [`Self::object_store`] with DataFusion under.
+    #[must_use]
+    pub fn object_store_url(&self) -> &ObjectStoreUrl {
+        &self.store_url
+    }
+
+    /// The path in [`Self::object_store`] of a file's URI, as manifests give it.
+    ///
+    /// # Errors
+    /// `Iceberg` for a URI outside the store.
+    pub fn object_path(&self, uri: &str) -> Result<object_store::path::Path, LakeError> {
+        self.storage
+            .object_path(uri)
+            .map_err(LakeError::iceberg("find the file", uri))
+    }
+
+    /// The catalog.
+    #[must_use]
+    pub fn catalog(&self) -> Arc<dyn CatalogCommit> {
+        Arc::clone(&self.catalog)
+    }
+
+    /// Milliseconds since 1970 by the lake's clock.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// Makes a gateway's namespace; nothing when it is there.
+    ///
+    /// # Errors
+    /// `Iceberg` when the catalog refuses.
+    pub async fn create_namespace(&self, gateway: &GatewayId) -> Result<(), LakeError> {
+        let namespace = namespace_of(gateway);
+        let created = self.catalog.create_namespace(&namespace, HashMap::new()).await;
+        match created {
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == ErrorKind::NamespaceAlreadyExists => Ok(()),
+            Err(e) => Err(LakeError::iceberg("create the gateway", gateway)(e)),
+        }
+    }
+
+    /// The gateways whose namespaces are there. A namespace that is no gateway's name is left out.
+    ///
+    /// # Errors
+    /// `Iceberg` when the catalog refuses.
+    pub async fn namespaces(&self) -> Result<Vec<GatewayId>, LakeError> {
+        let found = self.catalog.list_namespaces(None).await;
+        let found = found.map_err(LakeError::iceberg("list gateways", "catalog"))?;
+        let gateways = found.iter().map(ToString::to_string);
+        Ok(gateways.filter_map(|name| GatewayId::parse(&name).ok()).collect())
+    }
+
+    /// The properties of a gateway's namespace.
+    ///
+    /// # Errors
+    /// `NotFound` without one.
+    pub async fn namespace_properties(
+        &self,
+        gateway: &GatewayId,
+    ) -> Result<HashMap<String, String>, LakeError> {
+        let namespace = self.catalog.get_namespace(&namespace_of(gateway)).await;
+        let namespace = namespace.map_err(LakeError::iceberg("read its properties", gateway))?;
+        Ok(namespace.properties().clone())
+    }
+
+    /// Sets (or with `None` removes) properties of a gateway's namespace, all or none, if all
+    /// `expected` ones are as given (`None`: absent).
+    ///
+    /// # Errors
+    /// [`LakeError::NamespaceChanged`] when one is not, `NotFound` without the namespace.
+    pub async fn set_namespace_properties(
+        &self,
+        gateway: &GatewayId,
+        expected: Properties<'_>,
+        set: Properties<'_>,
+    ) -> Result<(), LakeError> {
+        let namespace = namespace_of(gateway);
+        let catalog = &self.catalog;
+        catalog.compare_and_set_namespace(&namespace, expected, set).await
+    }
+}
+
+/// A gateway's namespace.
+pub(super) fn namespace_of(gateway: &GatewayId) -> NamespaceIdent {
+    NamespaceIdent::new(gateway.to_string())
+}
+
+fn open(data_dir: &Path) -> Result<Warehouse, LakeError> {
+    let files = data_dir.join("warehouse");
+    create_directory(&files).map_err(LakeError::io("create", &files))?;
+    let data_dir = data_dir.canonicalize();
+    let data_dir = data_dir.map_err(LakeError::io("resolve", &files))?;
+    let Some(name) = data_dir.to_str() else {
+        let reason = std::io::Error::other("its name is not valid UTF-8");
+        return Err(LakeError::io("use", &data_dir)(reason));
+    };
+    let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new());
+    let storage = LakeStorage::local(Arc::clone(&store), data_dir.clone());
+    let file_io = FileIOBuilder::new(Arc::new(storage.clone())).build();
+    let location = format!("file://{name}/warehouse");
+    let catalog = SqliteCatalog::open(&data_dir.join("catalog.db"), &location, file_io)?;
+    sync_directory(&data_dir).map_err(LakeError::io("sync", &data_dir))?;
+    Ok(Warehouse {
+        catalog: Arc::new(catalog),
+        storage,
+        store,
+        store_url: ObjectStoreUrl::local_filesystem(),
+        clock: Arc::new(MachineClock),
+    })
+}

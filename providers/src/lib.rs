@@ -1,0 +1,46 @@
+//! Everything that is a table: the lake, the hot deltas over it, and what SQL sees of both.
+//!
+//! ```text
+//!   pushes ──► live ──► ReadView (base snapshot, base seq, log snapshot, hot deltas, schema)
+//!                          │
+//!        union ────────────┤  t            base ⊳ rows that hot touches  ∪  those rows, folded
+//!        log   ────────────┤  t$deltas     flushed log files ∪ hot deltas not yet flushed
+//!        snapshots ────────┘  t$snapshots  snapshots of base and log, with their seq
+//! ```
+//!
+//! Read [`ReadView`] first: a query pins one and never looks at anything else.
+//!
+//! **Invariant:** the rows of a view are those of the merge rule over all deltas with `seq` up to the
+//! view's; flush and compaction publish new views and change no answer.
+
+mod catalog;
+mod columnar;
+mod error;
+mod files;
+pub mod lake;
+mod live;
+mod log;
+mod log_rows;
+mod resolve;
+mod rows_at;
+mod session;
+mod sink;
+mod snapshots;
+mod travel;
+mod union;
+mod view;
+
+pub use lakesync_proto as proto;
+
+pub use catalog::LakeCatalog;
+pub use error::{Error, Result};
+pub use live::{Live, Views};
+pub use log::{known_deltas, read_log, read_log_page};
+pub use log_rows::log_batch;
+pub use rows_at::{existing, rows_at};
+pub use session::session;
+pub use sink::{InsertRows, WriteError, WriteSink};
+pub use travel::Pinned;
+pub use union::UnionTable;
+pub use view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
+pub use files::ParquetTable;

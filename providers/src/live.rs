@@ -1,0 +1,254 @@
+//! The live tables of one gateway: the one owner that mutates, from which readers take views.
+//!
+//! **Invariant:** all tables of a gateway change under one lock, and a set of views is taken under the same
+//! lock, so a statement that reads two tables sees both at one seq. The lock is short and never held
+//! across an await.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use iceberg::table::Table;
+use lakesync_proto::{GatewayId, Schemas, Seq, SeqDelta, TableName, TableSchema};
+use tokio::sync::OnceCell;
+
+use crate::error::Result;
+use crate::lake::{TablePair, Warehouse};
+use crate::view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
+
+/// The tables of one gateway as they are now.
+#[derive(Debug)]
+pub struct Live {
+    gateway: GatewayId,
+    warehouse: Warehouse,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    seq: Seq,
+    tables: BTreeMap<TableName, LiveTable>,
+}
+
+#[derive(Debug)]
+struct LiveTable {
+    schema: Arc<TableSchema>,
+    base: Arc<BaseSnapshot>,
+    log: Arc<LogSnapshot>,
+    hot: Vec<Arc<HotPush>>,
+    /// The last view given out, until something changes.
+    view: Option<Arc<ReadView>>,
+}
+
+/// The views of all tables of one gateway at one moment.
+#[derive(Clone, Debug)]
+pub struct Views {
+    /// The gateway (SQL schema).
+    pub gateway: GatewayId,
+    /// Every view holds the deltas up to this seq.
+    pub seq: Seq,
+    /// The views by table name.
+    pub tables: BTreeMap<TableName, Arc<ReadView>>,
+}
+
+impl Live {
+    /// A gateway without tables, at `seq`.
+    #[must_use]
+    pub fn new(warehouse: Warehouse, gateway: GatewayId, seq: Seq) -> Self {
+        Self {
+            gateway,
+            warehouse,
+            inner: Mutex::new(Inner {
+                seq,
+                tables: BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// The gateway's name.
+    #[must_use]
+    pub fn gateway(&self) -> &GatewayId {
+        &self.gateway
+    }
+
+    /// The lake that the tables are in.
+    #[must_use]
+    pub fn warehouse(&self) -> &Warehouse {
+        &self.warehouse
+    }
+
+    /// The seq up to which everything is visible.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.lock().seq
+    }
+
+    /// Adds a table with the deltas above its base seq, or gives a known one its new schema and snapshots.
+    ///
+    /// # Errors
+    /// When a snapshot summary of the pair cannot be read.
+    pub fn put_table(&self, pair: TablePair, hot: Vec<HotPush>) -> Result<()> {
+        let base = Arc::new(BaseSnapshot::current(pair.base)?);
+        let log = Arc::new(LogSnapshot::current(pair.log)?);
+        let mut inner = self.lock();
+        let name = pair.schema.table.clone();
+        let table = inner.tables.entry(name).or_insert_with(|| LiveTable {
+            schema: Arc::clone(&pair.schema),
+            base: Arc::clone(&base),
+            log: Arc::clone(&log),
+            hot: Vec::new(),
+            view: None,
+        });
+        table.hot.extend(hot.into_iter().map(Arc::new));
+        table.schema = pair.schema;
+        table.log = log;
+        table.set_base(base);
+        Ok(())
+    }
+
+    /// Makes the durable deltas up to `seq` visible, all of them at once.
+    ///
+    /// # Panics
+    /// When `seq` sinks, or a delta is of a table that was never put.
+    pub fn append(&self, push: &HotPush, seq: Seq) {
+        let mut inner = self.lock();
+        assert!(seq >= inner.seq, "the visible seq only grows");
+        inner.seq = seq;
+        inner.add(push);
+        // A view is of a seq: every table's last one has become old.
+        for table in inner.tables.values_mut() {
+            table.view = None;
+        }
+    }
+
+    /// Gives back deltas that were visible before the process began; [`Live::append`] moves the seq later.
+    ///
+    /// # Panics
+    /// When a delta is of a table that was never put.
+    pub fn recover(&self, push: &HotPush) {
+        self.lock().add(push);
+    }
+
+    /// Publishes the log after a flush.
+    ///
+    /// # Errors
+    /// When the new snapshot's summary cannot be read.
+    pub fn flushed(&self, name: &TableName, log: Table) -> Result<()> {
+        let log = Arc::new(LogSnapshot::current(log)?);
+        if let Some(table) = self.lock().tables.get_mut(name) {
+            table.log = log;
+            table.view = None;
+        }
+        Ok(())
+    }
+
+    /// Publishes the base after a compaction: what it covers leaves the hot deltas.
+    ///
+    /// # Errors
+    /// When the new snapshot's summary cannot be read.
+    pub fn compacted(&self, name: &TableName, base: Table) -> Result<()> {
+        let base = Arc::new(BaseSnapshot::current(base)?);
+        if let Some(table) = self.lock().tables.get_mut(name) {
+            table.set_base(base);
+        }
+        Ok(())
+    }
+
+    /// The view of one table now.
+    #[must_use]
+    pub fn view(&self, name: &str) -> Option<Arc<ReadView>> {
+        self.views().tables.get(name).map(Arc::clone)
+    }
+
+    /// The views of all tables at one moment.
+    #[must_use]
+    pub fn views(&self) -> Views {
+        let mut inner = self.lock();
+        let seq = inner.seq;
+        let tables = inner
+            .tables
+            .iter_mut()
+            .map(|(name, table)| (name.clone(), table.view(&self.warehouse, &self.gateway, seq)))
+            .collect();
+        Views {
+            gateway: self.gateway.clone(),
+            seq,
+            tables,
+        }
+    }
+
+    /// The schemas of all tables, by name.
+    #[must_use]
+    pub fn schemas(&self) -> Vec<Arc<TableSchema>> {
+        let inner = self.lock();
+        inner
+            .tables
+            .values()
+            .map(|table| Arc::clone(&table.schema))
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Every mutation is whole before anything can panic, so a poisoned lock holds a valid state.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn add(&mut self, push: &HotPush) {
+        let mut by_table: BTreeMap<&TableName, Vec<Arc<SeqDelta>>> = BTreeMap::new();
+        for delta in &push.deltas {
+            by_table
+                .entry(&delta.delta.table)
+                .or_default()
+                .push(Arc::clone(delta));
+        }
+        for (name, deltas) in by_table {
+            let table = self
+                .tables
+                .get_mut(name)
+                .expect("admission let only known tables through, and tables are never dropped");
+            table.view = None;
+            table.hot.push(Arc::new(HotPush {
+                arrived_ms: push.arrived_ms,
+                deltas,
+            }));
+        }
+    }
+}
+
+impl Schemas for Live {
+    fn schema(&self, table: &TableName) -> Option<Arc<TableSchema>> {
+        let inner = self.lock();
+        inner
+            .tables
+            .get(table)
+            .map(|table| Arc::clone(&table.schema))
+    }
+}
+
+impl LiveTable {
+    fn set_base(&mut self, base: Arc<BaseSnapshot>) {
+        let covered = base.base_seq;
+        self.hot
+            .retain(|push| push.deltas.last().is_some_and(|delta| delta.seq > covered));
+        self.base = base;
+        self.view = None;
+    }
+
+    fn view(&mut self, warehouse: &Warehouse, gateway: &GatewayId, seq: Seq) -> Arc<ReadView> {
+        let view = self.view.take().unwrap_or_else(|| {
+            Arc::new(ReadView {
+                warehouse: warehouse.clone(),
+                gateway: gateway.clone(),
+                schema: Arc::clone(&self.schema),
+                base: Arc::clone(&self.base),
+                log: Arc::clone(&self.log),
+                seq,
+                hot: self.hot.clone(),
+                resolved: OnceCell::new(),
+            })
+        });
+        self.view = Some(Arc::clone(&view));
+        view
+    }
+}

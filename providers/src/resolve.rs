@@ -1,0 +1,142 @@
+//! The overlay resolved: the complete rows that a view's hot deltas touch, as Arrow.
+//!
+//! Steps: fold the hot deltas by row; look up evidence in the log for rows that a late delta touches (one
+//! not newer than the base's newest); read those rows' values from the base; fold all three by the
+//! merge rule.
+//!
+//! **Invariant:** the resolved rows are exactly the view's rows whose id a hot delta names; rows that the
+//! merge rule says do not exist are not among them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::common::JoinType;
+use datafusion::prelude::{SessionContext, col};
+use lakesync_proto::{
+    ColumnName, Folded, Hlc, RowId, RowState, TableSchema, Value, columns, fold_row,
+};
+
+use crate::columnar::{column, value_at};
+use crate::error::Result;
+use crate::files::ParquetTable;
+use crate::lake::arrow_schema;
+use crate::log::evidence;
+use crate::session::session;
+use crate::view::ReadView;
+
+type BaseRow = BTreeMap<ColumnName, Value>;
+
+impl ReadView {
+    /// The complete rows that the hot deltas touch, in row id order; made once for the view.
+    ///
+    /// # Errors
+    /// When the base or the log cannot be read.
+    pub async fn resolved(&self) -> Result<&RecordBatch> {
+        self.resolved.get_or_try_init(|| resolve(self)).await
+    }
+}
+
+async fn resolve(view: &ReadView) -> Result<RecordBatch> {
+    let overlay = view.overlay();
+    let ctx = session(&view.warehouse);
+    let known = known_evidence(&ctx, view).await?;
+    let base = base_rows(&ctx, view, &overlay).await?;
+    let nothing = RowState::default();
+    let mut rows = Vec::new();
+    for (row_id, candidates) in &overlay {
+        let evidence = known.get(row_id).unwrap_or(&nothing);
+        if let Folded::Row(values) = fold_row(base.get(row_id), candidates, evidence) {
+            rows.push((row_id, values));
+        }
+    }
+    batch(&view.schema, &arrow_schema(&view.base.table)?, &rows)
+}
+
+/// What the log knows of the rows that a late delta touches, folded by row.
+async fn known_evidence(ctx: &SessionContext, view: &ReadView) -> Result<BTreeMap<RowId, RowState>> {
+    let mut late = BTreeSet::new();
+    let mut oldest = Hlc::MAX;
+    for delta in view.hot_deltas() {
+        if delta.delta.hlc <= view.base.max_hlc {
+            late.insert(delta.delta.row_id.clone());
+            oldest = oldest.min(delta.delta.hlc);
+        }
+    }
+    let mut known: BTreeMap<RowId, RowState> = BTreeMap::new();
+    for delta in evidence(ctx, view, &late, oldest).await? {
+        known
+            .entry(delta.delta.row_id.clone())
+            .or_default()
+            .apply(&delta.delta);
+    }
+    Ok(known)
+}
+
+/// The base's values of the rows in the overlay.
+async fn base_rows(
+    ctx: &SessionContext,
+    view: &ReadView,
+    overlay: &BTreeMap<RowId, RowState>,
+) -> Result<BTreeMap<RowId, BaseRow>> {
+    let mut rows = BTreeMap::new();
+    if overlay.is_empty() || view.base.snapshot_id.is_none() {
+        return Ok(rows);
+    }
+    let base = ParquetTable::open(&view.warehouse, &view.base.table, view.base.snapshot_id).await?;
+    let wanted = ctx
+        .read_batch(row_ids(overlay.keys())?)?
+        .select(vec![col(columns::ROW_ID).alias("wanted")])?;
+    let found = ctx
+        .read_table(Arc::new(base))?
+        .join(wanted, JoinType::LeftSemi, &[columns::ROW_ID], &["wanted"], None)?;
+    for batch in found.collect().await? {
+        read_rows(&view.schema, &batch, &mut rows)?;
+    }
+    Ok(rows)
+}
+
+fn read_rows(
+    schema: &TableSchema,
+    batch: &RecordBatch,
+    rows: &mut BTreeMap<RowId, BaseRow>,
+) -> Result<()> {
+    let ids = batch.column_by_name(columns::ROW_ID).expect("a base has a row id").as_string::<i32>().clone();
+    for row in 0..batch.num_rows() {
+        let id = RowId::parse(ids.value(row)).map_err(|error| crate::Error::BrokenDelta {
+            table: schema.table.clone(),
+            seq: 0,
+            reason: format!("the base holds a row id that is none: {error}"),
+        })?;
+        let mut values = BaseRow::new();
+        for column in &schema.columns {
+            if let Some(array) = batch.column_by_name(column.name.as_ref()) {
+                let value = value_at(array.as_ref(), row, column.column_type)?;
+                values.insert(column.name.clone(), value);
+            }
+        }
+        rows.insert(id, values);
+    }
+    Ok(())
+}
+
+fn batch(schema: &TableSchema, arrow: &SchemaRef, rows: &[(&RowId, BaseRow)]) -> Result<RecordBatch> {
+    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(arrow.fields().len());
+    for field in arrow.fields() {
+        let array = match schema.column(field.name()) {
+            Some(known) => column(known.column_type, rows.iter().map(|(_, values)| values.get(&known.name)))?,
+            None => Arc::new(StringArray::from_iter_values(rows.iter().map(|(id, _)| *id))),
+        };
+        arrays.push(array);
+    }
+    Ok(RecordBatch::try_new(Arc::clone(arrow), arrays)?)
+}
+
+/// Row ids as a batch of one column, `row_id`.
+pub(crate) fn row_ids<'a>(ids: impl Iterator<Item = &'a RowId>) -> Result<RecordBatch> {
+    let schema = Schema::new(vec![Field::new(columns::ROW_ID, DataType::Utf8, false)]);
+    let ids: ArrayRef = Arc::new(StringArray::from_iter_values(ids));
+    Ok(RecordBatch::try_new(Arc::new(schema), vec![ids])?)
+}

@@ -1,0 +1,52 @@
+//! `rows_at(view, row_ids)`: the rows of a view by id, all of them in one plan.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::JoinType;
+use datafusion::prelude::col;
+use lakesync_proto::{RowId, columns};
+
+use crate::error::Result;
+use crate::resolve::row_ids;
+use crate::session::session;
+use crate::union::UnionTable;
+use crate::view::ReadView;
+
+/// The rows of `view` whose id is among `ids`, in no particular order; ids of rows that do not exist give none.
+///
+/// The batches have the base's Arrow schema: `row_id`, then the user's columns.
+///
+/// # Errors
+/// When the base or the log cannot be read.
+pub async fn rows_at(view: &Arc<ReadView>, ids: &[RowId]) -> Result<Vec<RecordBatch>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ctx = session(&view.warehouse);
+    let wanted = ctx
+        .read_batch(row_ids(ids.iter())?)?
+        .select(vec![col(columns::ROW_ID).alias("wanted")])?;
+    let table = UnionTable::new(Arc::clone(view), None)?;
+    let found = ctx
+        .read_table(Arc::new(table))?
+        .join(wanted, JoinType::LeftSemi, &[columns::ROW_ID], &["wanted"], None)?;
+    Ok(found.collect().await?)
+}
+
+/// Those of `ids` that are rows of `view`.
+///
+/// # Errors
+/// As [`rows_at`].
+pub async fn existing(view: &Arc<ReadView>, ids: &[RowId]) -> Result<BTreeSet<RowId>> {
+    let mut found = BTreeSet::new();
+    for batch in rows_at(view, ids).await? {
+        let column = batch.column_by_name(columns::ROW_ID).expect("a base has a row id");
+        for id in column.as_string::<i32>().iter().flatten() {
+            found.extend(RowId::parse(id));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,169 @@
+//! ★ The union table: hot and cold as one.
+//!
+//! ```text
+//!   Union
+//!   ├── LeftAnti on row_id        rows of the base that no hot delta touches
+//!   │   ├── base (plain Parquet)
+//!   │   └── row ids of the overlay
+//!   └── resolved overlay          the touched rows, complete
+//! ```
+//! With no hot delta the plan *is* the plain Parquet plan.
+//!
+//! **Invariant:** filters and limits apply to merged rows. They are given to both branches, which is
+//! sound because every row of either branch is final.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{MemTable, Session, TableProvider};
+use datafusion::common::{JoinType, Result as QueryResult, plan_err};
+use datafusion::datasource::provider_as_source;
+use datafusion::datasource::sink::DataSinkExec;
+use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, col, lit,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use lakesync_proto::{RowId, columns};
+
+use crate::error::{Error, Result};
+use crate::files::ParquetTable;
+use crate::lake::arrow_schema;
+use crate::resolve::row_ids;
+use crate::sink::{InsertSink, WriteSink};
+use crate::view::ReadView;
+
+/// One table at one read view.
+pub struct UnionTable {
+    view: Arc<ReadView>,
+    schema: SchemaRef,
+    sink: Option<Arc<dyn WriteSink>>,
+    /// What an INSERT without a row id means: "derive it".
+    derive_row_id: Expr,
+}
+
+impl UnionTable {
+    /// The table at `view`; writable when there is a `sink`.
+    ///
+    /// # Errors
+    /// When the Iceberg schema has no Arrow form.
+    pub fn new(view: Arc<ReadView>, sink: Option<Arc<dyn WriteSink>>) -> Result<Self> {
+        Ok(Self {
+            schema: arrow_schema(&view.base.table)?,
+            view,
+            sink,
+            derive_row_id: lit(""),
+        })
+    }
+
+    /// The merged rows as a logical plan, projected to nothing less than all columns.
+    ///
+    /// # Errors
+    /// When the base or the log cannot be read.
+    pub async fn plan(&self) -> Result<LogicalPlan> {
+        let view = &self.view;
+        let name = view.table().to_string();
+        let base = ParquetTable::open(&view.warehouse, &view.base.table, view.base.snapshot_id).await?;
+        let base: Arc<dyn TableProvider> = Arc::new(base);
+        let base = LogicalPlanBuilder::scan(name.clone(), provider_as_source(base), None)?;
+        let touched: Vec<RowId> = view.overlay().into_keys().collect();
+        if touched.is_empty() {
+            return Ok(base.build()?);
+        }
+        let untouched = if view.base.snapshot_id.is_some() {
+            let ids = memory(row_ids(touched.iter())?)?;
+            let ids = LogicalPlanBuilder::scan("overlay", provider_as_source(ids), None)?
+                .project(vec![col(columns::ROW_ID).alias("touched")])?
+                .build()?;
+            base.join(ids, JoinType::LeftAnti, (vec![columns::ROW_ID], vec!["touched"]), None)?
+        } else {
+            base
+        };
+        let resolved = memory(view.resolved().await?.clone())?;
+        let resolved = LogicalPlanBuilder::scan(name, provider_as_source(resolved), None)?;
+        Ok(untouched.union(resolved.build()?)?.build()?)
+    }
+}
+
+fn memory(batch: arrow::record_batch::RecordBatch) -> Result<Arc<dyn TableProvider>> {
+    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+}
+
+impl fmt::Debug for UnionTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnionTable")
+            .field("table", self.view.table())
+            .field("seq", &self.view.seq)
+            .field("writable", &self.sink.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl TableProvider for UnionTable {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        (column == columns::ROW_ID).then_some(&self.derive_row_id)
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> QueryResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Exact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> QueryResult<Arc<dyn ExecutionPlan>> {
+        let mut plan = LogicalPlanBuilder::from(self.plan().await?);
+        if let Some(filter) = filters.iter().cloned().reduce(Expr::and) {
+            plan = plan.filter(filter)?;
+        }
+        if let Some(projection) = projection {
+            let schema = Arc::clone(plan.schema());
+            plan = plan.project(projection.iter().map(|&i| {
+                let (qualifier, field) = schema.qualified_field(i);
+                Expr::from((qualifier, field))
+            }))?;
+        }
+        if let Some(limit) = limit {
+            plan = plan.limit(0, Some(limit))?;
+        }
+        state.create_physical_plan(&plan.build()?).await
+    }
+
+    async fn insert_into(
+        &self,
+        _state: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        insert_op: InsertOp,
+    ) -> QueryResult<Arc<dyn ExecutionPlan>> {
+        let Some(sink) = &self.sink else {
+            return Err(Error::ReadOnly { table: self.view.table().to_string() }.into());
+        };
+        if insert_op != InsertOp::Append {
+            return plan_err!("only INSERT INTO is supported on `{}`", self.view.table());
+        }
+        let sink = InsertSink::new(Arc::clone(&self.view), Arc::clone(&self.schema), Arc::clone(sink));
+        Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
+    }
+}

@@ -1,0 +1,160 @@
+//! ★ The read view: what one query sees, immutable.
+//!
+//! ```text
+//!   seq  1 ………………… base seq ………………… log max seq ………………… view seq
+//!        └── in the base ──┘└───── hot deltas: above base seq ─────┘
+//!        └────────── flushed log ───────────┘└── not yet flushed ──┘
+//! ```
+//! The overlay of a view is the fold of its hot deltas; it is resolved against the base once and kept
+//! with the view, so that a second query over the same view pays nothing for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use iceberg::table::Table;
+use lakesync_proto::{GatewayId, Hlc, RowId, RowState, Seq, SeqDelta, TableName, TableSchema};
+use tokio::sync::OnceCell;
+
+use crate::error::Result;
+use crate::lake::{Warehouse, summary};
+
+/// One snapshot of a base table, with what its summary says of it.
+#[derive(Clone, Debug)]
+pub struct BaseSnapshot {
+    /// The Iceberg table as loaded.
+    pub table: Table,
+    /// The snapshot; `None` before the first compaction, when the base has no rows.
+    pub snapshot_id: Option<i64>,
+    /// Every delta with `seq` up to this one is in the snapshot.
+    pub base_seq: Seq,
+    /// The greatest HLC among those deltas: anything newer wins without looking at the log.
+    pub max_hlc: Hlc,
+}
+
+impl BaseSnapshot {
+    /// The current snapshot of `table`.
+    ///
+    /// # Errors
+    /// When the snapshot's summary holds a watermark that is not a number.
+    pub fn current(table: Table) -> Result<Self> {
+        let snapshot_id = table.metadata().current_snapshot_id();
+        Self::at(table, snapshot_id)
+    }
+
+    /// The snapshot `snapshot_id` of `table`.
+    ///
+    /// # Errors
+    /// As [`BaseSnapshot::current`].
+    pub fn at(table: Table, snapshot_id: Option<i64>) -> Result<Self> {
+        let marks = summary::watermarks(&table, snapshot_id)?;
+        Ok(Self {
+            base_seq: marks.base_seq.unwrap_or(Seq::ZERO),
+            max_hlc: marks.max_hlc.unwrap_or(Hlc::ZERO),
+            snapshot_id,
+            table,
+        })
+    }
+}
+
+/// One snapshot of a log table.
+#[derive(Clone, Debug)]
+pub struct LogSnapshot {
+    /// The Iceberg table as loaded.
+    pub table: Table,
+    /// The snapshot; `None` before the first flush.
+    pub snapshot_id: Option<i64>,
+    /// Every delta of the table with `seq` up to this one has been flushed.
+    pub max_seq: Seq,
+    /// The greatest HLC that any flush has written.
+    pub max_hlc: Hlc,
+}
+
+impl LogSnapshot {
+    /// The current snapshot of `table`.
+    ///
+    /// # Errors
+    /// When the snapshot's summary holds a watermark that is not a number.
+    pub fn current(table: Table) -> Result<Self> {
+        let snapshot_id = table.metadata().current_snapshot_id();
+        Self::at(table, snapshot_id)
+    }
+
+    /// The snapshot `snapshot_id` of `table`.
+    ///
+    /// # Errors
+    /// As [`LogSnapshot::current`].
+    pub fn at(table: Table, snapshot_id: Option<i64>) -> Result<Self> {
+        let marks = summary::watermarks(&table, snapshot_id)?;
+        Ok(Self {
+            max_seq: marks.max_seq.unwrap_or(Seq::ZERO),
+            max_hlc: marks.max_hlc.unwrap_or(Hlc::ZERO),
+            snapshot_id,
+            table,
+        })
+    }
+}
+
+/// The deltas of one push to one table, ascending by seq.
+#[derive(Clone, Debug)]
+pub struct HotPush {
+    /// When the gateway accepted them, in milliseconds since 1970.
+    pub arrived_ms: u64,
+    /// The deltas.
+    pub deltas: Vec<Arc<SeqDelta>>,
+}
+
+/// What a query sees of one table.
+#[derive(Debug)]
+pub struct ReadView {
+    /// The lake that the files are in.
+    pub warehouse: Warehouse,
+    /// The gateway (SQL schema) of the table.
+    pub gateway: GatewayId,
+    /// The schema of the view.
+    pub schema: Arc<TableSchema>,
+    /// The merged rows up to `base.base_seq`.
+    pub base: Arc<BaseSnapshot>,
+    /// The flushed deltas.
+    pub log: Arc<LogSnapshot>,
+    /// Every delta up to this one is in the view, and none above it.
+    pub seq: Seq,
+    /// The deltas above the base seq, by push, ascending by seq.
+    pub hot: Vec<Arc<HotPush>>,
+    /// The complete rows that the hot deltas touch, once somebody has asked for them.
+    pub(crate) resolved: OnceCell<RecordBatch>,
+}
+
+impl ReadView {
+    /// The table's name.
+    #[must_use]
+    pub fn table(&self) -> &TableName {
+        &self.schema.table
+    }
+
+    /// The deltas above the base seq, ascending by seq.
+    pub fn hot_deltas(&self) -> impl Iterator<Item = &Arc<SeqDelta>> {
+        self.arrivals(self.base.base_seq).map(|(delta, _)| delta)
+    }
+
+    /// The hot deltas above `seq` with the moment each was accepted (milliseconds since 1970).
+    pub fn arrivals(&self, seq: Seq) -> impl Iterator<Item = (&Arc<SeqDelta>, u64)> {
+        let deltas = self.hot.iter().flat_map(|push| {
+            let arrived_ms = push.arrived_ms;
+            push.deltas.iter().map(move |delta| (delta, arrived_ms))
+        });
+        deltas.filter(move |(delta, _)| delta.seq > seq)
+    }
+
+    /// The overlay: the hot deltas folded by row.
+    #[must_use]
+    pub fn overlay(&self) -> BTreeMap<RowId, RowState> {
+        let mut rows: BTreeMap<RowId, RowState> = BTreeMap::new();
+        for delta in self.hot_deltas() {
+            rows.entry(delta.delta.row_id.clone())
+                .or_default()
+                .apply(&delta.delta);
+        }
+        rows
+    }
+}

@@ -1,0 +1,3 @@
+//! The integration tests of LakeSync: one binary, one module a subject.
+
+mod merge_agreement;
