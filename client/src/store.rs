@@ -130,11 +130,11 @@ pub(crate) fn save(
         ))?;
     save_cells(connection, table, row_id, before, after)?;
     if after.exists() {
-        let values = table
-            .schema
-            .columns
-            .iter()
-            .map(|column| after.visible(&column.name).map(to_sqlite));
+        let key = key_values(table, row_id)?;
+        let values = table.schema.columns.iter().map(|column| {
+            let value = key.get(&column.name).or_else(|| after.visible(&column.name));
+            value.map(to_sqlite)
+        });
         let row_id = rusqlite::types::Value::Text(row_id.as_str().to_owned());
         let parameters = std::iter::once(Some(row_id)).chain(values);
         connection
@@ -199,15 +199,26 @@ pub(crate) fn rows(
     while let Some(row) = found.next()? {
         let row_id = RowId::parse(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?;
         let cells = cells(connection, table, &row_id)?;
-        rows.insert(
-            row_id,
-            cells
-                .into_iter()
-                .map(|(column, cell)| (column, cell.value))
-                .collect(),
-        );
+        let mut values: BTreeMap<ColumnName, Value> = cells
+            .into_iter()
+            .map(|(column, cell)| (column, cell.value))
+            .collect();
+        values.extend(key_values(table, &row_id)?);
+        rows.insert(row_id, values);
     }
     Ok(rows)
+}
+
+/// The key columns of a row: no write decides them, its id does.
+fn key_values(
+    table: &LocalTable,
+    row_id: &RowId,
+) -> Result<BTreeMap<ColumnName, Value>, ClientError> {
+    let key = table.schema.key_values(row_id);
+    let key = key.map_err(|error| ClientError::Damaged {
+        what: error.to_string(),
+    })?;
+    Ok(key.into_iter().collect())
 }
 
 fn stamp(bytes: &[u8]) -> Result<Stamp, ClientError> {

@@ -3,13 +3,12 @@
 //! Invariant: the cursor moves by pulled pages only. A push answer may count deltas of other clients that this client
 //! was never given, so it moves nothing; its own deltas come back with the next page and merge to what is there.
 
-use lakesync_proto::{
-    DecodeError, DecodeErrorKind, Epoch, PullPage, Push, PushAck, RowDelta, Schemas, Seq,
-};
+use lakesync_proto::{DecodeError, DecodeErrorKind, Epoch, PullPage, Push, PushAck, Schemas, Seq};
 use rusqlite::TransactionBehavior;
 
 use crate::client::Client;
 use crate::error::{ClientError, RefusedDelta};
+use crate::registry::Registry;
 use crate::transport::{Pull, Transport, TransportError};
 use crate::{outbox, state};
 
@@ -120,20 +119,17 @@ impl Client {
             since: self.cursor()?,
             limit: PAGE_DELTAS,
         };
-        let page = ask(transport, pull.clone(), &self.registry);
-        let knows = match &page {
-            Ok(page) => page
-                .deltas
-                .iter()
-                .all(|entry| covers(&self.registry, &entry.delta)),
-            Err(TransportError::Decode(error)) => !is_of_another_schema(error),
-            Err(_) => true,
+        let page = match ask(transport, pull.clone(), &self.registry) {
+            Err(TransportError::Decode(error)) if is_of_another_schema(&error) => None,
+            answer => Some(answer?),
         };
-        if knows {
-            return Ok(page?);
+        if let Some(page) = page.filter(|page| check_known(&self.registry, page).is_ok()) {
+            return Ok(page);
         }
         self.adopt(&transport.schemas()?)?;
-        Ok(ask(transport, pull, &self.registry)?)
+        let page = ask(transport, pull, &self.registry)?;
+        check_known(&self.registry, &page)?;
+        Ok(page)
     }
 
     /// Forgets how far the replaced log was read. What is merged stays: merging it again changes nothing.
@@ -195,17 +191,29 @@ fn is_of_another_schema(error: &DecodeError) -> bool {
     )
 }
 
-fn covers(schemas: &dyn Schemas, delta: &RowDelta) -> bool {
-    let Some(schema) = schemas.schema(&delta.table) else {
-        return false;
-    };
-    delta.columns.iter().all(|change| {
-        let name = change.column.as_str();
-        schema
-            .column(name)
-            .or_else(|| schema.dropped_column(name))
-            .is_some()
-    })
+/// Refuses a page with a table or column that is not registered: merged, it would be lost behind the cursor.
+fn check_known(registry: &Registry, page: &PullPage) -> Result<(), ClientError> {
+    for entry in &page.deltas {
+        let schema = &registry.table(&entry.delta.table)?.schema;
+        let unknown = entry
+            .delta
+            .columns
+            .iter()
+            .map(|change| change.column.as_str())
+            .find(|name| {
+                schema
+                    .column(name)
+                    .or_else(|| schema.dropped_column(name))
+                    .is_none()
+            });
+        if let Some(name) = unknown {
+            return Err(ClientError::SchemaConflict {
+                table: schema.table.clone(),
+                reason: format!("the gateway sends column {name}, which its schema does not have"),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// A cursor that went back, or a page that promises more and goes nowhere, would make a sync that never ends.

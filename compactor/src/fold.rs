@@ -5,11 +5,13 @@
 //! candidate's value when it is above every delete; the base's value when the last write is evidence, or
 //! is forgotten, and no candidate deletes it.
 //!
+//! Key columns are the row id's: no write decides them.
+//!
 //! **Invariant:** this is [`fold_row`](lakesync_providers::proto::fold_row) by column; random histories hold the two together.
 
 use std::fmt::Write as _;
 
-use lakesync_providers::proto::{Seq, TableSchema};
+use lakesync_providers::proto::{Column, ColumnType, Seq, TableSchema};
 
 /// The query that folds the tables `base` and `log` of one table into its rows as of the log's end.
 ///
@@ -23,6 +25,11 @@ pub fn fold_sql(schema: &TableSchema, base_seq: Seq) -> String {
     let mut kept = String::new();
     for column in &schema.columns {
         let (name, n) = (quoted(column.name.as_ref()), column.number);
+        let _ = write!(kept, ", base.{name}");
+        if let Some(key) = key_column(schema, column) {
+            let _ = write!(merged, ",\n       {key} as {name}");
+            continue;
+        }
         // Writing to a String cannot fail.
         let _ = write!(gathered, ",\n         is_set(_set, {n}) as set_{n}, {name} as value_{n}");
         let _ = write!(
@@ -37,7 +44,6 @@ pub fn fold_sql(schema: &TableSchema, base_seq: Seq) -> String {
              then case when deleted is null or stamp_{n} > deleted then value_{n} end\n            \
              when deleted_now is null or stamp_{n} > deleted_now then base.{name} end as {name}"
         );
-        let _ = write!(kept, ", base.{name}");
     }
     format!(
         "with touched as (\n  select distinct row_id as id from log where _seq > {base_seq}\n),\n\
@@ -53,6 +59,27 @@ pub fn fold_sql(schema: &TableSchema, base_seq: Seq) -> String {
          union all\n\
          select base.row_id{kept}\nfrom base left anti join folded on base.row_id = folded.id"
     )
+}
+
+/// A key column as SQL: the part of the row id that it is; `None` for every other column.
+fn key_column(schema: &TableSchema, column: &Column) -> Option<String> {
+    let position = schema.primary_key.iter().position(|name| *name == column.name)?;
+    let text = match schema.primary_key.len() {
+        1 => "folded.id".to_owned(),
+        _ => format!("key_part(folded.id, {position})"),
+    };
+    Some(match column.column_type {
+        ColumnType::Long => format!("cast({text} as bigint)"),
+        ColumnType::Number => format!("cast({text} as double)"),
+        ColumnType::Boolean => format!("cast({text} as boolean)"),
+        ColumnType::Date => format!("cast({text} as date)"),
+        ColumnType::Timestamp => {
+            format!("arrow_cast({text}, 'Timestamp(Microsecond, Some(\"+00:00\"))')")
+        }
+        ColumnType::Decimal { precision, scale } => format!("cast({text} as decimal({precision}, {scale}))"),
+        ColumnType::Binary => format!("arrow_cast(decode({text}, 'base64pad'), 'LargeBinary')"),
+        ColumnType::String | ColumnType::Json => text,
+    })
 }
 
 fn quoted(name: &str) -> String {

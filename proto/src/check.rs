@@ -11,9 +11,10 @@ use crate::delta_id::DeltaId;
 use crate::error::ErrorCode;
 use crate::hlc::Hlc;
 use crate::id::{ColumnName, RowId, TableName};
-use crate::row_id::{RowIdError, element, row_id_of};
+use crate::row_id::RowIdError;
 use crate::schema::{Column, TableSchema};
-use crate::value::{Value, ValueError};
+use crate::value::Value;
+use crate::value_read::ValueError;
 
 /// Checks a delta that came from outside: against the schema, and its id against its content.
 ///
@@ -48,11 +49,7 @@ impl TableSchema {
             return Err(CheckError::DeleteWithColumns);
         }
         self.check_columns(&delta.columns)?;
-        match (delta.op, self.primary_key.is_empty()) {
-            (_, true) | (Op::Delete, _) => Ok(()),
-            (Op::Insert, _) => self.check_whole_key(delta),
-            (Op::Update, _) => self.check_key_unchanged(delta),
-        }
+        self.check_key(delta)
     }
 
     fn check_columns(&self, changes: &[ColumnChange]) -> Result<(), CheckError> {
@@ -108,65 +105,17 @@ impl TableSchema {
         .find(|(_, column)| column.name == name)
     }
 
-    /// An INSERT brings its key, and the key makes the row id.
-    fn check_whole_key(&self, delta: &RowDelta) -> Result<(), CheckError> {
-        let value = |name| {
-            change(delta, name).ok_or_else(|| CheckError::MissingKey {
-                column: ColumnName::clone(name),
-            })
-        };
-        let key: Vec<&Value> = self
-            .primary_key
-            .iter()
-            .map(value)
-            .collect::<Result<_, _>>()?;
-        let expected = row_id_of(&key)?;
-        match expected == delta.row_id {
-            true => Ok(()),
-            false => Err(CheckError::KeyDisagrees {
-                row_id: delta.row_id.clone(),
-                expected,
-            }),
-        }
-    }
-
-    /// An UPDATE may repeat key columns but not change them: another key is another row.
-    fn check_key_unchanged(&self, delta: &RowDelta) -> Result<(), CheckError> {
-        let composite = self.primary_key.len() > 1;
-        // Read once, and only when needed: nearly no UPDATE touches its key.
-        let mut elements: Option<Vec<&RawValue>> = None;
-        for (position, name) in self.primary_key.iter().enumerate() {
-            let Some(value) = change(delta, name) else {
-                continue;
-            };
-            let row_id = delta.row_id.as_str();
-            let same = if composite {
-                let elements = elements.get_or_insert_with(|| elements_of(row_id));
-                let now = elements.get(position).map(|raw| raw.get());
-                elements.len() == self.primary_key.len() && now == Some(&*element(value, position)?)
-            } else {
-                row_id_of(&[value])? == row_id
-            };
-            if !same {
-                return Err(CheckError::KeyChanged {
-                    column: name.clone(),
+    /// The row id of a table with a key is one of its keys, and key columns that a delta repeats say the same.
+    fn check_key(&self, delta: &RowDelta) -> Result<(), CheckError> {
+        for (column, value) in self.key_values(&delta.row_id)? {
+            if change(delta, &column).is_some_and(|told| *told != value) {
+                return Err(CheckError::KeyDisagrees {
+                    column,
                     row_id: delta.row_id.clone(),
                 });
             }
         }
         Ok(())
-    }
-}
-
-/// The elements of a composite key's row id; none when the text is not what [`row_id_of`] writes.
-fn elements_of(row_id: &str) -> Vec<&RawValue> {
-    let elements: Vec<&RawValue> = serde_json::from_str(row_id).unwrap_or_default();
-    let bytes: usize = elements.iter().map(|raw| raw.get().len() + 1).sum();
-    // Each element and its comma or closing bracket, and the opening one: there is no room for a space.
-    if bytes + 1 == row_id.len() {
-        elements
-    } else {
-        Vec::new()
     }
 }
 
@@ -225,31 +174,17 @@ pub enum CheckError {
     /// A DELETE has columns.
     #[error("a DELETE has no columns")]
     DeleteWithColumns,
-    /// An INSERT lacks a key column.
-    #[error("an INSERT needs its key column {column}")]
-    MissingKey {
-        /// The key column.
-        column: ColumnName,
-    },
-    /// The key columns make another row id.
-    #[error("the row id is {row_id:?}, but the key columns make {expected:?}")]
-    KeyDisagrees {
-        /// The delta's row id.
-        row_id: RowId,
-        /// The row id of its key columns.
-        expected: RowId,
-    },
-    /// An UPDATE changes its key.
+    /// A key column says otherwise than the row id.
     #[error(
-        "key column {column} of row {row_id:?} cannot change: delete the row and insert the new one"
+        "key column {column} says otherwise than the row id {row_id:?}; a key never changes: delete the row and insert the new one"
     )]
-    KeyChanged {
+    KeyDisagrees {
         /// The key column.
         column: ColumnName,
         /// The delta's row id.
         row_id: RowId,
     },
-    /// The key columns make no row id.
+    /// The row id is none of the table's keys.
     #[error(transparent)]
     RowId(#[from] RowIdError),
 }

@@ -71,8 +71,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
-
 mod calendar;
 mod canonical;
 mod check;
@@ -89,6 +87,7 @@ mod evolve;
 mod fold;
 mod hlc;
 mod id;
+mod key;
 pub mod limits;
 mod merge;
 mod message;
@@ -97,6 +96,7 @@ mod row_id;
 mod schema;
 mod seq;
 mod value;
+mod value_read;
 
 pub use check::{CheckError, DeltaError, verify_delta};
 pub use clock::{HlcClock, ManualClock, WallClock, check_drift};
@@ -121,4 +121,5 @@ pub use message::{Outcome, PullPage, Push, PushAck, SeqDelta};
 pub use row_id::{RowIdError, row_id_of};
 pub use schema::{Column, SchemaError, TableSchema};
 pub use seq::Seq;
-pub use value::{Value, ValueError};
+pub use value::Value;
+pub use value_read::ValueError;

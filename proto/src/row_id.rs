@@ -4,7 +4,8 @@
 
 use crate::canonical::write_string;
 use crate::id::{IdError, RowId};
-use crate::value::{Value, ValueError};
+use crate::value::Value;
+use crate::value_read::ValueError;
 
 /// Makes the row id of a key's values, in the order of the primary key.
 ///
@@ -37,7 +38,7 @@ pub fn row_id_of(key: &[&Value]) -> Result<RowId, RowIdError> {
 }
 
 /// The canonical form of one key column, as it stands in the row id of a composite key.
-pub(crate) fn element(value: &Value, position: usize) -> Result<String, RowIdError> {
+fn element(value: &Value, position: usize) -> Result<String, RowIdError> {
     let text = key_text(value, position)?;
     Ok(match value {
         Value::Number(_) | Value::Long(_) | Value::Boolean(_) => text,
@@ -85,6 +86,16 @@ pub enum RowIdError {
         position: usize,
         /// What is wrong with it.
         source: ValueError,
+    },
+    /// The row id of a table with a key is none of its keys.
+    #[error(
+        "row id {row_id:?} is no key ({key}); it is the key's canonical text, for several columns a JSON array"
+    )]
+    NotAKey {
+        /// The row id.
+        row_id: RowId,
+        /// The key's columns.
+        key: String,
     },
     /// The text is empty, too long, or has a U+0000.
     #[error(transparent)]

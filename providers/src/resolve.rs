@@ -20,7 +20,7 @@ use lakesync_proto::{
 };
 
 use crate::columnar::{column, value_at};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::ParquetTable;
 use crate::lake::arrow_schema;
 use crate::log::evidence;
@@ -48,11 +48,21 @@ async fn resolve(view: &ReadView) -> Result<RecordBatch> {
     let mut rows = Vec::new();
     for (row_id, candidates) in &overlay {
         let evidence = known.get(row_id).unwrap_or(&nothing);
-        if let Folded::Row(values) = fold_row(base.get(row_id), candidates, evidence) {
+        if let Folded::Row(mut values) = fold_row(base.get(row_id), candidates, evidence) {
+            values.extend(key_values(&view.schema, row_id)?);
             rows.push((row_id, values));
         }
     }
     batch(&view.schema, &arrow_schema(&view.base.table)?, &rows)
+}
+
+/// The key columns of a row: no write decides them, its id does.
+fn key_values(schema: &TableSchema, row_id: &RowId) -> Result<Vec<(ColumnName, Value)>> {
+    schema.key_values(row_id).map_err(|error| Error::BrokenDelta {
+        table: schema.table.clone(),
+        seq: 0,
+        reason: error.to_string(),
+    })
 }
 
 /// What the log knows of the rows that a late delta touches, folded by row.
@@ -105,7 +115,7 @@ fn read_rows(
 ) -> Result<()> {
     let ids = batch.column_by_name(columns::ROW_ID).expect("a base has a row id").as_string::<i32>().clone();
     for row in 0..batch.num_rows() {
-        let id = RowId::parse(ids.value(row)).map_err(|error| crate::Error::BrokenDelta {
+        let id = RowId::parse(ids.value(row)).map_err(|error| Error::BrokenDelta {
             table: schema.table.clone(),
             seq: 0,
             reason: format!("the base holds a row id that is none: {error}"),

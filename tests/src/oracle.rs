@@ -206,8 +206,11 @@ fn seq_of(index: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// `op client hlc columns`, all on row `r`; the id is the position, so that equal stamps are told apart by it.
-    fn oracle(deltas: &[(char, &str, u64, &[(&str, &str)])]) -> Oracle {
+    /// Op, client, HLC, columns.
+    type Short<'a> = (char, &'a str, u64, &'a [(&'a str, &'a str)]);
+
+    /// Deltas of row `r`; the id is the position, so that equal stamps are told apart by it.
+    fn oracle(deltas: &[Short<'_>]) -> Oracle {
         let mut oracle = Oracle::new();
         for (index, (op, client, hlc, columns)) in deltas.iter().enumerate() {
             oracle.arrive(OracleDelta {
@@ -256,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_revived_row_shows_only_what_was_written_after_the_delete() {
-        let deltas: &[(char, &str, u64, &[(&str, &str)])] = &[
+        let deltas: &[Short<'_>] = &[
             ('I', "a", 10, &[("x", "1"), ("y", "1")]),
             ('D', "a", 20, &[]),
             ('U', "b", 30, &[("y", "null")]),

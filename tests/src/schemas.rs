@@ -39,7 +39,7 @@ const TWO_KEYS: &str = r#"{"table": "two_keys", "primaryKey": ["area", "number"]
 pub fn all() -> Vec<TableSchema> {
     [EVERY_TYPE, ONE_KEY, TWO_KEYS]
         .into_iter()
-        .map(|body| schema(body))
+        .map(schema)
         .collect()
 }
 

@@ -5,6 +5,7 @@
 //! | `stamp(_hlc, _client, _delta_id)` | the total order of writes as one binary key that sorts bytewise |
 //! | `lww(value, stamp)` | aggregate: the value of the write with the greatest stamp |
 //! | `is_set(_set, column_number)` | whether a delta of the log carries that column |
+//! | `key_part(row_id, position)` | one column of a composite key, as text |
 //! | `hlc_time(hlc)` | the wall clock of an HLC, as a timestamp |
 //! | `hlc_counter(hlc)` | the counter of an HLC |
 //! | `hlc_at(timestamp)` | the smallest HLC of that millisecond |
@@ -29,6 +30,7 @@ mod hlc_at;
 mod hlc_counter;
 mod hlc_time;
 mod is_set;
+mod key_part;
 mod lww;
 mod stamp;
 
@@ -41,6 +43,7 @@ pub fn scalar_functions() -> Vec<ScalarUDF> {
     vec![
         ScalarUDF::from(stamp::StampFunction::new()),
         ScalarUDF::from(is_set::IsSet::new()),
+        ScalarUDF::from(key_part::KeyPart::new()),
         ScalarUDF::from(hlc_time::HlcTime::new()),
         ScalarUDF::from(hlc_counter::HlcCounter::new()),
         ScalarUDF::from(hlc_at::HlcAt::new()),

@@ -285,6 +285,37 @@ fn tables_and_columns_of_others_are_fetched_when_they_are_needed() {
 }
 
 #[test]
+fn a_column_that_even_the_gateways_schema_lacks_is_not_lost_behind_the_cursor() {
+    let gateway = FakeGateway::default();
+    let hlc = Hlc::new(START_MS, 0).unwrap();
+    arrive(
+        &gateway,
+        remote(
+            &client_id("b"),
+            Op::Update,
+            "x",
+            hlc,
+            &[("colour", text("red"))],
+        ),
+    );
+    gateway.serve(&[schema(STOCK)]);
+    let (mut a, _) = client("a");
+    let error = a.sync(&gateway).unwrap_err();
+    assert!(error.to_string().contains("colour"), "{error}");
+    assert_eq!(a.cursor().unwrap(), Seq::ZERO);
+    let more = STOCK.replace(
+        r#""note", "type": "string"}"#,
+        r#""note", "type": "string"}, {"name": "colour", "type": "string"}"#,
+    );
+    gateway.serve(&[schema(STOCK)
+        .evolve(&serde_json::from_str(&more).unwrap())
+        .unwrap()
+        .schema]);
+    a.sync(&gateway).unwrap();
+    assert_eq!(shown(&a, "stock"), r#"x: colour="red""#);
+}
+
+#[test]
 fn a_write_to_a_dropped_column_brings_the_rest_of_its_delta() {
     let gateway = FakeGateway::default();
     let ((mut a, _), (mut b, _)) = (client("a"), client("b"));

@@ -8,6 +8,7 @@ mod fields;
 /// The protobuf messages of `proto/lakesync.proto` as prost structs, generated and committed.
 #[rustfmt::skip]
 pub mod generated;
+mod json_body;
 mod json_read;
 mod json_write;
 mod protobuf;

@@ -22,7 +22,8 @@ use crate::limits::{COLUMNS_MAX, DECIMAL_PRECISION_MAX, PULL_MAX, PUSH_DELTAS_MA
 use crate::message::{PullPage, Push, SeqDelta};
 use crate::schema::TableSchema;
 use crate::seq::Seq;
-use crate::value::{Value, ValueError};
+use crate::value::Value;
+use crate::value_read::ValueError;
 
 /// Which form a delta is written in.
 #[derive(Debug, Copy, Clone)]

@@ -12,7 +12,8 @@ use crate::delta::ColumnChange;
 use crate::error::shown;
 use crate::id::{ClientId, TableName};
 use crate::schema::TableSchema;
-use crate::value::{Value, ValueError};
+use crate::value::Value;
+use crate::value_read::ValueError;
 
 /// The names that one body has used so far.
 pub(crate) struct Resolver<'s> {

@@ -123,8 +123,7 @@ impl SqliteCatalog {
         warehouse: &str,
         file_io: FileIO,
     ) -> std::result::Result<Self, LakeError> {
-        let runtime =
-            Runtime::try_current().map_err(LakeError::iceberg("open", path.display()))?;
+        let runtime = Runtime::try_current().map_err(LakeError::iceberg("open", path.display()))?;
         let connection = format::open(path)?;
         Ok(Self {
             path: path.to_owned(),
@@ -207,7 +206,9 @@ impl SqliteCatalog {
         let location = format!("{}/{}/{table}", self.warehouse, namespace.join("/"));
         let wanted = location.clone();
         let taken = self
-            .query("look for tables", move |c| tables::location_in_use(c, &wanted))
+            .query("look for tables", move |c| {
+                tables::location_in_use(c, &wanted)
+            })
             .await?;
         if !taken {
             return Ok(location);
@@ -434,7 +435,16 @@ impl CatalogCommit for SqliteCatalog {
         updates: Vec<TableUpdate>,
         fence: Option<&Fence>,
     ) -> std::result::Result<Table, CommitError> {
-        swap::commit(self, ident, swap::Change { requirements, updates }, fence).await
+        swap::commit(
+            self,
+            ident,
+            swap::Change {
+                requirements,
+                updates,
+            },
+            fence,
+        )
+        .await
     }
 
     async fn compare_and_set_namespace(

@@ -143,11 +143,7 @@ impl<'a> Commit<'a> {
     }
 
     /// Also removes files (data or delete files) that were live in `read_snapshot`.
-    pub fn removing(
-        mut self,
-        read_snapshot: i64,
-        paths: impl IntoIterator<Item = String>,
-    ) -> Self {
+    pub fn removing(mut self, read_snapshot: i64, paths: impl IntoIterator<Item = String>) -> Self {
         self.read_snapshot = Some(read_snapshot);
         self.remove.extend(paths);
         if self.operation == Operation::Append && !self.remove.is_empty() {
@@ -218,7 +214,8 @@ impl<'a> Commit<'a> {
         let mut attempt = 0;
         loop {
             let loaded = catalog.load_table(ident).await;
-            let table = loaded.map_err(|e| unclear.take().unwrap_or(CommitError::failed(ident, e)))?;
+            let table =
+                loaded.map_err(|e| unclear.take().unwrap_or(CommitError::failed(ident, e)))?;
             if self.is_in(&table) {
                 return Ok(table);
             }

@@ -51,25 +51,15 @@ pub async fn live_files(
     table: &Table,
     snapshot_id: Option<i64>,
 ) -> Result<Vec<DataFileInfo>, LakeError> {
-    let metadata = table.metadata();
     let snapshot = match snapshot_id {
-        Some(id) => {
-            let found = metadata.snapshot_by_id(id);
-            Some(found.ok_or_else(|| LakeError::NotFound {
-                what: "snapshot",
-                name: format!("{id} of table {}", table.identifier()),
-            })?)
-        }
-        None => metadata.current_snapshot(),
-    };
-    let Some(snapshot) = snapshot else {
-        return Ok(Vec::new());
+        Some(id) => find_snapshot(table, id)?,
+        None => match table.metadata().current_snapshot() {
+            Some(current) => current,
+            None => return Ok(Vec::new()),
+        },
     };
     let refused = || LakeError::iceberg("list its files", table.identifier());
-    let list = table.manifest_list_reader(snapshot).load().await;
-    let list = list.map_err(refused())?;
-    // Collected, because the list's own iterator is not `Send`.
-    let manifests: Vec<ManifestFile> = list.consume_entries().into_iter().collect();
+    let manifests = manifests(table, snapshot).await.map_err(refused())?;
     let reads = manifests
         .into_iter()
         .filter(|manifest| manifest.has_added_files() || manifest.has_existing_files())
@@ -80,6 +70,15 @@ pub async fn live_files(
         .await
         .map_err(refused())?;
     Ok(files.into_iter().flatten().collect())
+}
+
+/// A snapshot by its id.
+pub(super) fn find_snapshot(table: &Table, id: i64) -> Result<&SnapshotRef, LakeError> {
+    let found = table.metadata().snapshot_by_id(id);
+    found.ok_or_else(|| LakeError::NotFound {
+        what: "snapshot",
+        name: format!("{id} of table {}", table.identifier()),
+    })
 }
 
 /// The manifests of a snapshot.
@@ -95,9 +94,7 @@ pub(super) async fn manifests(
 async fn read(table: &Table, manifest: ManifestFile) -> iceberg::Result<Vec<DataFileInfo>> {
     let entries = manifest.load_manifest(table.file_io()).await?;
     let live = entries.entries().iter().filter(|entry| entry.is_alive());
-    Ok(live
-        .map(|entry| info(entry, &manifest))
-        .collect())
+    Ok(live.map(|entry| info(entry, &manifest)).collect())
 }
 
 fn info(entry: &ManifestEntry, manifest: &ManifestFile) -> DataFileInfo {

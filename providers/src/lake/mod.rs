@@ -35,8 +35,8 @@ pub use commit::{Commit, RetryPolicy, change_table};
 pub use error::{CommitError, CommitErrorKind, LakeError, LakeErrorKind};
 pub use files::{DataFileInfo, live_files};
 pub use schema::{
-    COLUMN_IDS, ColumnIds, LOG_SUFFIX, SCHEMA, arrow_schema, base_arrow_schema, column_ids, day_partition,
-    log_arrow_schema, log_columns, stored as stored_schema,
+    COLUMN_IDS, ColumnIds, LOG_SUFFIX, SCHEMA, arrow_schema, base_arrow_schema, column_ids,
+    day_partition, log_arrow_schema, log_columns, stored as stored_schema,
 };
 pub use storage::LakeStorage;
 pub use tables::TablePair;

@@ -166,9 +166,13 @@ pub(super) fn assigned_ids(kind: Kind, table: &Table, schema: &TableSchema) -> C
 
 fn property<'t>(table: &'t Table, key: &str) -> Result<&'t str, LakeError> {
     let found = table.metadata().properties().get(key);
-    found
-        .map(String::as_str)
-        .ok_or_else(|| corrupt(table, key, "it is missing: the table was not made by LakeSync"))
+    found.map(String::as_str).ok_or_else(|| {
+        corrupt(
+            table,
+            key,
+            "it is missing: the table was not made by LakeSync",
+        )
+    })
 }
 
 fn corrupt(table: &Table, key: &str, reason: impl std::fmt::Display) -> LakeError {
@@ -225,4 +229,3 @@ pub fn day_partition(arrived_at_micros: i64) -> Struct {
     let day = i32::try_from(day).expect("2^63 microseconds are fewer than 2^31 days");
     Struct::from_iter([Some(Literal::date(day))])
 }
-

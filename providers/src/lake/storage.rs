@@ -219,7 +219,9 @@ impl Storage for LakeStorage {
 
     async fn delete_prefix(&self, uri: &str) -> Result<()> {
         if let Scheme::Local(disk) = &self.handle.scheme {
-            let removed = disk.remove_tree(PathBuf::from(strip_file_scheme(uri))).await;
+            let removed = disk
+                .remove_tree(PathBuf::from(strip_file_scheme(uri)))
+                .await;
             return removed.map_err(|e| {
                 Error::new(ErrorKind::Unexpected, format!("cannot delete {uri}")).with_source(e)
             });

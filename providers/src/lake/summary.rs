@@ -11,6 +11,7 @@ use iceberg::table::Table;
 use lakesync_proto::{Hlc, Seq};
 
 use super::error::LakeError;
+use super::files::find_snapshot;
 
 /// The greatest seq in a log.
 pub const MAX_SEQ: &str = "lakesync.max-seq";
@@ -50,16 +51,14 @@ pub fn watermarks(table: &Table, snapshot_id: Option<i64>) -> Result<Watermarks,
     let Some(id) = snapshot_id else {
         return Ok(Watermarks::default());
     };
-    let find = |id| table.metadata().snapshot_by_id(id);
-    let mut snapshot = find(id).ok_or_else(|| LakeError::NotFound {
-        what: "snapshot",
-        name: format!("{id} of table {}", table.identifier()),
-    })?;
+    let mut snapshot = find_snapshot(table, id)?;
     while is_foreign(snapshot.summary()) && snapshot.summary().operation == Operation::Replace {
-        let Some(parent) = snapshot.parent_snapshot_id().and_then(find) else {
-            break;
-        };
-        snapshot = parent;
+        let parent = snapshot.parent_snapshot_id();
+        // A parent that was expired took its watermarks with it.
+        match parent.and_then(|id| table.metadata().snapshot_by_id(id)) {
+            Some(parent) => snapshot = parent,
+            None => break,
+        }
     }
     let properties = &snapshot.summary().additional_properties;
     Ok(Watermarks {

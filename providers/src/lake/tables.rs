@@ -59,8 +59,12 @@ impl Warehouse {
     pub async fn tables(&self, gateway: &GatewayId) -> Result<Vec<TableName>, LakeError> {
         let found = self.catalog().list_tables(&namespace_of(gateway)).await;
         let found = found.map_err(LakeError::iceberg("list its tables", gateway))?;
-        let logs = found.iter().filter_map(|ident| ident.name().strip_suffix(LOG_SUFFIX));
-        Ok(logs.filter_map(|name| TableName::parse(name).ok()).collect())
+        let logs = found
+            .iter()
+            .filter_map(|ident| ident.name().strip_suffix(LOG_SUFFIX));
+        Ok(logs
+            .filter_map(|name| TableName::parse(name).ok())
+            .collect())
     }
 
     /// Loads a table as it is now, and finishes what a crash left.
@@ -149,7 +153,10 @@ impl Warehouse {
             return loaded.map_err(refused("load the table"));
         }
         let creation = creation(kind, ident.name(), schema)?;
-        let created = self.catalog().create_table(ident.namespace(), creation).await;
+        let created = self
+            .catalog()
+            .create_table(ident.namespace(), creation)
+            .await;
         let table = match created {
             Ok(table) => table,
             // Another process was first, or an earlier answer was lost.

@@ -141,11 +141,19 @@ async fn write(base: &Table, groups: &[&[&str]]) -> Vec<DataFile> {
 
 /// The rows that iceberg's own reader finds: row id and `a`, sorted.
 pub(super) async fn scanned(table: &Table) -> Vec<String> {
-    let stream = table.scan().build().unwrap().to_arrow().await.unwrap();
+    // One file at a time: two tasks that wait for one delete file may wait for ever.
+    let scan = table.scan().with_concurrency_limit(1).build().unwrap();
+    let stream = scan.to_arrow().await.unwrap();
     let batches: Vec<RecordBatch> = stream.try_collect().await.unwrap();
     let mut rows = Vec::new();
     for batch in batches {
-        let column = |name: &str| batch.column_by_name(name).unwrap().as_string::<i32>().clone();
+        let column = |name: &str| {
+            batch
+                .column_by_name(name)
+                .unwrap()
+                .as_string::<i32>()
+                .clone()
+        };
         let (ids, values) = (column("row_id"), column("a"));
         rows.extend((0..batch.num_rows()).map(|i| format!("{}{}", ids.value(i), values.value(i))));
     }

@@ -49,7 +49,9 @@ struct MachineClock;
 impl WallClock for MachineClock {
     fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        since.map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
     }
 }
 
@@ -123,7 +125,10 @@ impl Warehouse {
     /// `Iceberg` when the catalog refuses.
     pub async fn create_namespace(&self, gateway: &GatewayId) -> Result<(), LakeError> {
         let namespace = namespace_of(gateway);
-        let created = self.catalog.create_namespace(&namespace, HashMap::new()).await;
+        let created = self
+            .catalog
+            .create_namespace(&namespace, HashMap::new())
+            .await;
         match created {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == ErrorKind::NamespaceAlreadyExists => Ok(()),
@@ -139,7 +144,9 @@ impl Warehouse {
         let found = self.catalog.list_namespaces(None).await;
         let found = found.map_err(LakeError::iceberg("list gateways", "catalog"))?;
         let gateways = found.iter().map(ToString::to_string);
-        Ok(gateways.filter_map(|name| GatewayId::parse(&name).ok()).collect())
+        Ok(gateways
+            .filter_map(|name| GatewayId::parse(&name).ok())
+            .collect())
     }
 
     /// The properties of a gateway's namespace.
@@ -168,7 +175,9 @@ impl Warehouse {
     ) -> Result<(), LakeError> {
         let namespace = namespace_of(gateway);
         let catalog = &self.catalog;
-        catalog.compare_and_set_namespace(&namespace, expected, set).await
+        catalog
+            .compare_and_set_namespace(&namespace, expected, set)
+            .await
     }
 }
 

@@ -137,15 +137,14 @@ where
     limited.collect::<iceberg::Result<_>>().map_err(refused())
 }
 
-type Files = DataFileWriterBuilder<
-    ParquetWriterBuilder,
-    DefaultLocationGenerator,
-    DefaultFileNameGenerator,
->;
+type Files =
+    DataFileWriterBuilder<ParquetWriterBuilder, DefaultLocationGenerator, DefaultFileNameGenerator>;
 
 fn builder(table: &Table, schema: SchemaRef, options: &WriteOptions) -> iceberg::Result<Files> {
     let parquet = ParquetWriterBuilder::new(properties(options), schema);
-    Ok(DataFileWriterBuilder::new(rolling(table, parquet, options)?))
+    Ok(DataFileWriterBuilder::new(rolling(
+        table, parquet, options,
+    )?))
 }
 
 /// Names files `<prefix>-<n>-<uuid>.parquet` below the table's `data` directory.
@@ -204,10 +203,8 @@ impl Sink {
             let key = PartitionKey::new(spec.as_ref().clone(), schema, partition.clone());
             return Ok(Self::One(Box::new(files.build(Some(key)).await?)));
         }
-        let splitter = RecordBatchPartitionSplitter::try_new_with_computed_values(
-            schema,
-            Arc::clone(spec),
-        )?;
+        let splitter =
+            RecordBatchPartitionSplitter::try_new_with_computed_values(schema, Arc::clone(spec))?;
         Ok(Self::Many(Box::new(splitter), FanoutWriter::new(files)))
     }
 
@@ -245,9 +242,15 @@ fn conform(
         reason,
     };
     let given = batch.schema();
-    let unknown = given.fields().iter().find(|f| schema.column_with_name(f.name()).is_none());
+    let unknown = given
+        .fields()
+        .iter()
+        .find(|f| schema.column_with_name(f.name()).is_none());
     if let Some(field) = unknown {
-        return Err(invalid(format!("rows have a column {:?} that it lacks", field.name())));
+        return Err(invalid(format!(
+            "rows have a column {:?} that it lacks",
+            field.name()
+        )));
     }
     let column = |field: &arrow::datatypes::FieldRef| match batch.column_by_name(field.name()) {
         Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
@@ -260,6 +263,10 @@ fn conform(
         None if field.is_nullable() => Ok(new_null_array(field.data_type(), batch.num_rows())),
         None => Err(invalid(format!("rows lack the column {:?}", field.name()))),
     };
-    let columns = schema.fields().iter().map(column).collect::<Result<_, _>>()?;
+    let columns = schema
+        .fields()
+        .iter()
+        .map(column)
+        .collect::<Result<_, _>>()?;
     RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| invalid(e.to_string()))
 }

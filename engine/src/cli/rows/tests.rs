@@ -178,7 +178,7 @@ fn bad_lines_are_refused_with_line_and_byte() {
         ("id,name\n1,a\n", "line 1 (byte 0)", "each line must be one JSON object"),
         ("[{\"a\": 1}]", "line 1 (byte 0)", "looks like a JSON array"),
         ("{\"a\": 1, \"a\": 2}", "line 1 (byte 15)", "\"a\" is there twice"),
-        ("{\"a\": 1\n}", "line 1 (byte 7)", "one whole JSON object"),
+        ("{\"a\": 1\n}", "line 1 (byte 6)", "one whole JSON object"),
         ("7", "line 1 (byte 0)", "expected a JSON object"),
     ] {
         let mut reader = reader(text);

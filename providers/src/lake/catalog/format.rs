@@ -152,7 +152,14 @@ mod tests {
         drop(connection);
         let before = std::fs::read(&path).unwrap();
         let error = open(&path).unwrap_err();
-        assert!(matches!(error, LakeError::NewerFormat { found: 2, supported: 1, .. }));
+        assert!(matches!(
+            error,
+            LakeError::NewerFormat {
+                found: 2,
+                supported: 1,
+                ..
+            }
+        ));
         assert!(error.to_string().contains(&path.display().to_string()));
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
@@ -162,7 +169,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.db");
         let old = TABLES.replace("\ticeberg_type VARCHAR(5),\n", "");
-        Connection::open(&path).unwrap().execute_batch(&old).unwrap();
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch(&old)
+            .unwrap();
         let connection = opened(&path);
         connection
             .prepare("SELECT iceberg_type FROM iceberg_tables")
@@ -173,7 +183,11 @@ mod tests {
     fn something_else_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.db");
-        std::fs::write(&path, "this is no database, however long it may be".repeat(40)).unwrap();
+        std::fs::write(
+            &path,
+            "this is no database, however long it may be".repeat(40),
+        )
+        .unwrap();
         let error = open(&path).unwrap_err();
         assert!(error.to_string().contains("not a database"), "{error}");
     }

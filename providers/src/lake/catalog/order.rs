@@ -9,13 +9,16 @@
 
 use iceberg::spec::{TableMetadata, TableMetadataBuildResult};
 use iceberg::{Result, TableUpdate};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 const TIME: &str = "timestamp-ms";
 const UPDATED: &str = "last-updated-ms";
 
 /// The logs, each with the key that names its entries.
-const LOGS: [(&str, &str); 2] = [("snapshot-log", "snapshot-id"), ("metadata-log", "metadata-file")];
+const LOGS: [(&str, &str); 2] = [
+    ("snapshot-log", "snapshot-id"),
+    ("metadata-log", "metadata-file"),
+];
 
 /// The metadata after `updates`; `location` is the file that holds `metadata`.
 pub(super) fn apply(
@@ -30,7 +33,7 @@ pub(super) fn apply(
     }
     let times = Times::of(metadata)?;
     let mut built = build(times.erased(metadata)?, location, updates)?;
-    built.metadata = times.restored(&built.metadata, location)?;
+    built.metadata = times.restored(&built.metadata)?;
     Ok(built)
 }
 
@@ -46,57 +49,61 @@ fn build(
     builder.build()
 }
 
-/// The times in a table's metadata, by what they belong to.
+/// The times in a table's metadata.
 struct Times {
     updated: i64,
-    /// By the text of the snapshot's id or the file's name.
-    entries: Map<String, Value>,
+    /// Of each log, what its entries are about and their times.
+    logs: [Vec<(Value, Value)>; 2],
 }
 
 impl Times {
     fn of(metadata: &TableMetadata) -> Result<Self> {
         let mut json = serde_json::to_value(metadata)?;
-        let mut entries = Map::new();
-        for_each_entry(&mut json, |name, time| {
-            entries.insert(name, time.clone());
-        });
+        let of_log = |(log, name)| {
+            let entries = entries(&mut json, log);
+            entries
+                .map(|entry| (entry[name].clone(), entry[TIME].clone()))
+                .collect()
+        };
         Ok(Self {
             updated: metadata.last_updated_ms(),
-            entries,
+            logs: LOGS.map(of_log),
         })
     }
 
     fn erased(&self, metadata: &TableMetadata) -> Result<TableMetadata> {
         let mut json = serde_json::to_value(metadata)?;
         json[UPDATED] = 0.into();
-        for_each_entry(&mut json, |_, time| *time = 0.into());
+        for (log, _) in LOGS {
+            entries(&mut json, log).for_each(|entry| entry[TIME] = 0.into());
+        }
         Ok(serde_json::from_value(json)?)
     }
 
-    fn restored(&self, metadata: &TableMetadata, location: &str) -> Result<TableMetadata> {
+    /// Entries of time zero are the old ones, in their order, less those that expired, and the file
+    /// just replaced. The others are new, by a clock that may be behind.
+    fn restored(&self, metadata: &TableMetadata) -> Result<TableMetadata> {
         let mut json = serde_json::to_value(metadata)?;
         json[UPDATED] = self.updated.max(metadata.last_updated_ms()).into();
-        for_each_entry(&mut json, |name, time| {
-            if let Some(known) = self.entries.get(&name) {
-                *time = known.clone();
-            } else if name == location || time.as_i64() < Some(self.updated) {
-                // The file just replaced, or a new entry by a clock that is behind.
-                *time = self.updated.into();
+        for ((log, name), old) in LOGS.into_iter().zip(&self.logs) {
+            let mut old = old.iter();
+            for entry in entries(&mut json, log) {
+                let time = entry[TIME].as_i64().unwrap_or(0);
+                let known = match time {
+                    0 => old.find(|(known, _)| *known == entry[name]),
+                    _ => None,
+                };
+                entry[TIME] = match known {
+                    Some((_, time)) => time.clone(),
+                    None => self.updated.max(time).into(),
+                };
             }
-        });
+        }
         Ok(serde_json::from_value(json)?)
     }
 }
 
-fn for_each_entry(json: &mut Value, mut visit: impl FnMut(String, &mut Value)) {
-    for (log, name) in LOGS {
-        let entries = json.get_mut(log).and_then(Value::as_array_mut);
-        for entry in entries.into_iter().flatten() {
-            let name = match &entry[name] {
-                Value::String(file) => file.clone(),
-                id => id.to_string(),
-            };
-            visit(name, &mut entry[TIME]);
-        }
-    }
+fn entries<'j>(json: &'j mut Value, log: &str) -> impl Iterator<Item = &'j mut Value> {
+    let entries = json.get_mut(log).and_then(Value::as_array_mut);
+    entries.into_iter().flatten()
 }

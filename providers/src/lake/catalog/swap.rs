@@ -216,12 +216,17 @@ mod tests {
             )]),
         };
         let catalog = lake.warehouse.catalog();
-        catalog.commit(&lake.ident(), vec![], vec![keep], None).await.unwrap();
+        catalog
+            .commit(&lake.ident(), vec![], vec![keep], None)
+            .await
+            .unwrap();
         for _ in 0..5 {
             lake.append(&[]).await;
         }
         let base = lake.dir.path().join("warehouse/public/t/metadata");
-        let files = std::fs::read_dir(base).unwrap().map(|entry| entry.unwrap().path());
+        let files = std::fs::read_dir(base)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
         let metadata = files.filter(|path| path.extension().is_some_and(|e| e == "json"));
         assert_eq!(metadata.count(), 3, "the current one and two before it");
     }

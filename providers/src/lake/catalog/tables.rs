@@ -120,7 +120,13 @@ pub(super) fn rename(
         "UPDATE iceberg_tables SET table_namespace = ?1, table_name = ?2
          WHERE catalog_name = ?3 AND table_namespace = ?4 AND table_name = ?5
            AND (iceberg_type = 'TABLE' OR iceberg_type IS NULL)",
-        params![to.namespace, to.name, CATALOG_NAME, from.namespace, from.name],
+        params![
+            to.namespace,
+            to.name,
+            CATALOG_NAME,
+            from.namespace,
+            from.name
+        ],
     );
     match changed {
         Ok(1) => {

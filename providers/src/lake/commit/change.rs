@@ -40,9 +40,14 @@ where
         }
         if attempt >= retry.attempts {
             let reason = format!("{attempt} attempts lost against other commits");
-            return Err(lost.unwrap_or_else(|| CommitError::conflict(ident, reason)).into());
+            return Err(lost
+                .unwrap_or_else(|| CommitError::conflict(ident, reason))
+                .into());
         }
-        match catalog.commit(ident, requirements(&table), updates, fence).await {
+        match catalog
+            .commit(ident, requirements(&table), updates, fence)
+            .await
+        {
             Ok(table) => return Ok(table),
             Err(error) => match error.kind() {
                 CommitErrorKind::Conflict | CommitErrorKind::Unknown => lost = Some(error),

@@ -87,7 +87,11 @@ impl<'a> ManifestStore<'a> {
         let (data, deletes): (Vec<_>, Vec<_>) = files.iter().partition(is_data);
         let inherited = UNASSIGNED_SEQUENCE_NUMBER;
         let groups = [
-            (ManifestContentType::Data, data, sequence_number.unwrap_or(inherited)),
+            (
+                ManifestContentType::Data,
+                data,
+                sequence_number.unwrap_or(inherited),
+            ),
             (ManifestContentType::Deletes, deletes, inherited),
         ];
         let mut manifests = Vec::new();

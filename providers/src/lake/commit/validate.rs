@@ -60,7 +60,12 @@ pub(super) fn files(
     current: &Manifests,
 ) -> Result<(), CommitError> {
     let conflict = |reason: String| Err(CommitError::conflict(table.identifier(), reason));
-    let needed: BTreeSet<&str> = commit.remove.iter().chain(&commit.require).map(String::as_str).collect();
+    let needed: BTreeSet<&str> = commit
+        .remove
+        .iter()
+        .chain(&commit.require)
+        .map(String::as_str)
+        .collect();
     let live: BTreeSet<&str> = current
         .iter()
         .flat_map(Listed::live)
@@ -104,8 +109,8 @@ fn new_delete<'m>(
         .filter(|(_, entry)| entry.sequence_number().is_none_or(|n| n > read_sequence));
     for (delete_spec, delete) in newer {
         let hit = going.iter().find(|(spec, data)| {
-            let same_partition =
-                *spec == delete_spec && data.data_file().partition() == delete.data_file().partition();
+            let same_partition = *spec == delete_spec
+                && data.data_file().partition() == delete.data_file().partition();
             may_apply(delete.data_file(), data.file_path(), same_partition)
         });
         if let Some((_, data)) = hit {
@@ -198,7 +203,9 @@ mod tests {
 
     #[test]
     fn a_position_delete_without_bounds_may_apply_to_all_of_its_partition() {
-        let file = delete(DataContentType::PositionDeletes, None).build().unwrap();
+        let file = delete(DataContentType::PositionDeletes, None)
+            .build()
+            .unwrap();
         assert!(may_apply(&file, "c", true));
         assert!(!may_apply(&file, "c", false));
     }
@@ -206,7 +213,10 @@ mod tests {
     #[test]
     fn a_position_delete_with_a_target_applies_to_that_only() {
         let mut file = delete(DataContentType::PositionDeletes, None);
-        let file = file.referenced_data_file(Some("c".to_owned())).build().unwrap();
+        let file = file
+            .referenced_data_file(Some("c".to_owned()))
+            .build()
+            .unwrap();
         assert!(may_apply(&file, "c", true));
         assert!(!may_apply(&file, "b", true));
         assert_eq!(only_target(&file).as_deref(), Some("c"));

@@ -151,7 +151,10 @@ pub(super) fn check_widening(from: &Schema, to: &Schema) -> std::result::Result<
         let allowed = match (old, new) {
             (Some(old), Some(new)) if old == new => true,
             (
-                Some(PrimitiveType::Decimal { precision: p, scale: s }),
+                Some(PrimitiveType::Decimal {
+                    precision: p,
+                    scale: s,
+                }),
                 Some(PrimitiveType::Decimal { precision, scale }),
             ) => precision >= p && scale == s,
             _ => false,

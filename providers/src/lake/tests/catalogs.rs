@@ -26,8 +26,13 @@ async fn namespaces_come_and_go() {
     let lake = Lake::new().await;
     let catalog = lake.warehouse.catalog();
     let properties = HashMap::from([("k".to_owned(), "v".to_owned())]);
-    catalog.create_namespace(&space("x.y"), properties.clone()).await.unwrap();
-    let again = catalog.create_namespace(&space("x.y"), HashMap::new()).await;
+    catalog
+        .create_namespace(&space("x.y"), properties.clone())
+        .await
+        .unwrap();
+    let again = catalog
+        .create_namespace(&space("x.y"), HashMap::new())
+        .await;
     assert_eq!(again.unwrap_err().kind(), ErrorKind::NamespaceAlreadyExists);
     let found = catalog.get_namespace(&space("x.y")).await.unwrap();
     assert_eq!(found.properties()["k"], "v");
@@ -40,15 +45,24 @@ async fn namespaces_come_and_go() {
     assert_eq!(names(all), ["public", "x"]);
     let below = catalog.list_namespaces(Some(&space("x"))).await.unwrap();
     assert_eq!(names(below), ["x.y"]);
-    assert!(catalog.namespace_exists(&space("x")).await.unwrap(), "it has one below");
+    assert!(
+        catalog.namespace_exists(&space("x")).await.unwrap(),
+        "it has one below"
+    );
     assert!(!catalog.namespace_exists(&space("X")).await.unwrap());
     assert!(!catalog.namespace_exists(&space("publi")).await.unwrap());
 
     let other = HashMap::from([("l".to_owned(), "w".to_owned())]);
-    catalog.update_namespace(&space("x.y"), other).await.unwrap();
+    catalog
+        .update_namespace(&space("x.y"), other)
+        .await
+        .unwrap();
     let found = catalog.get_namespace(&space("x.y")).await.unwrap();
     assert!(!found.properties().contains_key("k"));
-    catalog.create_table(&space("x.y"), creation("t")).await.unwrap();
+    catalog
+        .create_table(&space("x.y"), creation("t"))
+        .await
+        .unwrap();
     let refused = catalog.drop_namespace(&space("x.y")).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::PreconditionFailed);
     let ident = TableIdent::new(space("x.y"), "t".to_owned());
@@ -65,24 +79,45 @@ async fn tables_come_and_go() {
     let public = space("public");
     let ident = |name: &str| TableIdent::new(public.clone(), name.to_owned());
     let table = catalog.create_table(&public, creation("t")).await.unwrap();
-    assert_eq!(table.metadata().current_schema().field_id_by_name("x"), Some(1));
-    let again = catalog.create_table(&public, creation("t")).await.unwrap_err();
+    assert_eq!(
+        table.metadata().current_schema().field_id_by_name("x"),
+        Some(1)
+    );
+    let again = catalog
+        .create_table(&public, creation("t"))
+        .await
+        .unwrap_err();
     assert_eq!(again.kind(), ErrorKind::TableAlreadyExists);
-    let nowhere = catalog.create_table(&space("no"), creation("t")).await.unwrap_err();
+    let nowhere = catalog
+        .create_table(&space("no"), creation("t"))
+        .await
+        .unwrap_err();
     assert_eq!(nowhere.kind(), ErrorKind::NamespaceNotFound);
 
-    catalog.rename_table(&ident("t"), &ident("u")).await.unwrap();
+    catalog
+        .rename_table(&ident("t"), &ident("u"))
+        .await
+        .unwrap();
     assert!(!catalog.table_exists(&ident("t")).await.unwrap());
     let missing = catalog.load_table(&ident("t")).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::TableNotFound);
-    let missing = catalog.rename_table(&ident("t"), &ident("v")).await.unwrap_err();
+    let missing = catalog
+        .rename_table(&ident("t"), &ident("v"))
+        .await
+        .unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::TableNotFound);
     // The new table of the old name does not share a directory with the renamed one.
     let second = catalog.create_table(&public, creation("t")).await.unwrap();
     assert_ne!(second.metadata().location(), table.metadata().location());
-    let taken = catalog.rename_table(&ident("t"), &ident("u")).await.unwrap_err();
+    let taken = catalog
+        .rename_table(&ident("t"), &ident("u"))
+        .await
+        .unwrap_err();
     assert_eq!(taken.kind(), ErrorKind::TableAlreadyExists);
-    assert_eq!(catalog.list_tables(&public).await.unwrap(), [ident("t"), ident("u")]);
+    assert_eq!(
+        catalog.list_tables(&public).await.unwrap(),
+        [ident("t"), ident("u")]
+    );
 
     let location = second.metadata_location().unwrap().to_owned();
     catalog.drop_table(&ident("t")).await.unwrap();
@@ -91,7 +126,13 @@ async fn tables_come_and_go() {
     let back = catalog.register_table(&ident("w"), location).await.unwrap();
     assert_eq!(back.metadata().uuid(), second.metadata().uuid());
     catalog.purge_table(&ident("w")).await.unwrap();
-    assert!(!back.file_io().exists(back.metadata_location().unwrap()).await.unwrap());
+    assert!(
+        !back
+            .file_io()
+            .exists(back.metadata_location().unwrap())
+            .await
+            .unwrap()
+    );
     assert_eq!(catalog.list_tables(&public).await.unwrap(), [ident("u")]);
 }
 
@@ -100,7 +141,10 @@ async fn views_of_other_programs_are_not_tables() {
     let lake = Lake::with_table().await;
     let database = rusqlite::Connection::open(lake.dir.path().join("catalog.db")).unwrap();
     database
-        .execute("UPDATE iceberg_tables SET iceberg_type = 'VIEW' WHERE table_name = 't'", [])
+        .execute(
+            "UPDATE iceberg_tables SET iceberg_type = 'VIEW' WHERE table_name = 't'",
+            [],
+        )
         .unwrap();
     let catalog = lake.warehouse.catalog();
     assert!(!catalog.table_exists(&lake.ident()).await.unwrap());
@@ -149,7 +193,11 @@ async fn two_openings_of_a_catalog_see_each_other() {
 async fn an_unchanged_table_is_remembered() {
     let lake = Lake::with_table().await;
     let first = lake.base().await;
-    let path = first.metadata_location().unwrap().trim_start_matches("file://").to_owned();
+    let path = first
+        .metadata_location()
+        .unwrap()
+        .trim_start_matches("file://")
+        .to_owned();
     std::fs::rename(&path, format!("{path}.away")).unwrap();
     lake.base().await;
     let other = lake.reopened().await;
@@ -169,13 +217,23 @@ async fn icebergs_own_transactions_work_on_it() {
     let table = transaction.commit(catalog.as_ref()).await.unwrap();
     assert_eq!(scanned(&table).await, ["aA", "bB"]);
     let transaction = Transaction::new(&table);
-    let set = transaction.update_table_properties().set("k".to_owned(), "v".to_owned());
-    let table = set.apply(transaction).unwrap().commit(catalog.as_ref()).await.unwrap();
+    let set = transaction
+        .update_table_properties()
+        .set("k".to_owned(), "v".to_owned());
+    let table = set
+        .apply(transaction)
+        .unwrap()
+        .commit(catalog.as_ref())
+        .await
+        .unwrap();
     assert_eq!(table.metadata().properties()["k"], "v");
     // And ours on top of theirs.
     let table = lake.append(&[&["c"]]).await;
     assert_eq!(scanned(&table).await, ["aA", "bB", "cC"]);
-    assert_eq!(counts(&table, &["total-records", "total-data-files"]), ["3", "3"]);
+    assert_eq!(
+        counts(&table, &["total-records", "total-data-files"]),
+        ["3", "3"]
+    );
 }
 
 #[tokio::test]
@@ -185,7 +243,9 @@ async fn namespace_properties_are_compared_and_set() {
         let (warehouse, gateway) = (lake.warehouse.clone(), lake.gateway.clone());
         async move {
             let (expected, set) = ([("k", expected)], [("k", set), ("l", Some("1"))]);
-            warehouse.set_namespace_properties(&gateway, &expected, &set).await
+            warehouse
+                .set_namespace_properties(&gateway, &expected, &set)
+                .await
         }
     };
     cas(None, Some("a")).await.unwrap();
@@ -195,10 +255,18 @@ async fn namespace_properties_are_compared_and_set() {
         LakeError::NamespaceChanged { key, found: Some(found), .. } if key == "k" && found == "a"
     ));
     cas(Some("a"), None).await.unwrap();
-    let properties = lake.warehouse.namespace_properties(&lake.gateway).await.unwrap();
+    let properties = lake
+        .warehouse
+        .namespace_properties(&lake.gateway)
+        .await
+        .unwrap();
     assert!(!properties.contains_key("k"));
     assert_eq!(properties["l"], "1");
     let nobody = GatewayId::parse("nobody").unwrap();
-    let error = lake.warehouse.set_namespace_properties(&nobody, &[], &[]).await.unwrap_err();
+    let error = lake
+        .warehouse
+        .set_namespace_properties(&nobody, &[], &[])
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), LakeErrorKind::NotFound);
 }

@@ -29,11 +29,18 @@ async fn two_appends_make_two_snapshots() {
     assert_eq!(snapshot.parent_snapshot_id(), parent);
     assert_eq!(snapshot.sequence_number(), 2);
     assert_eq!(snapshot.summary().operation, Operation::Append);
-    let history: Vec<_> = metadata.history().iter().map(|log| log.snapshot_id).collect();
+    let history: Vec<_> = metadata
+        .history()
+        .iter()
+        .map(|log| log.snapshot_id)
+        .collect();
     assert_eq!(history, [parent.unwrap(), snapshot.snapshot_id()]);
     assert_eq!(counts(&second, &TOTALS), ["3", "4", "0", "0"]);
     assert_eq!(
-        counts(&second, &["added-data-files", "added-records", "deleted-records"]),
+        counts(
+            &second,
+            &["added-data-files", "added-records", "deleted-records"]
+        ),
         ["2", "2", "-"]
     );
     let statuses = entries(&second, ManifestContentType::Data).await;
@@ -67,21 +74,36 @@ async fn a_rewrite_touches_only_the_manifests_of_its_inputs() {
         .map(|table| table.metadata().current_snapshot_id().unwrap())
         .to_vec();
     let statuses = entries(&third, ManifestContentType::Data).await;
-    assert_eq!(statuses[&kept], (ManifestStatus::Existing, snapshots[0], 1, 1));
-    assert_eq!(statuses[&gone], (ManifestStatus::Deleted, snapshots[2], 1, 1));
+    assert_eq!(
+        statuses[&kept],
+        (ManifestStatus::Existing, snapshots[0], 1, 1)
+    );
+    assert_eq!(
+        statuses[&gone],
+        (ManifestStatus::Deleted, snapshots[2], 1, 1)
+    );
     assert_eq!(statuses[&new], (ManifestStatus::Added, snapshots[2], 3, 3));
     let other = path_of(&files, "c");
-    assert_eq!(statuses[&other], (ManifestStatus::Added, snapshots[1], 2, 2));
+    assert_eq!(
+        statuses[&other],
+        (ManifestStatus::Added, snapshots[1], 2, 2)
+    );
 
     let untouched = before.iter().find(|m| m.sequence_number == 2).unwrap();
     let after = manifests(&third).await;
-    assert!(after.contains(untouched), "the manifest of c is carried on as it is");
+    assert!(
+        after.contains(untouched),
+        "the manifest of c is carried on as it is"
+    );
     assert_eq!(after.len(), 3);
     assert_eq!(counts(&third, &TOTALS), ["3", "4", "0", "0"]);
     let summary = third.metadata().current_snapshot().unwrap().summary();
     assert_eq!(summary.operation, Operation::Replace);
     assert_eq!(
-        counts(&third, &["deleted-data-files", "deleted-records", "added-data-files"]),
+        counts(
+            &third,
+            &["deleted-data-files", "deleted-records", "added-data-files"]
+        ),
         ["1", "1", "1"]
     );
     // The past is as it was.
@@ -153,12 +175,18 @@ async fn a_row_delta_adds_rows_and_deletes_others() {
     assert_eq!(scanned(&table).await, ["bB", "cC", "xX"]);
     assert_eq!(counts(&table, &TOTALS), ["3", "3", "0", "0"]);
     assert_eq!(
-        counts(&table, &["removed-delete-files", "removed-position-deletes"]),
+        counts(
+            &table,
+            &["removed-delete-files", "removed-position-deletes"]
+        ),
         ["1", "2"]
     );
-    assert!(entries(&table, ManifestContentType::Deletes).await.values().all(|e| {
-        e.0 == ManifestStatus::Deleted && e.2 == 2 && e.3 == 2
-    }));
+    assert!(
+        entries(&table, ManifestContentType::Deletes)
+            .await
+            .values()
+            .all(|e| { e.0 == ManifestStatus::Deleted && e.2 == 2 && e.3 == 2 })
+    );
 }
 
 #[tokio::test]
@@ -234,7 +262,10 @@ async fn a_commit_can_expect_a_watermark() {
     fold(None, "5").run(&lake.warehouse, &ident).await.unwrap();
     let again = fold(None, "5").run(&lake.warehouse, &ident).await;
     assert_eq!(again.unwrap_err().kind(), CommitErrorKind::Conflict);
-    fold(Some("5"), "9").run(&lake.warehouse, &ident).await.unwrap();
+    fold(Some("5"), "9")
+        .run(&lake.warehouse, &ident)
+        .await
+        .unwrap();
     assert_eq!(summary_of(&lake.base().await)[BASE_SEQ], "9");
     assert_eq!(lake.base().await.metadata().snapshots().len(), 2);
 }
@@ -261,14 +292,21 @@ async fn nonsense_is_refused_before_anything_is_written() {
     let files = lake.files(&[&["a"]]).await;
     let before = lake.on_disk();
     let twice = [files.clone(), files.clone()].concat();
-    let error = Commit::append(twice).run(&lake.warehouse, &lake.ident()).await;
+    let error = Commit::append(twice)
+        .run(&lake.warehouse, &lake.ident())
+        .await;
     assert_eq!(error.unwrap_err().kind(), CommitErrorKind::Failed);
     // A file of the base in the log: its partition does not fit.
     let log = Kind::Log.ident(&lake.gateway, &name("t"));
-    let error = Commit::append(files).run(&lake.warehouse, &log).await.unwrap_err();
+    let error = Commit::append(files)
+        .run(&lake.warehouse, &log)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("partition"), "{error}");
     let missing = TableIdent::from_strs(["public", "nothing"]).unwrap();
-    let error = Commit::append(Vec::new()).run(&lake.warehouse, &missing).await;
+    let error = Commit::append(Vec::new())
+        .run(&lake.warehouse, &missing)
+        .await;
     assert_eq!(error.unwrap_err().kind(), CommitErrorKind::Failed);
     assert_eq!(lake.on_disk(), before);
 }
@@ -281,10 +319,17 @@ async fn a_clock_that_goes_back_neither_reorders_nor_damages_a_table() {
     let clock = Arc::new(ManualClock::new(future));
     lake.warehouse = lake.warehouse.clone().with_clock(Arc::clone(&clock) as _);
     lake.append(&[&["a"]]).await;
+    clock.advance(3_600_000);
+    lake.append(&[&["b"]]).await;
     clock.set(1);
-    let table = lake.append(&[&["b"]]).await;
-    let times: Vec<_> = table.metadata().history().iter().map(|log| log.timestamp_ms).collect();
-    assert_eq!(times, [created + 3_600_000; 2]);
+    let table = lake.append(&[]).await;
+    let history = table.metadata().history().iter();
+    let times: Vec<_> = history.map(|log| log.timestamp_ms).collect();
+    let hours = [1, 2, 2].map(|n| created + n * 3_600_000);
+    assert_eq!(
+        times, hours,
+        "the last is not before the one that precedes it"
+    );
     // A change without a snapshot is stamped by the machine's clock, which is an hour behind.
     let property = [("k".to_owned(), "v".to_owned())];
     let plan = |table: &Table| match table.metadata().properties().contains_key("k") {
@@ -293,8 +338,34 @@ async fn a_clock_that_goes_back_neither_reorders_nor_damages_a_table() {
             updates: property.clone().into(),
         }]),
     };
-    change_table(&lake.warehouse, &lake.ident(), None, plan).await.unwrap();
+    let changed = change_table(&lake.warehouse, &lake.ident(), None, plan)
+        .await
+        .unwrap();
+    let files = |table: &Table| table.metadata().metadata_log().to_vec();
+    let log = files(&changed);
+    assert_eq!(log[..3], files(&table), "what was there is as it was");
+    assert_eq!(log[3].timestamp_ms, times[2]);
+    assert_eq!(changed.metadata().last_updated_ms(), times[1]);
+
+    // A rollback repeats an entry of the history.
+    let first = table.metadata().history()[0].snapshot_id;
+    let rollback = iceberg::TableUpdate::SetSnapshotRef {
+        ref_name: "main".to_owned(),
+        reference: iceberg::spec::SnapshotReference::new(
+            first,
+            iceberg::spec::SnapshotRetention::branch(None, None, None),
+        ),
+    };
+    let catalog = lake.warehouse.catalog();
+    catalog
+        .commit(&lake.ident(), vec![], vec![rollback], None)
+        .await
+        .unwrap();
     let reread = lake.reopened().await;
-    let pair = reread.load(&lake.gateway, &name("t")).await.unwrap();
-    assert_eq!(scanned(&pair.base).await, ["aA", "bB"]);
+    let base = reread.load(&lake.gateway, &name("t")).await.unwrap().base;
+    assert_eq!(scanned(&base).await, ["aA"]);
+    let history = base.metadata().history();
+    assert_eq!(history.len(), 4);
+    assert_eq!(history[3].snapshot_id, first);
+    assert_eq!(history[3].timestamp_ms, times[2]);
 }

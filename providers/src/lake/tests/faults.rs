@@ -62,7 +62,9 @@ impl CatalogCommit for FaultyCatalog {
             Some(Fault::LostRequest) => return Err(lost()),
             Some(Fault::Refused) => return Err(CommitError::failed(ident, "out of order")),
             Some(Fault::LostAnswer) => {
-                self.inner.commit(ident, requirements, updates, fence).await?;
+                self.inner
+                    .commit(ident, requirements, updates, fence)
+                    .await?;
                 return Err(lost());
             }
             Some(Fault::Before(other)) => other.await,
@@ -77,7 +79,9 @@ impl CatalogCommit for FaultyCatalog {
         expected: Properties<'_>,
         set: Properties<'_>,
     ) -> Result<(), LakeError> {
-        self.inner.compare_and_set_namespace(namespace, expected, set).await
+        self.inner
+            .compare_and_set_namespace(namespace, expected, set)
+            .await
     }
 }
 
@@ -172,7 +176,10 @@ async fn a_lost_answer_is_resolved_by_the_commit_id() {
     let lake = Lake::with_table().await;
     let warehouse = lake.with_faults([Fault::LostAnswer]);
     let files = lake.files(&[&["a"]]).await;
-    let table = Commit::append(files).run(&warehouse, &lake.ident()).await.unwrap();
+    let table = Commit::append(files)
+        .run(&warehouse, &lake.ident())
+        .await
+        .unwrap();
     assert_eq!(snapshots(&table), 1);
     assert_eq!(scanned(&lake.base().await).await, ["aA"]);
 }
@@ -199,7 +206,10 @@ async fn a_lost_request_is_sent_again() {
     let lake = Lake::with_table().await;
     let warehouse = lake.with_faults([Fault::LostRequest, Fault::LostRequest]);
     let files = lake.files(&[&["a"]]).await;
-    let table = Commit::append(files).run(&warehouse, &lake.ident()).await.unwrap();
+    let table = Commit::append(files)
+        .run(&warehouse, &lake.ident())
+        .await
+        .unwrap();
     assert_eq!(snapshots(&table), 1);
     assert_eq!(scanned(&table).await, ["aA"]);
 }
@@ -228,7 +238,10 @@ async fn a_refused_commit_leaves_no_metadata_behind() {
     let files = lake.files(&[&["a"]]).await;
     let before = lake.on_disk();
     let warehouse = lake.with_faults([Fault::Refused]);
-    let error = Commit::append(files).run(&warehouse, &lake.ident()).await.unwrap_err();
+    let error = Commit::append(files)
+        .run(&warehouse, &lake.ident())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), CommitErrorKind::Failed);
     assert_eq!(lake.on_disk(), before);
 }
@@ -242,11 +255,20 @@ async fn a_change_whose_answer_was_lost_is_not_made_twice() {
         .schema
         .evolve(&definition(&[("a", "string"), ("b", "long")]))
         .unwrap();
-    let pair = warehouse.evolve(&lake.gateway, &evolution, None).await.unwrap();
+    let pair = warehouse
+        .evolve(&lake.gateway, &evolution, None)
+        .await
+        .unwrap();
     assert_eq!(*pair.schema, evolution.schema);
     for table in [&pair.log, &pair.base] {
         assert_eq!(table.metadata().schemas_iter().len(), 2);
-        assert!(table.metadata().current_schema().field_by_name("b").is_some());
+        assert!(
+            table
+                .metadata()
+                .current_schema()
+                .field_by_name("b")
+                .is_some()
+        );
     }
 }
 
@@ -262,11 +284,18 @@ async fn a_writer_that_was_taken_over_cannot_commit() {
         let (expected, set) = ([(FENCE, expected)], [(FENCE, Some(token))]);
         let warehouse = lake.warehouse.clone();
         let gateway = lake.gateway.clone();
-        async move { warehouse.set_namespace_properties(&gateway, &expected, &set).await }
+        async move {
+            warehouse
+                .set_namespace_properties(&gateway, &expected, &set)
+                .await
+        }
     };
     // Nobody holds it yet.
     let commit = Commit::append(lake.files(&[&["x"]]).await).with_fence(&old);
-    let error = commit.run(&lake.warehouse, &lake.ident()).await.unwrap_err();
+    let error = commit
+        .run(&lake.warehouse, &lake.ident())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), CommitErrorKind::Fenced);
 
     set(None, "old").await.unwrap();
@@ -278,8 +307,9 @@ async fn a_writer_that_was_taken_over_cannot_commit() {
     // It is taken over while the old holder commits.
     let files = lake.files(&[&["b"]]).await;
     let before = lake.on_disk();
-    let warehouse = lake.with_faults([Fault::Before(Box::pin(async move {}))]);
-    set(Some("old"), "new").await.unwrap();
+    let takeover = set(Some("old"), "new");
+    let takeover = Fault::Before(Box::pin(async move { takeover.await.unwrap() }));
+    let warehouse = lake.with_faults([takeover]);
     let commit = Commit::append(files.clone()).with_fence(&old);
     let error = commit.run(&warehouse, &lake.ident()).await.unwrap_err();
     assert_eq!(error.kind(), CommitErrorKind::Fenced);
@@ -289,7 +319,15 @@ async fn a_writer_that_was_taken_over_cannot_commit() {
     let table = commit.run(&lake.warehouse, &lake.ident()).await.unwrap();
     assert_eq!(scanned(&table).await, ["aA", "bB"]);
 
-    let evolution = lake.pair().await.schema.evolve(&definition(&[("b", "long")])).unwrap();
-    let evolved = lake.warehouse.evolve(&lake.gateway, &evolution, Some(&old)).await;
+    let evolution = lake
+        .pair()
+        .await
+        .schema
+        .evolve(&definition(&[("b", "long")]))
+        .unwrap();
+    let evolved = lake
+        .warehouse
+        .evolve(&lake.gateway, &evolution, Some(&old))
+        .await;
     assert_eq!(evolved.unwrap_err().kind(), LakeErrorKind::Fenced);
 }

@@ -25,9 +25,15 @@ async fn a_table_is_a_base_and_a_log() {
     let lake = Lake::new().await;
     let schema = schema(&ALL_TYPES);
     for _ in 0..2 {
-        lake.warehouse.create_table(&lake.gateway, &schema).await.unwrap();
+        lake.warehouse
+            .create_table(&lake.gateway, &schema)
+            .await
+            .unwrap();
     }
-    assert_eq!(lake.warehouse.tables(&lake.gateway).await.unwrap(), [name("t")]);
+    assert_eq!(
+        lake.warehouse.tables(&lake.gateway).await.unwrap(),
+        [name("t")]
+    );
     let pair = lake.pair().await;
     assert_eq!(*pair.schema, schema);
     assert_eq!(pair.log.identifier().name(), "t__deltas");
@@ -39,21 +45,34 @@ async fn a_table_is_a_base_and_a_log() {
     let base = pair.base.metadata().current_schema();
     assert_eq!(base.identifier_field_ids().collect::<Vec<_>>(), [1]);
     assert_eq!(base.field_by_id(1).unwrap().name, columns::ROW_ID);
-    assert!(pair.base.metadata().default_partition_spec().is_unpartitioned());
+    assert!(
+        pair.base
+            .metadata()
+            .default_partition_spec()
+            .is_unpartitioned()
+    );
     let ids = column_ids(&pair.log).unwrap();
     assert_eq!(ids.get(&1), Some(&9), "after the log's own eight columns");
     let spec = pair.log.metadata().default_partition_spec();
-    let [field] = spec.fields() else { panic!("{spec:?}") };
+    let [field] = spec.fields() else {
+        panic!("{spec:?}")
+    };
     assert_eq!((field.source_id, field.transform), (2, Transform::Day));
     let location = pair.log.metadata().location();
-    assert!(location.ends_with("/warehouse/public/t__deltas"), "{location}");
+    assert!(
+        location.ends_with("/warehouse/public/t__deltas"),
+        "{location}"
+    );
 }
 
 #[tokio::test]
 async fn arrow_schemas_are_those_of_the_tables() {
     let lake = Lake::new().await;
     let schema = schema(&ALL_TYPES);
-    lake.warehouse.create_table(&lake.gateway, &schema).await.unwrap();
+    lake.warehouse
+        .create_table(&lake.gateway, &schema)
+        .await
+        .unwrap();
     let pair = lake.pair().await;
     let (base, log) = (
         base_arrow_schema(&schema).unwrap(),
@@ -88,7 +107,11 @@ async fn arrow_schemas_are_those_of_the_tables() {
 async fn a_table_of_another_schema_is_not_overwritten() {
     let lake = Lake::with_table().await;
     let other = schema(&[("a", "long")]);
-    let error = lake.warehouse.create_table(&lake.gateway, &other).await.unwrap_err();
+    let error = lake
+        .warehouse
+        .create_table(&lake.gateway, &other)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), LakeErrorKind::AlreadyExists);
     assert!(error.to_string().contains("evolve"), "{error}");
 }
@@ -98,12 +121,18 @@ async fn a_crash_between_log_and_base_is_finished() {
     let lake = Lake::with_table().await;
     let base = lake.ident();
     lake.warehouse.catalog().drop_table(&base).await.unwrap();
-    assert_eq!(lake.warehouse.tables(&lake.gateway).await.unwrap(), [name("t")]);
+    assert_eq!(
+        lake.warehouse.tables(&lake.gateway).await.unwrap(),
+        [name("t")]
+    );
     let pair = lake.pair().await;
     assert_eq!(stored_schema(&pair.base).unwrap(), *pair.schema);
     lake.warehouse.catalog().drop_table(&base).await.unwrap();
     let schema = schema(&[("a", "string")]);
-    lake.warehouse.create_table(&lake.gateway, &schema).await.unwrap();
+    lake.warehouse
+        .create_table(&lake.gateway, &schema)
+        .await
+        .unwrap();
     assert!(lake.warehouse.catalog().table_exists(&base).await.unwrap());
 }
 
@@ -117,7 +146,11 @@ async fn a_column_is_added_to_log_and_base() {
         .evolve(&definition(&[("a", "string"), ("b", "long")]))
         .unwrap();
     for _ in 0..2 {
-        let pair = lake.warehouse.evolve(&lake.gateway, &evolution, None).await.unwrap();
+        let pair = lake
+            .warehouse
+            .evolve(&lake.gateway, &evolution, None)
+            .await
+            .unwrap();
         assert_eq!(*pair.schema, evolution.schema);
         for (now, then) in [(&pair.base, &before.base), (&pair.log, &before.log)] {
             let (now, then) = (column_ids(now).unwrap(), column_ids(then).unwrap());
@@ -137,26 +170,41 @@ async fn a_crash_between_the_two_evolutions_is_finished() {
     let target = pair.schema.evolve(&next).unwrap().schema;
     let plan = |table: &Table| super::super::schema::evolution(Kind::Log, table, &target);
     let log = pair.log.identifier();
-    change_table(&lake.warehouse, log, None, plan).await.unwrap();
+    change_table(&lake.warehouse, log, None, plan)
+        .await
+        .unwrap();
     assert_eq!(stored_schema(&pair.base).unwrap().version, 1);
 
     let reopened = lake.reopened().await;
     let pair = reopened.load(&lake.gateway, &name("t")).await.unwrap();
     assert_eq!(*pair.schema, target);
     assert_eq!(stored_schema(&pair.base).unwrap(), target);
-    assert!(pair.base.metadata().current_schema().field_by_name("b").is_some());
+    assert!(
+        pair.base
+            .metadata()
+            .current_schema()
+            .field_by_name("b")
+            .is_some()
+    );
 }
 
 #[tokio::test]
 async fn a_dropped_column_leaves_the_base_and_stays_in_the_log() {
     let lake = Lake::new().await;
     let first = schema(&[("a", "string"), ("b", "string"), ("c", "string")]);
-    lake.warehouse.create_table(&lake.gateway, &first).await.unwrap();
+    lake.warehouse
+        .create_table(&lake.gateway, &first)
+        .await
+        .unwrap();
     let created = lake.pair().await;
     let evolve = |from: &TableSchema, to: &[(&str, &str)]| from.evolve(&definition(to)).unwrap();
 
     let without = evolve(&first, &[("a", "string"), ("c", "string")]);
-    let pair = lake.warehouse.evolve(&lake.gateway, &without, None).await.unwrap();
+    let pair = lake
+        .warehouse
+        .evolve(&lake.gateway, &without, None)
+        .await
+        .unwrap();
     let names = |table: &Table| -> Vec<String> {
         let fields = arrow_schema(table).unwrap();
         fields.fields().iter().map(|f| f.name().clone()).collect()
@@ -165,18 +213,34 @@ async fn a_dropped_column_leaves_the_base_and_stays_in_the_log() {
     assert_eq!(names(&pair.log)[8..], ["a", "c", "b"]);
     assert_eq!(
         names(&pair.log),
-        log_arrow_schema(&pair.schema).unwrap().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>()
+        log_arrow_schema(&pair.schema)
+            .unwrap()
+            .fields()
+            .iter()
+            .map(|f| f.name().clone())
+            .collect::<Vec<_>>()
     );
 
     // Its name comes back as another column: new ids in both tables, the old one is out of sight.
-    let back = evolve(&without.schema, &[("a", "string"), ("c", "string"), ("b", "long")]);
-    let pair = lake.warehouse.evolve(&lake.gateway, &back, None).await.unwrap();
+    let back = evolve(
+        &without.schema,
+        &[("a", "string"), ("c", "string"), ("b", "long")],
+    );
+    let pair = lake
+        .warehouse
+        .evolve(&lake.gateway, &back, None)
+        .await
+        .unwrap();
     assert_eq!(names(&pair.base), ["row_id", "a", "c", "b"]);
     assert_eq!(names(&pair.log)[8..], ["a", "c", "b"]);
     for (now, then) in [(&pair.base, &created.base), (&pair.log, &created.log)] {
         let (ids, old) = (column_ids(now).unwrap(), column_ids(then).unwrap());
         assert_eq!(ids[&2], old[&2], "the old number keeps its id");
-        let field = now.metadata().current_schema().field_id_by_name("b").unwrap();
+        let field = now
+            .metadata()
+            .current_schema()
+            .field_id_by_name("b")
+            .unwrap();
         assert_eq!((ids[&4], field), (old[&3] + 1, old[&3] + 1));
     }
 }
@@ -185,9 +249,18 @@ async fn a_dropped_column_leaves_the_base_and_stays_in_the_log() {
 async fn a_decimal_grows_and_nothing_else_changes_its_type() {
     let lake = Lake::new().await;
     let first = schema(&[("a", "string"), ("d", "decimal(5,2)")]);
-    lake.warehouse.create_table(&lake.gateway, &first).await.unwrap();
-    let wider = first.evolve(&definition(&[("a", "string"), ("d", "decimal(20,2)")])).unwrap();
-    let pair = lake.warehouse.evolve(&lake.gateway, &wider, None).await.unwrap();
+    lake.warehouse
+        .create_table(&lake.gateway, &first)
+        .await
+        .unwrap();
+    let wider = first
+        .evolve(&definition(&[("a", "string"), ("d", "decimal(20,2)")]))
+        .unwrap();
+    let pair = lake
+        .warehouse
+        .evolve(&lake.gateway, &wider, None)
+        .await
+        .unwrap();
     let field = arrow_schema(&pair.log).unwrap();
     let field = field.field_with_name("d").unwrap().data_type().clone();
     assert_eq!(field, DataType::Decimal128(20, 2));
@@ -195,7 +268,11 @@ async fn a_decimal_grows_and_nothing_else_changes_its_type() {
     let mut forged = wider.clone();
     forged.schema.version += 1;
     forged.schema.columns[1].column_type = lakesync_proto::ColumnType::Long;
-    let error = lake.warehouse.evolve(&lake.gateway, &forged, None).await.unwrap_err();
+    let error = lake
+        .warehouse
+        .evolve(&lake.gateway, &forged, None)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), LakeErrorKind::Invalid);
     assert!(error.to_string().contains("column d"), "{error}");
 }
@@ -204,10 +281,21 @@ async fn a_decimal_grows_and_nothing_else_changes_its_type() {
 async fn an_evolution_of_an_old_version_is_refused() {
     let lake = Lake::with_table().await;
     let first = lake.pair().await.schema;
-    let one = first.evolve(&definition(&[("a", "string"), ("b", "long")])).unwrap();
-    let other = first.evolve(&definition(&[("a", "string"), ("c", "long")])).unwrap();
-    lake.warehouse.evolve(&lake.gateway, &one, None).await.unwrap();
-    let error = lake.warehouse.evolve(&lake.gateway, &other, None).await.unwrap_err();
+    let one = first
+        .evolve(&definition(&[("a", "string"), ("b", "long")]))
+        .unwrap();
+    let other = first
+        .evolve(&definition(&[("a", "string"), ("c", "long")]))
+        .unwrap();
+    lake.warehouse
+        .evolve(&lake.gateway, &one, None)
+        .await
+        .unwrap();
+    let error = lake
+        .warehouse
+        .evolve(&lake.gateway, &other, None)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), LakeErrorKind::Invalid);
     assert_eq!(*lake.pair().await.schema, one.schema);
 }
@@ -219,7 +307,10 @@ async fn everything_is_there_after_reopening() {
     let key = [("lakesync.epoch", Some("e1"))];
     let none = [("lakesync.epoch", None)];
     let warehouse = &lake.warehouse;
-    warehouse.set_namespace_properties(&lake.gateway, &none, &key).await.unwrap();
+    warehouse
+        .set_namespace_properties(&lake.gateway, &none, &key)
+        .await
+        .unwrap();
 
     let reopened = lake.reopened().await;
     assert_eq!(reopened.namespaces().await.unwrap(), [lake.gateway.clone()]);
@@ -235,12 +326,19 @@ async fn everything_is_there_after_reopening() {
 #[tokio::test]
 async fn what_is_not_there_is_named() {
     let lake = Lake::new().await;
-    let error = lake.warehouse.load(&lake.gateway, &name("t")).await.unwrap_err();
+    let error = lake
+        .warehouse
+        .load(&lake.gateway, &name("t"))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), LakeErrorKind::NotFound);
     assert_eq!(error.to_string(), "table public.t does not exist");
     let nobody = GatewayId::parse("nobody").unwrap();
     let error = lake.warehouse.tables(&nobody).await.unwrap_err();
     assert_eq!(error.kind(), LakeErrorKind::NotFound);
-    let error = lake.warehouse.create_table(&nobody, &schema(&[("a", "long")])).await;
+    let error = lake
+        .warehouse
+        .create_table(&nobody, &schema(&[("a", "long")]))
+        .await;
     assert_eq!(error.unwrap_err().kind(), LakeErrorKind::NotFound);
 }

@@ -144,7 +144,10 @@ async fn a_rewrite_needs_the_snapshot_that_it_was_planned_from() {
     let lake = Lake::with_table().await;
     let (_, b, _) = two_files(&lake).await;
     let rewrite = Commit::rewrite(12345, [b], lake.files(&[&["b"]]).await);
-    let error = rewrite.run(&lake.warehouse, &lake.ident()).await.unwrap_err();
+    let error = rewrite
+        .run(&lake.warehouse, &lake.ident())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), CommitErrorKind::Conflict);
 }
 

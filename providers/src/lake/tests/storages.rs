@@ -10,13 +10,26 @@ use super::*;
 async fn check(files: &FileIO, root: &str) {
     let uri = format!("{root}/a/b/file");
     assert!(!files.exists(&uri).await.unwrap());
-    files.new_output(&uri).unwrap().write(Bytes::from("hello")).await.unwrap();
+    files
+        .new_output(&uri)
+        .unwrap()
+        .write(Bytes::from("hello"))
+        .await
+        .unwrap();
     assert!(files.exists(&uri).await.unwrap());
     let input = files.new_input(&uri).unwrap();
     assert_eq!(input.metadata().await.unwrap().size, 5);
     assert_eq!(input.read().await.unwrap(), "hello");
-    assert_eq!(input.reader().await.unwrap().read(1..3).await.unwrap(), "el");
-    files.new_output(&uri).unwrap().write(Bytes::from("again")).await.unwrap();
+    assert_eq!(
+        input.reader().await.unwrap().read(1..3).await.unwrap(),
+        "el"
+    );
+    files
+        .new_output(&uri)
+        .unwrap()
+        .write(Bytes::from("again"))
+        .await
+        .unwrap();
     assert_eq!(input.read().await.unwrap(), "again");
 
     let big = format!("{root}/a/big");
@@ -25,9 +38,18 @@ async fn check(files: &FileIO, root: &str) {
     for _ in 0..5 {
         writer.write(part.clone()).await.unwrap();
     }
-    assert!(!files.exists(&big).await.unwrap(), "it appears when it is closed");
+    assert!(
+        !files.exists(&big).await.unwrap(),
+        "it appears when it is closed"
+    );
     writer.close().await.unwrap();
-    let size = files.new_input(&big).unwrap().metadata().await.unwrap().size;
+    let size = files
+        .new_input(&big)
+        .unwrap()
+        .metadata()
+        .await
+        .unwrap()
+        .size;
     assert_eq!(size, 15 * 1024 * 1024);
     writer.close().await.unwrap_err();
     writer.write(part).await.unwrap_err();
@@ -36,11 +58,19 @@ async fn check(files: &FileIO, root: &str) {
     files.delete(&uri).await.unwrap();
     assert!(!files.exists(&uri).await.unwrap());
     files.new_input(&uri).unwrap().read().await.unwrap_err();
-    files.delete_prefix(format!("{root}/nothing")).await.unwrap();
+    files
+        .delete_prefix(format!("{root}/nothing"))
+        .await
+        .unwrap();
     files.delete_prefix(format!("{root}/a")).await.unwrap();
     assert!(!files.exists(&big).await.unwrap());
     let kept = format!("{root}/kept");
-    files.new_output(&kept).unwrap().write(Bytes::from("x")).await.unwrap();
+    files
+        .new_output(&kept)
+        .unwrap()
+        .write(Bytes::from("x"))
+        .await
+        .unwrap();
     let names = futures::stream::iter([kept.clone(), format!("{root}/missing")]);
     files.delete_stream(names).await.unwrap();
     assert!(!files.exists(&kept).await.unwrap());
@@ -68,7 +98,10 @@ async fn an_object_store_keeps_its_promises() {
 #[tokio::test]
 async fn a_serialised_storage_finds_its_store_again() {
     let storage = LakeStorage::remote(Arc::new(InMemory::new()), "s3://serialised");
-    storage.write("s3://serialised/x", Bytes::from("x")).await.unwrap();
+    storage
+        .write("s3://serialised/x", Bytes::from("x"))
+        .await
+        .unwrap();
     let text = serde_json::to_string(&(&storage as &dyn Storage)).unwrap();
     let found: Box<dyn Storage> = serde_json::from_str(&text).unwrap();
     assert_eq!(found.read("s3://serialised/x").await.unwrap(), "x");
@@ -90,7 +123,10 @@ async fn a_directory_may_have_any_name() {
         let base = warehouse.load(&gateway, &name("t")).await.unwrap().base;
         let files = write(&base, &[&["a"]]).await;
         let path = files[0].file_path().to_owned();
-        let table = Commit::append(files).run(&warehouse, base.identifier()).await.unwrap();
+        let table = Commit::append(files)
+            .run(&warehouse, base.identifier())
+            .await
+            .unwrap();
         assert_eq!(scanned(&table).await, ["aA"], "{odd}");
         assert!(path.contains(odd), "{path}");
         assert!(dir.join("warehouse/g-1/t/data").is_dir());
@@ -111,7 +147,10 @@ async fn a_newer_lake_is_refused_by_name() {
     let error = Warehouse::open_local(lake.dir.path()).await.unwrap_err();
     assert_eq!(error.kind(), LakeErrorKind::NewerFormat);
     let text = error.to_string();
-    assert!(text.contains("catalog.db") && text.contains("newer lakesync"), "{text}");
+    assert!(
+        text.contains("catalog.db") && text.contains("newer lakesync"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -14,8 +14,14 @@ const BOUND_BYTES_MAX: usize = 256;
 
 /// The same data file with bounds of at most [`BOUND_BYTES_MAX`] bytes.
 pub(super) fn limit(file: DataFile) -> Result<DataFile> {
-    let bounds = file.lower_bounds().values().chain(file.upper_bounds().values());
-    if bounds.map(length_bytes).all(|bytes| bytes <= BOUND_BYTES_MAX) {
+    let bounds = file
+        .lower_bounds()
+        .values()
+        .chain(file.upper_bounds().values());
+    if bounds
+        .map(length_bytes)
+        .all(|bytes| bytes <= BOUND_BYTES_MAX)
+    {
         return Ok(file);
     }
     let lower = file.lower_bounds().iter();
@@ -87,7 +93,10 @@ mod tests {
 
     #[test]
     fn short_bounds_stay_exact() {
-        let (a, z) = (Datum::string("a".repeat(256)), Datum::string("z".repeat(256)));
+        let (a, z) = (
+            Datum::string("a".repeat(256)),
+            Datum::string("z".repeat(256)),
+        );
         assert_eq!(limited(a.clone(), z.clone()), (Some(a), Some(z)));
     }
 

@@ -55,11 +55,18 @@ async fn write_one(
     options: &WriteOptions,
 ) -> Result<Vec<DataFile>> {
     let fields = [delete_file_path_field(), delete_file_pos_field()];
-    let schema = Schema::builder().with_fields(fields.map(Arc::clone)).build()?;
+    let schema = Schema::builder()
+        .with_fields(fields.map(Arc::clone))
+        .build()?;
     let schema = Arc::new(schema);
     let paths = StringArray::from_iter_values(delete.positions.iter().map(|_| &delete.path));
-    let positions = delete.positions.iter().map(|position| i64::try_from(*position));
-    let positions: Int64Array = positions.collect::<std::result::Result<Vec<_>, _>>()?.into();
+    let positions = delete
+        .positions
+        .iter()
+        .map(|position| i64::try_from(*position));
+    let positions: Int64Array = positions
+        .collect::<std::result::Result<Vec<_>, _>>()?
+        .into();
     let batch = RecordBatch::try_new(
         Arc::new(schema_to_arrow_schema(&schema)?),
         vec![Arc::new(paths), Arc::new(positions)],
