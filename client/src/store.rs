@@ -132,7 +132,9 @@ pub(crate) fn save(
     if after.exists() {
         let key = key_values(table, row_id)?;
         let values = table.schema.columns.iter().map(|column| {
-            let value = key.get(&column.name).or_else(|| after.visible(&column.name));
+            let value = key
+                .get(&column.name)
+                .or_else(|| after.visible(&column.name));
             value.map(to_sqlite)
         });
         let row_id = rusqlite::types::Value::Text(row_id.as_str().to_owned());

@@ -3,8 +3,6 @@
 //! Invariant: what passes here can be written to every store and read back: known columns, right types, legal values,
 //! a row id that agrees with the key.
 
-use serde_json::value::RawValue;
-
 use crate::column_type::ColumnType;
 use crate::delta::{ColumnChange, Op, RowDelta};
 use crate::delta_id::DeltaId;

@@ -4,6 +4,8 @@
 //! histories to hold it against. Invariant: nothing here calls the merge code of the product, so an agreement
 //! between the two means something.
 
+pub mod cells;
 pub mod history;
 pub mod oracle;
 pub mod schemas;
+pub mod world;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lakesync_proto::{DeltaId, ManualClock, RowState, Value, WallClock};
+use lakesync_proto::{DeltaId, ManualClock, RowId, RowState, TableSchema, Value, WallClock};
 use tempfile::TempDir;
 
 use super::fake_gateway::{FakeGateway, Fault};
@@ -202,28 +202,28 @@ impl World {
         }
     }
 
-    /// The merge of everything in the gateway's log.
-    fn merged(&self, table: &str) -> Plain {
-        let mut states: BTreeMap<String, RowState> = BTreeMap::new();
+    /// The merge of everything in the gateway's log, with the key columns as the row id tells them.
+    fn merged(&self, table: &TableSchema) -> Plain {
+        let mut states: BTreeMap<RowId, RowState> = BTreeMap::new();
         for delta in self
             .gateway
             .log()
             .iter()
-            .filter(|delta| delta.table.as_str() == table)
+            .filter(|delta| delta.table == table.table)
         {
-            states
-                .entry(delta.row_id.to_string())
-                .or_default()
-                .apply(delta);
+            states.entry(delta.row_id.clone()).or_default().apply(delta);
         }
         let existing = states.into_iter().filter(|(_, state)| state.exists());
         existing
             .map(|(row_id, state)| {
-                let cells = state.cells.keys().filter_map(|column| {
-                    let value = state.visible(column)?;
-                    Some((column.to_string(), canonical(value)))
-                });
-                (row_id, cells.collect())
+                let written = state
+                    .visible_cells()
+                    .map(|(column, cell)| (column.to_string(), canonical(&cell.value)));
+                let key = table.key_values(&row_id).unwrap();
+                let key = key
+                    .iter()
+                    .map(|(column, value)| (column.to_string(), canonical(value)));
+                (row_id.to_string(), written.chain(key).collect())
             })
             .collect()
     }
@@ -257,8 +257,8 @@ fn check(seed: u64, dir: Option<&TempDir>) {
         world.gateway.log().len(),
         "seed {seed}: no delta is in the log twice"
     );
-    for table in ["todos", "stock"] {
-        let want = world.merged(table);
+    for (table, body) in [("todos", TODOS), ("stock", STOCK)] {
+        let want = world.merged(&schema(body));
         for device in &world.devices {
             assert_eq!(
                 device.client.pending().unwrap(),

@@ -119,7 +119,7 @@ fn an_update_of_a_row_that_is_not_here_makes_it() {
     );
     let (mut a, _) = client("a");
     a.sync(&gateway).unwrap();
-    assert_eq!(shown(&a, "stock"), r#"x: note="only this""#);
+    assert_eq!(shown(&a, "stock"), r#"x: code="x", note="only this""#);
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn a_column_that_even_the_gateways_schema_lacks_is_not_lost_behind_the_cursor() 
         .unwrap()
         .schema]);
     a.sync(&gateway).unwrap();
-    assert_eq!(shown(&a, "stock"), r#"x: colour="red""#);
+    assert_eq!(shown(&a, "stock"), r#"x: code="x", colour="red""#);
 }
 
 #[test]

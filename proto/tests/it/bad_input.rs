@@ -256,9 +256,11 @@ fn too_many_deltas_are_counted_not_built() {
     assert_eq!(error.kind(), DecodeErrorKind::TooMany);
 }
 
+type Break = fn(&mut WireDelta);
+
 /// How a delta is broken, the kind, and the field.
 #[rustfmt::skip]
-const BROKEN_PROTOBUF: &[(fn(&mut WireDelta), DecodeErrorKind, &str)] = &[
+const BROKEN_PROTOBUF: &[(Break, DecodeErrorKind, &str)] = &[
     (|delta| delta.op = 0, BadField, "op"),
     (|delta| delta.op = 4, BadField, "op"),
     (|delta| delta.table.clear(), MissingField, "table"),

@@ -188,7 +188,7 @@ fn properties(options: &WriteOptions) -> WriterProperties {
 /// Where rows go: one partition, or as many as they have.
 enum Sink {
     One(Box<<Files as IcebergWriterBuilder>::R>),
-    Many(Box<RecordBatchPartitionSplitter>, FanoutWriter<Files>),
+    Many(Box<(RecordBatchPartitionSplitter, FanoutWriter<Files>)>),
 }
 
 impl Sink {
@@ -205,7 +205,7 @@ impl Sink {
         }
         let splitter =
             RecordBatchPartitionSplitter::try_new_with_computed_values(schema, Arc::clone(spec))?;
-        Ok(Self::Many(Box::new(splitter), FanoutWriter::new(files)))
+        Ok(Self::Many(Box::new((splitter, FanoutWriter::new(files)))))
     }
 
     async fn write(&mut self, batch: RecordBatch) -> iceberg::Result<()> {
@@ -214,7 +214,8 @@ impl Sink {
         }
         match self {
             Self::One(writer) => writer.write(batch).await,
-            Self::Many(splitter, writer) => {
+            Self::Many(parts) => {
+                let (splitter, writer) = parts.as_mut();
                 for (key, rows) in splitter.split(&batch)? {
                     writer.write(key, rows).await?;
                 }
@@ -226,7 +227,7 @@ impl Sink {
     async fn close(self) -> iceberg::Result<Vec<DataFile>> {
         match self {
             Self::One(mut writer) => writer.close().await,
-            Self::Many(_, writer) => writer.close().await,
+            Self::Many(parts) => parts.1.close().await,
         }
     }
 }

@@ -206,6 +206,48 @@ mod tests {
         assert_eq!(crate::lake::tests::scanned(&next).await, ["aA", "bB"]);
     }
 
+    /// Both writers read the same state, both passed the requirements: the pointer decides.
+    #[tokio::test]
+    async fn of_two_swaps_from_one_state_the_second_is_lost() {
+        let lake = Lake::with_table().await;
+        let table = lake.append(&[&["a"]]).await;
+        let path = lake.dir.path().join("catalog.db");
+        let mut connection = Connection::open(&path).unwrap();
+        let mut swap = |to: &str| {
+            let swap = Swap {
+                row: tables::Row::of(&lake.ident()),
+                from: table.metadata_location().unwrap().to_owned(),
+                to: to.to_owned(),
+                fence: None,
+            };
+            swap.run(&mut connection).into_error(&lake.ident(), None)
+        };
+        assert!(swap("first").is_none());
+        let lost = swap("second").unwrap();
+        assert!(matches!(lost, CommitError::Conflict { .. }), "{lost}");
+        let current = tables::location(&connection, &tables::Row::of(&lake.ident())).unwrap();
+        assert_eq!(current.as_deref(), Some("first"));
+    }
+
+    /// A program that holds the file through our patience: nothing happened, and that is known.
+    #[tokio::test]
+    async fn a_busy_catalog_refuses_the_swap() {
+        let lake = Lake::with_table().await;
+        let path = lake.dir.path().join("catalog.db");
+        let holder = Connection::open(&path).unwrap();
+        holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut connection = Connection::open(&path).unwrap();
+        connection.busy_timeout(std::time::Duration::ZERO).unwrap();
+        let swap = Swap {
+            row: tables::Row::of(&lake.ident()),
+            from: "x".to_owned(),
+            to: "y".to_owned(),
+            fence: None,
+        };
+        let refused = swap.run(&mut connection).into_error(&lake.ident(), None);
+        assert!(matches!(refused, Some(CommitError::Failed { .. })));
+    }
+
     #[tokio::test]
     async fn old_metadata_files_go_as_they_leave_the_log() {
         let lake = Lake::with_table().await;

@@ -54,7 +54,7 @@ where
                 CommitErrorKind::Fenced | CommitErrorKind::Failed => return Err(error.into()),
             },
         }
-        tokio::time::sleep(retry.pause(attempt)).await;
+        retry.wait(attempt).await;
         attempt += 1;
     }
 }

@@ -313,7 +313,8 @@ async fn everything_is_there_after_reopening() {
         .unwrap();
 
     let reopened = lake.reopened().await;
-    assert_eq!(reopened.namespaces().await.unwrap(), [lake.gateway.clone()]);
+    let gateways = reopened.namespaces().await.unwrap();
+    assert_eq!(gateways, std::slice::from_ref(&lake.gateway));
     assert_eq!(reopened.tables(&lake.gateway).await.unwrap(), [name("t")]);
     let properties = reopened.namespace_properties(&lake.gateway).await.unwrap();
     let expected = [("exists", "true"), ("lakesync.epoch", "e1")];
