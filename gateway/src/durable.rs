@@ -9,6 +9,7 @@
 //! mode with `synchronous=FULL` makes COMMIT the moment of durability.
 
 use std::collections::HashMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ use crate::error::{Error, Result};
 
 /// The version of this file's format, in `PRAGMA user_version`.
 const FORMAT: i64 = 1;
+
+const TRUNCATED: &str = "the file exists but holds no LakeSync tables: it was truncated, or is another program's. \
+    Restore it from a copy; or, if it is lost for good, move it away: what was flushed is in the lake, and \
+    clients send again what was not";
 
 const TABLES: &str = "
     create table pushes (
@@ -48,13 +53,15 @@ pub(crate) struct DurableLog {
 impl DurableLog {
     /// Opens the database at `path`, making it when there is none.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let existed = path.exists();
+        if !path.exists() {
+            create(path)?;
+        }
         let connection = Connection::open(path).map_err(|error| broken(path, &error))?;
         let log = Self {
             connection,
             path: path.to_owned(),
         };
-        log.prepare(existed).map_err(|error| match error {
+        log.prepare().map_err(|error| match error {
             Prepare::Sqlite(error) => broken(path, &error),
             Prepare::Refused(reason) => Error::Database {
                 path: path.to_owned(),
@@ -77,26 +84,22 @@ impl DurableLog {
         })
     }
 
-    fn prepare(&self, existed: bool) -> std::result::Result<(), Prepare> {
+    /// Checks the file before anything is written to it.
+    fn prepare(&self) -> std::result::Result<(), Prepare> {
         let db = &self.connection;
         db.busy_timeout(Duration::from_secs(5))?;
+        self.check()?;
         db.pragma_update(None, "journal_mode", "wal")?;
         db.pragma_update(None, "synchronous", "full")?;
+        Ok(())
+    }
+
+    fn check(&self) -> std::result::Result<(), Prepare> {
+        let db = &self.connection;
         let format: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match format {
             FORMAT => {}
-            0 if !existed => {
-                // One transaction, so that a crash leaves either no tables or all of them with the version.
-                db.execute_batch(&format!("begin immediate; {TABLES} pragma user_version = {FORMAT}; commit;"))?;
-            }
-            0 if self.is_empty()? => {
-                return Err(Prepare::Refused(
-                    "the file exists but holds no LakeSync tables: it was truncated, or is another program's. \
-                     Restore it from a copy; or, if it is lost for good, move it away: what was flushed is in \
-                     the lake, and clients send again what was not"
-                        .to_owned(),
-                ));
-            }
+            0 => return Err(Prepare::Refused(TRUNCATED.to_owned())),
             newer => {
                 return Err(Prepare::Refused(format!(
                     "the gateway database has format {newer}, this program knows {FORMAT}; open it with the \
@@ -105,15 +108,10 @@ impl DurableLog {
             }
         }
         let damage: String = db.query_row("pragma quick_check(1)", [], |row| row.get(0))?;
-        if damage != "ok" {
-            return Err(Prepare::Refused(damaged(&damage)));
+        match damage.as_str() {
+            "ok" => Ok(()),
+            damage => Err(Prepare::Refused(damaged(damage))),
         }
-        Ok(())
-    }
-
-    fn is_empty(&self) -> rusqlite::Result<bool> {
-        self.connection
-            .query_row("select count(*) = 0 from sqlite_master where name = 'pushes'", [], |row| row.get(0))
     }
 
     /// Stores a group of pushes and each client's newest stamp in one fsynced transaction.
@@ -266,6 +264,29 @@ impl DurableLog {
             .map(|_| ())
             .map_err(|error| broken(&self.path, &error))
     }
+}
+
+/// Makes an empty database under another name and moves it into place whole, so that a crash never leaves
+/// a file that looks truncated.
+fn create(path: &Path) -> Result<()> {
+    let at = |error: std::io::Error| Error::Database {
+        path: path.to_owned(),
+        reason: format!("cannot be made: {error}"),
+    };
+    let draft = path.with_extension("db.new");
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at(error)),
+        _ => {}
+    }
+    let sqlite = |error| broken(path, &error);
+    let db = Connection::open(&draft).map_err(sqlite)?;
+    db.pragma_update(None, "synchronous", "full").map_err(sqlite)?;
+    db.execute_batch(&format!("begin immediate; {TABLES} pragma user_version = {FORMAT}; commit;"))
+        .map_err(sqlite)?;
+    db.close().map_err(|(_, error)| broken(path, &error))?;
+    fs::rename(&draft, path).map_err(at)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at)
 }
 
 enum Prepare {

@@ -54,7 +54,7 @@ pub fn fold_row(
             match candidate.filter(|cell| witness.is_none_or(|witness| cell.stamp > *witness)) {
                 Some(cell) => (Some(&cell.stamp) > deleted).then_some(&cell.value),
                 // The base holds the value of the latest evidence, or of a write that the log has forgotten.
-                None => settled.filter(|_| deleted_since.is_none()),
+                None => settled.filter(|_| deleted_since.is_none() || witness > deleted_since),
             };
         value.into_iter().for_each(|value| {
             row.insert(column.clone(), value.clone());

@@ -21,7 +21,7 @@
 //! | count arrivals | [`Seq`], the only cursor |
 //! | hold a value with its type | [`Value`], [`ColumnType`], [`Decimal`] |
 //! | describe and change a table | [`TableDefinition`], [`TableSchema`], [`Evolution`] |
-//! | make a row id from a key | [`row_id_of`] |
+//! | make a row id from a key, and back | [`row_id_of`], [`TableSchema::key_values`] |
 //! | check what came from outside | [`verify_delta`], [`limits`] |
 //! | merge | [`RowState`], [`Stamp`], [`fold_row`] |
 //! | talk | [`Push`], [`PushAck`], [`PullPage`], the `encode_` and `decode_` functions, [`wire`] |

@@ -6,24 +6,48 @@ Deltas go in over HTTP, with ids computed here. After each stage (hot, flushed, 
 readers are compared row by row. The last line counts what passed and what failed.
 """
 
-import base64
 import sys
 import tempfile
 import time
 import traceback
-from datetime import date, datetime
+from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 
 import readers
 import wire
+from rows import as_log, as_rows, deltas_of_log, expected
 from server import Server
 
-TABLE = "every_type"
-COLUMNS = {
+
+@dataclass
+class Table:
+    """A table, and the deltas that the gateway has acknowledged, in arrival order."""
+
+    name: str
+    columns: dict
+    key: str | None = None
+    arrived: list = field(default_factory=list)
+
+    def definition(self) -> dict:
+        columns = [{"name": name, "type": column_type} for name, column_type in self.columns.items()]
+        return {"table": self.name, "columns": columns, "primaryKey": [self.key] if self.key else []}
+
+    def merged(self, deltas=None) -> dict:
+        """The rows by the merge rule; a key column is the row id's."""
+        rows = wire.merge(self.arrived if deltas is None else deltas)
+        complete = {}
+        for row, cells in rows.items():
+            cells = {**cells, self.key: row} if self.key else cells
+            complete[row] = {c: expected(cells.get(c), t) for c, t in self.columns.items()}
+        return complete
+
+
+EVERY_TYPE = Table("every_type", {
     "title": "string", "n": "number", "count": "long", "done": "boolean", "extra": "json",
     "price": "decimal(20,4)", "day": "date", "at": "timestamp", "raw": "binary",
-}
-OPS = {"INSERT": 1, "UPDATE": 2, "DELETE": 3}
+})
+KEYED = Table("keyed", {"code": "string", "stock": "long", "note": "string"}, key="code")
 
 
 class Report:
@@ -38,8 +62,8 @@ class Report:
         self.failed += 1
         print(f"FAIL  {what}")
         for key in sorted(set(got) | set(want)):
-            if got.get(key) != want.get(key):
-                print(f"      {key}: got {got.get(key)}, want {want.get(key)}")
+            for line in differences(got.get(key), want.get(key)):
+                print(f"      {key}{line}")
 
     def attempt(self, what: str, read, want):
         try:
@@ -51,149 +75,85 @@ class Report:
         self.same(what, got, want)
 
 
+def differences(got, want) -> list:
+    if isinstance(got, dict) and isinstance(want, dict):
+        return [f".{k}: got {got.get(k)!r}, want {want.get(k)!r}" for k in {**got, **want} if got.get(k) != want.get(k)]
+    return [] if got == want else [f": got {got!r}, want {want!r}"]
+
+
 class Writer:
-    """Makes deltas, remembers them by arrival number, and pushes them."""
+    """Makes deltas of a table and pushes them; what is acknowledged is kept with its seq."""
 
-    def __init__(self, server: Server):
-        self.server = server
+    def __init__(self, server: Server, table: Table):
+        self.server, self.table = server, table
         self.start_ms = time.time_ns() // 1_000_000 - 60_000
-        self.arrived = []
 
-    def delta(self, op, row, at_ms, columns=None, client="c1", counter=0):
+    def delta(self, op, row, at_ms, columns=None, client="c1"):
         columns = columns or {}
-        hlc = (self.start_ms + at_ms) << 16 | counter
-        canonical = [(name, wire.canonical(value, COLUMNS[name])) for name, value in columns.items()]
+        hlc = (self.start_ms + at_ms) << 16
+        canonical = [(name, wire.canonical(value, self.table.columns[name])) for name, value in columns.items()]
         return {
             "op": op, "row": row, "client": client, "hlc": hlc, "columns": columns,
-            "id": wire.delta_id(client, canonical, hlc, row, TABLE),
+            "id": wire.delta_id(client, canonical, hlc, row, self.table.name),
+        }
+
+    def body(self, d) -> dict:
+        columns = [
+            {"column": c, "value": wire.wire_value(v, self.table.columns[c])} for c, v in d["columns"].items()]
+        return {
+            "op": d["op"], "table": self.table.name, "rowId": d["row"], "clientId": d["client"], "columns": columns,
+            "hlc": str(d["hlc"]), "deltaId": d["id"],
         }
 
     def push(self, *deltas):
-        client = deltas[0]["client"]
-        body = [{
-            "op": d["op"], "table": TABLE, "rowId": d["row"], "clientId": d["client"], "hlc": str(d["hlc"]),
-            "deltaId": d["id"],
-            "columns": [{"column": c, "value": wire.wire_value(v, COLUMNS[c])} for c, v in d["columns"].items()],
-        } for d in deltas]
-        answer = self.server.push(client, body)
+        answer = self.server.push(deltas[0]["client"], [self.body(d) for d in deltas])
         assert answer["accepted"] == len(deltas), answer
         for d, outcome in zip(deltas, answer["outcomes"], strict=True):
             if outcome["outcome"] == "accepted":
-                self.arrived.append({**d, "seq": int(outcome["seq"])})
-
-
-def plain(value, column_type: str):
-    """One form for one value, whoever read it."""
-    if value is None:
-        return None
-    if column_type == "number":
-        return float(value)
-    if column_type == "long":
-        return int(value)
-    if column_type == "json":
-        return value if isinstance(value, str) else wire.stable(value)
-    if column_type.startswith("decimal"):
-        return Decimal(value)
-    if column_type == "date":
-        return value if isinstance(value, date) else date.fromisoformat(value)
-    if column_type == "timestamp":
-        return value if isinstance(value, int) else micros(value)
-    if column_type == "binary":
-        return value if isinstance(value, bytes) else base64.b64decode(value, validate=True)
-    return value
-
-
-def micros(moment) -> int:
-    if isinstance(moment, str):
-        moment = datetime.fromisoformat(moment.replace("Z", "+00:00"))
-    since = moment - wire.EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-
-
-def expected(value, column_type: str):
-    """A value as the writer holds it, in the same one form."""
-    if column_type == "json" and value is not None:
-        return wire.stable(value)
-    return plain(value, column_type)
-
-
-def user_columns(row: dict) -> dict:
-    return {name: plain(row.get(name), column_type) for name, column_type in COLUMNS.items()}
-
-
-def as_rows(found: list) -> dict:
-    rows = {row["row_id"]: user_columns(row) for row in found}
-    assert len(rows) == len(found), "a row id comes twice"
-    return rows
-
-
-def merged(deltas: list) -> dict:
-    rows = wire.merge(deltas)
-    return {row: {c: expected(cells.get(c), t) for c, t in COLUMNS.items()} for row, cells in rows.items()}
-
-
-def presence(bitmap: bytes, numbers: dict) -> list:
-    bit = lambda n: n // 8 < len(bitmap) and bitmap[n // 8] >> n % 8 & 1
-    return sorted(name for name, number in numbers.items() if bit(number))
-
-
-def as_log(found: list, numbers: dict) -> dict:
-    log = {}
-    for row in found:
-        assert row["_seq"] not in log, "a seq comes twice"
-        log[row["_seq"]] = {
-            "op": row["_op"], "row": row["row_id"], "client": row["_client"], "hlc": row["_hlc"],
-            "id": plain(row["_delta_id"], "binary").hex(), "set": presence(plain(row["_set"], "binary"), numbers),
-            **user_columns(row),
-        }
-    return log
-
-
-def sent_log(deltas: list) -> dict:
-    return {d["seq"]: {
-        "op": OPS[d["op"]], "row": d["row"], "client": d["client"], "hlc": d["hlc"], "id": d["id"],
-        "set": sorted(d["columns"]), **{c: expected(d["columns"].get(c), t) for c, t in COLUMNS.items()},
-    } for d in deltas}
-
-
-def logged(found: list, numbers: dict) -> list:
-    """Log rows as deltas again, for the merge."""
-    names = {code: op for op, code in OPS.items()}
-    return [{
-        "op": names[row["op"]], "row": row["row"], "client": row["client"], "hlc": row["hlc"], "id": row["id"],
-        "columns": {c: row[c] for c in row["set"]},
-    } for row in as_log(found, numbers).values()]
-
-
-def merge_of_log(found: list, numbers: dict) -> dict:
-    rows = wire.merge(logged(found, numbers))
-    return {row: {c: cells.get(c) for c in COLUMNS} for row, cells in rows.items()}
+                self.table.arrived.append({**d, "seq": int(outcome["seq"])})
 
 
 class Comparison:
+    """Every reader of a table against what was pushed."""
+
     def __init__(self, report: Report, server: Server, writer: Writer):
-        self.report, self.server, self.writer = report, server, writer
-        self.dir = server.data_dir
-        self.numbers = {c["name"]: c["number"] for c in server.schema(TABLE)["columns"]}
+        self.report, self.server, self.writer, self.table = report, server, writer, writer.table
+        self.numbers = {c["name"]: c["number"] for c in server.schema(self.table.name)["columns"]}
 
     def union(self, stage: str):
-        read = lambda: as_rows(self.server.sql(f"SELECT * FROM {TABLE}"))
-        self.report.attempt(f"{stage}: SQL is the merge of all deltas", read, merged(self.writer.arrived))
+        read = lambda: as_rows(self.server.sql(f"SELECT * FROM {self.table.name}"), self.table.columns)
+        self.report.attempt(f"{stage}: SQL is the merge of all deltas", read, self.table.merged())
 
     def log(self, stage: str):
-        want, table = sent_log(self.writer.arrived), f"{TABLE}__deltas"
-        pyiceberg = lambda: readers.pyiceberg_rows(self.dir, table)
-        self.report.attempt(f"{stage}: PyIceberg reads the log as it was pushed", lambda: as_log(pyiceberg(), self.numbers), want)
-        duckdb = lambda: readers.duckdb_rows(self.dir, table)
-        self.report.attempt(f"{stage}: DuckDB reads the log as it was pushed", lambda: as_log(duckdb(), self.numbers), want)
-        sql = lambda: self.server.sql(f'SELECT * FROM "{TABLE}$deltas"')
-        self.report.attempt(f"{stage}: SQL reads the log as it was pushed", lambda: as_log(sql(), self.numbers), want)
-        self.report.attempt(f"{stage}: a merge of PyIceberg's log is the union read",
-                            lambda: merge_of_log(pyiceberg(), self.numbers), merged(self.writer.arrived))
+        columns, name = self.table.columns, f"{self.table.name}__deltas"
+        want = {d["seq"]: {
+            **{c: expected(d["columns"].get(c), t) for c, t in columns.items()}, "set": sorted(d["columns"]),
+            **{part: d[part] for part in ("op", "row", "client", "hlc", "id")},
+        } for d in self.table.arrived}
+        found = {
+            "PyIceberg": lambda: readers.pyiceberg_rows(self.server.data_dir, name),
+            "DuckDB": lambda: readers.duckdb_rows(self.server.data_dir, name),
+            "SQL": lambda: self.server.sql(f'SELECT * FROM "{self.table.name}$deltas"'),
+        }
+        for who, read in found.items():
+            log = lambda read=read: as_log(read(), columns, self.numbers)
+            self.report.attempt(f"{stage}: {who} reads the log as it was pushed", log, want)
+        merge = lambda: self.table.merged(deltas_of_log(found["PyIceberg"](), columns, self.numbers))
+        self.report.attempt(f"{stage}: a merge of PyIceberg's log is that of all deltas", merge, self.table.merged())
 
     def base(self, stage: str, want: dict):
-        for name, read in (("PyIceberg", readers.pyiceberg_rows), ("DuckDB", readers.duckdb_rows)):
-            self.report.attempt(f"{stage}: {name} reads the base", lambda read=read: as_rows(read(self.dir, TABLE)), want)
+        for who, read in (("PyIceberg", readers.pyiceberg_rows), ("DuckDB", readers.duckdb_rows)):
+            rows = lambda read=read: as_rows(read(self.server.data_dir, self.table.name), self.table.columns)
+            self.report.attempt(f"{stage}: {who} reads the base", rows, want)
+
+    def pull(self, stage: str):
+        """Pages of four give every delta as it was pushed, wherever it lies by now."""
+        want = {d["seq"]: self.writer.body(d) for d in self.table.arrived}
+        read = lambda: {
+            int(d["seq"]): {k: v for k, v in d.items() if k != "seq"} for d in self.server.pull_all(4)
+            if d["table"] == self.table.name
+        }
+        self.report.attempt(f"{stage}: pulls give every delta", read, want)
 
 
 def first_edits(w: Writer):
@@ -229,29 +189,49 @@ def late_edits(w: Writer):
     )
 
 
+def keyed_edits(w: Writer):
+    w.push(
+        w.delta("INSERT", "a", 0, {"code": "a", "stock": 1}),
+        w.delta("INSERT", "b", 1, {"code": "b", "stock": 2}),
+        w.delta("DELETE", "b", 2),
+        w.delta("UPDATE", "b", 3, {"note": "revived without its key column"}),
+    )
+
+
 def run(server: Server, report: Report):
-    server.post_schema({"table": TABLE, "columns": [{"name": n, "type": t} for n, t in COLUMNS.items()]})
-    writer = Writer(server)
-    comparison = Comparison(report, server, writer)
+    for table in (EVERY_TYPE, KEYED):
+        server.post_schema(table.definition())
+    writer = Writer(server, EVERY_TYPE)
+    every_type = Comparison(report, server, writer)
     first_edits(writer)
-    comparison.union("hot")
+    every_type.union("hot")
     server.flush()
-    comparison.union("flushed")
-    comparison.log("flushed")
-    comparison.base("flushed, not compacted", {})
-    server.sql(f"CALL system.compact('{TABLE}')")
-    comparison.union("compacted")
-    comparison.log("compacted")
-    comparison.base("compacted", merged(writer.arrived))
-    settled = merged(writer.arrived)
+    every_type.union("flushed")
+    every_type.log("flushed")
+    every_type.base("flushed, not compacted", {})
+    server.sql(f"CALL system.compact('{EVERY_TYPE.name}')")
+    every_type.union("compacted")
+    every_type.log("compacted")
+    settled = EVERY_TYPE.merged()
+    every_type.base("compacted", settled)
     late_edits(writer)
-    comparison.union("late and hot")
-    comparison.base("late and hot: the base is as it was", settled)
+    every_type.union("late and hot")
+    every_type.base("late and hot, the base is as it was", settled)
     server.flush()
-    server.sql(f"CALL system.compact('{TABLE}')")
-    comparison.union("compacted again")
-    comparison.log("compacted again")
-    comparison.base("compacted again", merged(writer.arrived))
+    server.sql(f"CALL system.compact('{EVERY_TYPE.name}')")
+    every_type.union("compacted again")
+    every_type.log("compacted again")
+    every_type.base("compacted again", EVERY_TYPE.merged())
+    every_type.pull("compacted again")
+
+    writer = Writer(server, KEYED)
+    keyed = Comparison(report, server, writer)
+    keyed_edits(writer)
+    server.flush()
+    server.sql(f"CALL system.compact('{KEYED.name}')")
+    keyed.union("with a key")
+    keyed.log("with a key")
+    keyed.base("with a key", KEYED.merged())
     report.same("the server ends well", {"exit code": server.stop()}, {"exit code": 0})
 
 

@@ -24,7 +24,7 @@ class Server:
         self.binary = str(pathlib.Path(binary).resolve())
         self.data_dir = data_dir
         self.process = subprocess.Popen(
-            [self.binary, "--data-dir", data_dir, "serve", "--listen", "127.0.0.1:0"],
+            [self.binary, "serve", "--dir", data_dir, "--listen", "127.0.0.1:0"],
             stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
         self.log = []
         self.address = queue.Queue()
@@ -77,8 +77,15 @@ class Server:
     def push(self, client: str, deltas: list):
         return self.call(f"/v1/sync/{GATEWAY}/push", {"clientId": client, "deltas": deltas, "lastSeenHlc": "0"})
 
-    def pull(self, since: int, limit: int = 1000):
-        return self.call(f"/v1/sync/{GATEWAY}/pull?since={since}&clientId=reader&limit={limit}")
+    def pull_all(self, limit: int) -> list:
+        """Every delta, in pages of `limit`."""
+        deltas, since = [], 0
+        while True:
+            page = self.call(f"/v1/sync/{GATEWAY}/pull?since={since}&clientId=reader&limit={limit}")
+            assert len(page["deltas"]) <= limit and (not page["hasMore"] or int(page["serverHlc"]) > since), page
+            deltas, since = deltas + page["deltas"], int(page["serverHlc"])
+            if not page["hasMore"]:
+                return deltas
 
     def flush(self):
         return self.call(f"/v1/admin/flush/{GATEWAY}", {})
@@ -90,8 +97,9 @@ class Server:
     def sql(self, statement: str) -> list:
         """The rows of a statement, through the shell command and the server that holds the directory."""
         done = subprocess.run(
-            [self.binary, "--data-dir", self.data_dir, "sql", "-c", statement, "--format", "ndjson"],
+            [self.binary, "sql", "--dir", self.data_dir, "-c", statement, "--format", "ndjson"],
             capture_output=True, text=True, timeout=ANSWER_SECONDS)
         if done.returncode != 0:
             raise RuntimeError(f"{statement}: {done.stderr}")
-        return [json.loads(line, parse_float=Decimal) for line in done.stdout.splitlines() if line.strip()]
+        # Not splitlines(): it also splits at U+2028, which JSON strings may hold as it is.
+        return [json.loads(line, parse_float=Decimal) for line in done.stdout.split("\n") if line]

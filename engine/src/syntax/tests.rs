@@ -1,3 +1,5 @@
+//! Tables of statements with what becomes of them.
+
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Files as people have them, and what is read out of them.
+
 use std::io::{self, BufReader, Read};
 
 use lakesync_proto::{ColumnType, TableName};

@@ -273,6 +273,27 @@ async fn a_change_whose_answer_was_lost_is_not_made_twice() {
 }
 
 #[tokio::test]
+async fn the_log_evolves_before_the_base() {
+    let lake = Lake::with_table().await;
+    let nothing = Fault::Before(Box::pin(std::future::ready(())));
+    let warehouse = lake.with_faults([nothing, Fault::Refused]);
+    let schema = lake.pair().await.schema;
+    let evolution = schema.evolve(&definition(&[("b", "long")])).unwrap();
+    let evolved = warehouse.evolve(&lake.gateway, &evolution, None).await;
+    evolved.unwrap_err();
+    let catalog = lake.warehouse.catalog();
+    let mut versions = Vec::new();
+    for kind in [Kind::Log, Kind::Base] {
+        let ident = kind.ident(&lake.gateway, &name("t"));
+        let table = catalog.load_table(&ident).await.unwrap();
+        versions.push(stored_schema(&table).unwrap().version);
+    }
+    assert_eq!(versions, [2, 1]);
+    let pair = lake.pair().await;
+    assert_eq!(stored_schema(&pair.base).unwrap(), evolution.schema);
+}
+
+#[tokio::test]
 async fn a_writer_that_was_taken_over_cannot_commit() {
     let lake = Lake::with_table().await;
     let fence = |token: &str| Fence {

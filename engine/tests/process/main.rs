@@ -1,0 +1,8 @@
+//! The `lakesync` binary as a process: what people and machines see of it from outside.
+//!
+//! Nothing here links the engine, so this binary builds in a moment.
+
+mod bad_input;
+mod command_line;
+mod crash;
+mod server;
