@@ -43,7 +43,12 @@ fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The command's name may hold spaces; what follows its bracket does not.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
     Duration::from_millis(ticks * 10)
 }
 
@@ -82,17 +87,29 @@ impl fmt::Display for Figures {
             .iter()
             .map(|row| {
                 let row = row.clone();
-                [row.what, row.figure, row.limit, row.ratio, row.target.to_owned()]
+                [
+                    row.what,
+                    row.figure,
+                    row.limit,
+                    row.ratio,
+                    row.target.to_owned(),
+                ]
             })
             .collect();
         let width = |column: usize| {
-            let cells = rows.iter().chain([&head]).map(|row| row[column].chars().count());
+            let cells = rows
+                .iter()
+                .chain([&head])
+                .map(|row| row[column].chars().count());
             cells.max().unwrap_or(0)
         };
         let widths = [0, 1, 2, 3, 4].map(width);
         let rule = widths.map(|width| "-".repeat(width));
         for row in [&head, &rule].into_iter().chain(&rows) {
-            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+            let cells = row
+                .iter()
+                .zip(widths)
+                .map(|(cell, width)| format!("{cell:<width$}"));
             writeln!(f, "| {} |", cells.collect::<Vec<_>>().join(" | "))?;
         }
         Ok(())

@@ -8,12 +8,14 @@
 
 use std::sync::Arc;
 
-use datafusion::prelude::{DataFrame, SessionContext, col, lit};
-use datafusion::functions_aggregate::expr_fn::max;
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
+use datafusion::functions_aggregate::expr_fn::max;
+use datafusion::prelude::{DataFrame, SessionContext, col, lit};
+use lakesync_providers::lake::{
+    Commit, Fence, WriteOptions, live_files, summary, write_data_stream,
+};
 use lakesync_providers::proto::{Hlc, Seq, TableName, columns};
-use lakesync_providers::lake::{Commit, Fence, WriteOptions, live_files, summary, write_data_stream};
 use lakesync_providers::{Live, ParquetTable, ReadView, session};
 
 use crate::error::{Error, Result};
@@ -76,7 +78,8 @@ pub async fn compact(live: &Live, table: &str, fence: Option<&Fence>) -> Result<
             let old = live_files(&base.table, Some(snapshot)).await?;
             report.files_removed = old.len();
             let old = old.into_iter().map(|file| file.path);
-            Commit::overwrite(snapshot, old, new).expecting(summary::BASE_SEQ, Some(from_seq.to_string()))
+            Commit::overwrite(snapshot, old, new)
+                .expecting(summary::BASE_SEQ, Some(from_seq.to_string()))
         }
         None => Commit::append(new).expecting(summary::BASE_SEQ, None),
     };
@@ -86,7 +89,9 @@ pub async fn compact(live: &Live, table: &str, fence: Option<&Fence>) -> Result<
     if let Some(fence) = fence {
         commit = commit.with_fence(fence);
     }
-    let committed = commit.run(live.warehouse(), base.table.identifier()).await?;
+    let committed = commit
+        .run(live.warehouse(), base.table.identifier())
+        .await?;
     live.compacted(view.table(), committed)?;
     Ok(report)
 }
@@ -101,10 +106,16 @@ pub async fn explain(live: &Live, table: &str) -> Result<Vec<(String, String)>> 
     let (_, frame) = plan(&view).await?;
     let (state, logical) = frame.into_parts();
     let logical = state.optimize(&logical)?;
-    shown.push(("logical_plan".to_owned(), logical.display_indent().to_string()));
+    shown.push((
+        "logical_plan".to_owned(),
+        logical.display_indent().to_string(),
+    ));
     let physical = state.create_physical_plan(&logical).await?;
     let display = datafusion::physical_plan::displayable(physical.as_ref());
-    shown.push(("physical_plan".to_owned(), display.indent(false).to_string()));
+    shown.push((
+        "physical_plan".to_owned(),
+        display.indent(false).to_string(),
+    ));
     Ok(shown)
 }
 
@@ -143,6 +154,8 @@ async fn newest_hlc(ctx: &SessionContext, view: &ReadView) -> Result<Hlc> {
         let column = batch.column(0).as_primitive::<Int64Type>();
         column.iter().next().flatten()
     });
-    let newest = newest.and_then(|hlc| Hlc::from_i64(hlc).ok()).unwrap_or(Hlc::ZERO);
+    let newest = newest
+        .and_then(|hlc| Hlc::from_i64(hlc).ok())
+        .unwrap_or(Hlc::ZERO);
     Ok(newest.max(view.base.max_hlc))
 }

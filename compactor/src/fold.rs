@@ -31,7 +31,10 @@ pub fn fold_sql(schema: &TableSchema, base_seq: Seq) -> String {
             continue;
         }
         // Writing to a String cannot fail.
-        let _ = write!(gathered, ",\n         is_set(_set, {n}) as set_{n}, {name} as value_{n}");
+        let _ = write!(
+            gathered,
+            ",\n         is_set(_set, {n}) as set_{n}, {name} as value_{n}"
+        );
         let _ = write!(
             folded,
             ",\n         lww(value_{n}, stamp) filter (where set_{n}) as value_{n}\
@@ -63,7 +66,10 @@ pub fn fold_sql(schema: &TableSchema, base_seq: Seq) -> String {
 
 /// A key column as SQL: the part of the row id that it is; `None` for every other column.
 fn key_column(schema: &TableSchema, column: &Column) -> Option<String> {
-    let position = schema.primary_key.iter().position(|name| *name == column.name)?;
+    let position = schema
+        .primary_key
+        .iter()
+        .position(|name| *name == column.name)?;
     let text = match schema.primary_key.len() {
         1 => "folded.id".to_owned(),
         _ => format!("key_part(folded.id, {position})"),
@@ -76,7 +82,9 @@ fn key_column(schema: &TableSchema, column: &Column) -> Option<String> {
         ColumnType::Timestamp => {
             format!("arrow_cast({text}, 'Timestamp(Microsecond, Some(\"+00:00\"))')")
         }
-        ColumnType::Decimal { precision, scale } => format!("cast({text} as decimal({precision}, {scale}))"),
+        ColumnType::Decimal { precision, scale } => {
+            format!("cast({text} as decimal({precision}, {scale}))")
+        }
         ColumnType::Binary => format!("arrow_cast(decode({text}, 'base64pad'), 'LargeBinary')"),
         ColumnType::String | ColumnType::Json => text,
     })

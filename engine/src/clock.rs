@@ -10,7 +10,10 @@ pub struct SystemClock;
 
 impl WallClock for SystemClock {
     fn now_ms(&self) -> u64 {
-        #[expect(clippy::disallowed_methods, reason = "this is the file that the clock is read in")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the file that the clock is read in"
+        )]
         let now = SystemTime::now();
         let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)

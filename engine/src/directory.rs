@@ -62,7 +62,8 @@ impl DataDirectory {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
-                lock.read_to_string(&mut text).map_err(|error| at(&path, error))?;
+                lock.read_to_string(&mut text)
+                    .map_err(|error| at(&path, error))?;
                 return Err(Error::Held {
                     path: root,
                     holder: serde_json::from_str(&text).ok(),
@@ -149,7 +150,8 @@ impl DataDirectory {
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let text = serde_json::to_vec(&Format { format: FORMAT }).expect("a number is JSON");
+                let text =
+                    serde_json::to_vec(&Format { format: FORMAT }).expect("a number is JSON");
                 fs::write(&path, text).map_err(|error| wrong(error.to_string()))
             }
             Err(error) => Err(wrong(error.to_string())),

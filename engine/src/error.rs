@@ -74,13 +74,22 @@ impl Error {
         match self {
             Self::Query(error) => matches!(
                 error.find_root(),
-                DataFusionError::Plan(_) | DataFusionError::SQL(..) | DataFusionError::SchemaError(..)
-                    | DataFusionError::NotImplemented(_) | DataFusionError::Configuration(_)
-                    | DataFusionError::External(_) | DataFusionError::Diagnostic(..)
+                DataFusionError::Plan(_)
+                    | DataFusionError::SQL(..)
+                    | DataFusionError::SchemaError(..)
+                    | DataFusionError::NotImplemented(_)
+                    | DataFusionError::Configuration(_)
+                    | DataFusionError::External(_)
+                    | DataFusionError::Diagnostic(..)
             ),
-            Self::Syntax(_) | Self::Call { .. } | Self::UnknownGateway { .. } | Self::Invalid(_) => true,
+            Self::Syntax(_)
+            | Self::Call { .. }
+            | Self::UnknownGateway { .. }
+            | Self::Invalid(_) => true,
             Self::Gateway(error) => matches!(error, lakesync_gateway::Error::Refused(_)),
-            Self::Compaction(error) => matches!(error, lakesync_compactor::Error::UnknownTable { .. }),
+            Self::Compaction(error) => {
+                matches!(error, lakesync_compactor::Error::UnknownTable { .. })
+            }
             _ => false,
         }
     }
@@ -94,7 +103,10 @@ impl From<DataFusionError> for Error {
 
 fn holder_text(holder: Option<&Holder>) -> String {
     match holder {
-        Some(Holder { pid, url: Some(url) }) => {
+        Some(Holder {
+            pid,
+            url: Some(url),
+        }) => {
             format!("process {pid}, which serves it at {url}; use that server, or stop it")
         }
         Some(Holder { pid, url: None }) => format!("process {pid}; wait for it to end, or stop it"),

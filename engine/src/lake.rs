@@ -154,7 +154,10 @@ impl Lake {
     pub async fn create_table(&self, definition: &str) -> Result<Arc<TableSchema>> {
         let definition: TableDefinition = serde_json::from_str(definition)
             .map_err(|error| Error::Invalid(format!("the table definition: {error}")))?;
-        let (schema, _) = self.gateway(DEFAULT_GATEWAY)?.put_schema(&definition).await?;
+        let (schema, _) = self
+            .gateway(DEFAULT_GATEWAY)?
+            .put_schema(&definition)
+            .await?;
         Ok(schema)
     }
 

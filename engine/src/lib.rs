@@ -37,6 +37,6 @@ pub use clock::SystemClock;
 pub use directory::{DataDirectory, Holder};
 pub use error::{Error, Result};
 pub use lake::{Lake, LakeBuilder};
-pub use statement::Access;
 pub use lakesync_client as client;
 pub use lakesync_proto as proto;
+pub use statement::Access;

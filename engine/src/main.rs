@@ -7,7 +7,9 @@ use lakesync::cli::{Cli, run};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let ran = runtime
         .map_err(Into::into)
         .and_then(|runtime| runtime.block_on(run(cli)));

@@ -33,10 +33,12 @@ pub(crate) async fn call(ctx: &SessionContext, lake: &Lake, call: &Call) -> Resu
             flushed(&reports)?
         }
         Procedure::Compact => {
-            let name = table_argument(call)?.ok_or_else(|| wrong(call, "give the table: call system.compact('t')"))?;
+            let name = table_argument(call)?
+                .ok_or_else(|| wrong(call, "give the table: call system.compact('t')"))?;
             let (gateway, table) = find(lake, call, &name)?;
             let _held = gateway.maintenance().await;
-            let report = lakesync_compactor::compact(gateway.live(), &table, Some(gateway.fence())).await?;
+            let report =
+                lakesync_compactor::compact(gateway.live(), &table, Some(gateway.fence())).await?;
             compacted(&report)?
         }
     };
@@ -48,7 +50,8 @@ pub(crate) async fn explain(ctx: &SessionContext, lake: &Lake, call: &Call) -> R
     if known(call)? != Procedure::Compact {
         return Err(wrong(call, "only system.compact has a plan to explain"));
     }
-    let name = table_argument(call)?.ok_or_else(|| wrong(call, "give the table: explain call system.compact('t')"))?;
+    let name = table_argument(call)?
+        .ok_or_else(|| wrong(call, "give the table: explain call system.compact('t')"))?;
     let (gateway, table) = find(lake, call, &name)?;
     let shown = lakesync_compactor::explain(gateway.live(), &table).await?;
     let (kinds, plans): (Vec<String>, Vec<String>) = shown.into_iter().unzip();
@@ -69,7 +72,10 @@ fn known(call: &Call) -> Result<Procedure> {
     match (call.schema.as_str(), call.procedure.as_str()) {
         ("system", "flush") => Ok(Procedure::Flush),
         ("system", "compact") => Ok(Procedure::Compact),
-        _ => Err(wrong(call, "there is no such procedure; there are system.flush(['t']) and system.compact('t')")),
+        _ => Err(wrong(
+            call,
+            "there is no such procedure; there are system.flush(['t']) and system.compact('t')",
+        )),
     }
 }
 
@@ -77,12 +83,16 @@ fn known(call: &Call) -> Result<Procedure> {
 fn table_argument(call: &Call) -> Result<Option<String>> {
     match call.arguments.as_slice() {
         [] => Ok(None),
-        [CallArgument { name, value: CallValue::String(table) }]
-            if name.as_deref().is_none_or(|name| name == "table") =>
-        {
-            Ok(Some(table.clone()))
-        }
-        _ => Err(wrong(call, "it takes one argument, the table as text: 't' or table => 't'")),
+        [
+            CallArgument {
+                name,
+                value: CallValue::String(table),
+            },
+        ] if name.as_deref().is_none_or(|name| name == "table") => Ok(Some(table.clone())),
+        _ => Err(wrong(
+            call,
+            "it takes one argument, the table as text: 't' or table => 't'",
+        )),
     }
 }
 
@@ -94,7 +104,10 @@ fn find<'a>(lake: &'a Lake, call: &Call, name: &str) -> Result<(&'a Arc<Gateway>
         Some(_) => Ok((gateway, table.to_owned())),
         None => Err(wrong(
             call,
-            &format!("table `{table}` does not exist in `{}`; `show tables` lists those that do", gateway.id()),
+            &format!(
+                "table `{table}` does not exist in `{}`; `show tables` lists those that do",
+                gateway.id()
+            ),
         )),
     }
 }
@@ -130,7 +143,10 @@ fn compacted(report: &CompactReport) -> Result<RecordBatch> {
         ("from_seq", long(Some(report.from_seq.as_i64()))),
         ("base_seq", long(Some(report.base_seq.as_i64()))),
         ("rows", long(i64::try_from(report.rows).ok())),
-        ("files_removed", long(i64::try_from(report.files_removed).ok())),
+        (
+            "files_removed",
+            long(i64::try_from(report.files_removed).ok()),
+        ),
         ("files_added", long(i64::try_from(report.files_added).ok())),
         ("bytes_added", long(i64::try_from(report.bytes_added).ok())),
     ]);

@@ -47,15 +47,24 @@ impl Runner {
         }
     }
 
-    pub(crate) async fn run(&self, lake: &Lake, statement: LakeStatement, access: Access) -> Result<DataFrame> {
+    pub(crate) async fn run(
+        &self,
+        lake: &Lake,
+        statement: LakeStatement,
+        access: Access,
+    ) -> Result<DataFrame> {
         match statement {
             LakeStatement::Query(statement) => {
                 let ctx = self.session(lake);
                 let plan = ctx.state().statement_to_plan(*statement).await?;
-                options(access).verify_plan(&plan).map_err(|_| not_allowed(access))?;
+                options(access)
+                    .verify_plan(&plan)
+                    .map_err(|_| not_allowed(access))?;
                 Ok(ctx.execute_logical_plan(plan).await?)
             }
-            LakeStatement::ExplainCall(explain) => procedures::explain(&self.template, lake, &explain.call).await,
+            LakeStatement::ExplainCall(explain) => {
+                procedures::explain(&self.template, lake, &explain.call).await
+            }
             LakeStatement::Call(_) if access == Access::Read => Err(not_allowed(access)),
             LakeStatement::Call(call) => procedures::call(&self.template, lake, &call).await,
         }

@@ -5,9 +5,7 @@
 //!
 //! **Invariant:** the first delta at fault refuses the whole push, by index and reason.
 
-use lakesync_proto::{
-    DeltaError, ErrorCode, Hlc, Push, RowDelta, Schemas, limits, verify_delta,
-};
+use lakesync_proto::{DeltaError, ErrorCode, Hlc, Push, RowDelta, Schemas, limits, verify_delta};
 
 use crate::error::Refusal;
 
@@ -51,7 +49,10 @@ fn check_delta(push: &Push, delta: &RowDelta, schemas: &dyn Schemas) -> Result<(
     let Some(schema) = schemas.schema(&delta.table) else {
         return Err(Refusal::new(
             ErrorCode::UnknownTable,
-            format!("table `{}` does not exist; create it with POST /v1/admin/schema", delta.table),
+            format!(
+                "table `{}` does not exist; create it with POST /v1/admin/schema",
+                delta.table
+            ),
         ));
     };
     verify_delta(delta, &schema).map_err(|error| {
@@ -59,7 +60,10 @@ fn check_delta(push: &Push, delta: &RowDelta, schemas: &dyn Schemas) -> Result<(
             DeltaError::IdMismatch { .. } => ErrorCode::DeltaIdMismatch,
             DeltaError::Check(_) => ErrorCode::SchemaError,
         };
-        Refusal::new(code, format!("row `{}` of `{}`: {error}", delta.row_id, delta.table))
+        Refusal::new(
+            code,
+            format!("row `{}` of `{}`: {error}", delta.row_id, delta.table),
+        )
     })
 }
 

@@ -74,7 +74,8 @@ impl DurableLog {
     /// A second connection to a database that is open, for reading beside the writer.
     pub(crate) fn reader(path: &Path) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(|error| broken(path, &error))?;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|error| broken(path, &error))?;
         connection
             .busy_timeout(Duration::from_secs(5))
             .map_err(|error| broken(path, &error))?;
@@ -134,7 +135,12 @@ impl DurableLog {
                 };
                 let arrived_ms = i64::try_from(push.arrived_ms).unwrap_or(i64::MAX);
                 let blob = encode_batch(&push.deltas);
-                insert.execute(params![first.seq.as_i64(), last.seq.as_i64(), arrived_ms, blob])?;
+                insert.execute(params![
+                    first.seq.as_i64(),
+                    last.seq.as_i64(),
+                    arrived_ms,
+                    blob
+                ])?;
             }
             let mut mark = tx.prepare_cached(
                 "insert into clients values (?1, ?2)
@@ -179,7 +185,10 @@ impl DurableLog {
         let sqlite = |error| broken(&self.path, &error);
         let first: i64 = row.get(0).map_err(sqlite)?;
         let arrived_ms: i64 = row.get(1).map_err(sqlite)?;
-        let blob = row.get_ref(2).and_then(|value| Ok(value.as_blob()?)).map_err(sqlite)?;
+        let blob = row
+            .get_ref(2)
+            .and_then(|value| Ok(value.as_blob()?))
+            .map_err(sqlite)?;
         let deltas = decode_batch(blob, schemas).map_err(|error| Error::Database {
             path: self.path.clone(),
             reason: damaged(&format!("the push at seq {first} cannot be read: {error}")),
@@ -214,7 +223,9 @@ impl DurableLog {
             .prepare("select client_id, newest_hlc from clients")
             .map_err(sqlite)?;
         let rows = statement
-            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))
+            .query_map([], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+            })
             .map_err(sqlite)?;
         let mut newest = HashMap::new();
         for row in rows {
@@ -242,9 +253,14 @@ impl DurableLog {
             .map_err(sqlite)?;
         let stays = stays.unwrap_or(i64::MAX);
         let last: Option<i64> = tx
-            .query_row("select max(last_seq) from pushes where first_seq < ?1", params![stays], |row| row.get(0))
+            .query_row(
+                "select max(last_seq) from pushes where first_seq < ?1",
+                params![stays],
+                |row| row.get(0),
+            )
             .map_err(sqlite)?;
-        tx.execute("delete from pushes where first_seq < ?1", params![stays]).map_err(sqlite)?;
+        tx.execute("delete from pushes where first_seq < ?1", params![stays])
+            .map_err(sqlite)?;
         tx.commit().map_err(sqlite)?;
         Ok(last.and_then(|last| Seq::from_i64(last).ok()))
     }
@@ -252,7 +268,11 @@ impl DurableLog {
     /// The value of a key of `meta`.
     pub(crate) fn meta(&self, key: &str) -> Result<Option<String>> {
         self.connection
-            .query_row("select value from meta where key = ?1", params![key], |row| row.get(0))
+            .query_row(
+                "select value from meta where key = ?1",
+                params![key],
+                |row| row.get(0),
+            )
             .optional()
             .map_err(|error| broken(&self.path, &error))
     }
@@ -260,7 +280,10 @@ impl DurableLog {
     /// Sets a key of `meta`, durably.
     pub(crate) fn set_meta(&self, key: &str, value: &str) -> Result<()> {
         self.connection
-            .execute("insert or replace into meta values (?1, ?2)", params![key, value])
+            .execute(
+                "insert or replace into meta values (?1, ?2)",
+                params![key, value],
+            )
             .map(|_| ())
             .map_err(|error| broken(&self.path, &error))
     }
@@ -280,13 +303,18 @@ fn create(path: &Path) -> Result<()> {
     }
     let sqlite = |error| broken(path, &error);
     let db = Connection::open(&draft).map_err(sqlite)?;
-    db.pragma_update(None, "synchronous", "full").map_err(sqlite)?;
-    db.execute_batch(&format!("begin immediate; {TABLES} pragma user_version = {FORMAT}; commit;"))
+    db.pragma_update(None, "synchronous", "full")
         .map_err(sqlite)?;
+    db.execute_batch(&format!(
+        "begin immediate; {TABLES} pragma user_version = {FORMAT}; commit;"
+    ))
+    .map_err(sqlite)?;
     db.close().map_err(|(_, error)| broken(path, &error))?;
     fs::rename(&draft, path).map_err(at)?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at)
+    fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(at)
 }
 
 enum Prepare {
@@ -309,8 +337,12 @@ fn damaged(what: &str) -> String {
 
 fn broken(path: &Path, error: &rusqlite::Error) -> Error {
     let reason = match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => damaged(&error.to_string()),
-        Some(rusqlite::ErrorCode::DiskFull) => format!("the disk is full ({error}); free some space, then send again"),
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+            damaged(&error.to_string())
+        }
+        Some(rusqlite::ErrorCode::DiskFull) => {
+            format!("the disk is full ({error}); free some space, then send again")
+        }
         _ => format!("{error}; check that the directory exists and may be written"),
     };
     Error::Database {

@@ -62,7 +62,9 @@ pub enum Error {
         waiting: usize,
     },
     /// A commit of the durable log failed: what is on disk is unknown, so nothing more is accepted.
-    #[error("the durable log of `{gateway}` is closed after a failed write ({reason}); check the disk, then restart the server: it recovers everything that was acknowledged")]
+    #[error(
+        "the durable log of `{gateway}` is closed after a failed write ({reason}); check the disk, then restart the server: it recovers everything that was acknowledged"
+    )]
     Poisoned {
         /// The gateway.
         gateway: GatewayId,

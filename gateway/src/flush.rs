@@ -10,7 +10,9 @@
 use std::collections::BTreeMap;
 
 use lakesync_proto::{ErrorCode, Hlc, Seq, SeqDelta, TableName};
-use lakesync_providers::lake::{Commit, WriteOptions, arrow_schema, day_partition, summary, write_data_files};
+use lakesync_providers::lake::{
+    Commit, WriteOptions, arrow_schema, day_partition, summary, write_data_files,
+};
 use lakesync_providers::{ReadView, log_batch};
 
 use crate::error::{Refusal, Result};
@@ -86,7 +88,10 @@ impl Gateway {
             let batch = log_batch(&view.schema, &schema, &part)?;
             files.extend(write_data_files(log, vec![batch], &options).await?);
         }
-        let (file_count, bytes) = (files.len(), files.iter().map(|f| f.file_size_in_bytes()).sum());
+        let (file_count, bytes) = (
+            files.len(),
+            files.iter().map(|f| f.file_size_in_bytes()).sum(),
+        );
         let committed = Commit::append(files)
             .with_property(summary::MAX_SEQ, view.seq)
             .with_property(summary::MIN_HLC, min_hlc)
@@ -123,10 +128,10 @@ impl Gateway {
 }
 
 /// Deltas by arrival day and lateness, each part sorted by (row id, HLC).
-fn parts<'a>(
-    deltas: Vec<(&'a SeqDelta, u64)>,
+fn parts(
+    deltas: Vec<(&SeqDelta, u64)>,
     flushed_max: Hlc,
-) -> BTreeMap<(u64, bool), Vec<(&'a SeqDelta, u64)>> {
+) -> BTreeMap<(u64, bool), Vec<(&SeqDelta, u64)>> {
     let late_below_ms = flushed_max.wall_ms().saturating_sub(LATE_MS);
     let mut parts: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (delta, arrived_ms) in deltas {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use lakesync_proto::{
-    ClientId, DeltaId, Epoch, Evolution, GatewayId, Hlc, HlcClock, Op, Push, PushAck, RowId,
-    Seq, TableDefinition, TableName, TableSchema, WallClock,
+    ClientId, DeltaId, Epoch, ErrorCode, Evolution, GatewayId, Hlc, HlcClock, Op, Push, PushAck,
+    RowId, SchemaChange, Seq, TableDefinition, TableName, TableSchema, WallClock,
 };
 use lakesync_providers::lake::{Fence, Warehouse};
 use lakesync_providers::{Live, known_deltas};
@@ -63,10 +63,24 @@ impl Gateway {
     ///
     /// # Errors
     /// [`Error::Database`] when the database is damaged or too new; lake errors when the lake cannot be read.
-    pub async fn open(id: GatewayId, components: Components, config: GatewayConfig) -> Result<Arc<Self>> {
+    pub async fn open(
+        id: GatewayId,
+        components: Components,
+        config: GatewayConfig,
+    ) -> Result<Arc<Self>> {
         let warehouse = components.warehouse.clone();
         let opened = opening::open(warehouse, &id, &components.database, &config).await?;
-        let Opened { writer, live, feed, epoch, fence, newest, max_hlc, lake_max_hlc, forgotten } = opened;
+        let Opened {
+            writer,
+            live,
+            feed,
+            epoch,
+            fence,
+            newest,
+            max_hlc,
+            lake_max_hlc,
+            forgotten,
+        } = opened;
         let reader = DurableLog::reader(&components.database)?;
         let (tasks, queue) = mpsc::channel(config.queue_pushes_max);
         let thread = std::thread::Builder::new()
@@ -131,10 +145,19 @@ impl Gateway {
         let drift_ms = u64::try_from(self.config.drift.as_millis()).unwrap_or(u64::MAX);
         admission::check(&push, self.live.as_ref(), now_ms, drift_ms)?;
         let older = self.older_duplicates(&push).await?;
-        let Push { client_id, deltas, last_seen } = push;
+        let Push {
+            client_id,
+            deltas,
+            last_seen,
+        } = push;
         let newest = deltas.iter().map(|delta| delta.hlc).max();
         let (reply, answer) = oneshot::channel();
-        self.send(Task::Push(Job { deltas, arrived_ms: now_ms, older, reply }))?;
+        self.send(Task::Push(Job {
+            deltas,
+            arrived_ms: now_ms,
+            older,
+            reply,
+        }))?;
         let outcomes = answer.await.map_err(|_| self.closed())??;
         if let Some(newest) = newest {
             self.learn(&client_id, newest, now_ms);
@@ -151,7 +174,10 @@ impl Gateway {
     ///
     /// # Errors
     /// [`Error::Refused`] with the reason when the change is not allowed; lake errors.
-    pub async fn put_schema(&self, definition: &TableDefinition) -> Result<(Arc<TableSchema>, bool)> {
+    pub async fn put_schema(
+        &self,
+        definition: &TableDefinition,
+    ) -> Result<(Arc<TableSchema>, bool)> {
         let _held = self.maintenance.lock().await;
         let warehouse = &self.components.warehouse;
         let wanted = TableSchema::from_definition(definition)
@@ -167,7 +193,9 @@ impl Gateway {
                 if evolution.changes.is_empty() {
                     return Ok((held, false));
                 }
-                warehouse.evolve(&self.id, &evolution, Some(&self.fence)).await?
+                warehouse
+                    .evolve(&self.id, &evolution, Some(&self.fence))
+                    .await?
             }
         };
         let schema = Arc::clone(&pair.schema);
@@ -228,7 +256,10 @@ impl Gateway {
         };
         let mut suspects: HashMap<&TableName, BTreeSet<RowId>> = HashMap::new();
         for delta in push.deltas.iter().filter(|delta| delta.hlc <= newest) {
-            suspects.entry(&delta.table).or_default().insert(delta.row_id.clone());
+            suspects
+                .entry(&delta.table)
+                .or_default()
+                .insert(delta.row_id.clone());
         }
         let mut older = HashMap::new();
         for (table, rows) in suspects {
@@ -251,7 +282,6 @@ impl Gateway {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         drop(clock.recv(stamp, now_ms));
     }
-
 }
 
 impl Drop for Gateway {
@@ -259,7 +289,11 @@ impl Drop for Gateway {
         // The writer ends when the last sender is gone; replace ours, then wait for its last commit.
         let (closed, _) = mpsc::channel(1);
         self.tasks = closed;
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread {
             drop(thread.join());
         }
@@ -270,5 +304,17 @@ fn evolve(held: &TableSchema, definition: &TableDefinition) -> Result<Evolution>
     let evolution = held
         .evolve(definition)
         .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
+    for change in &evolution.changes {
+        if let SchemaChange::AddColumn(column) = change
+            && held.dropped_column(column.name.as_ref()).is_some()
+        {
+            // Data files are matched by name: the new column would show the old one's values.
+            let text = format!(
+                "column `{}` was dropped before; its name cannot come back, choose another",
+                column.name
+            );
+            return Err(Refusal::new(ErrorCode::SchemaConflict, text).into());
+        }
+    }
     Ok(evolution)
 }

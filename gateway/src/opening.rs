@@ -71,15 +71,28 @@ pub(crate) async fn open(
     replay.run(&log, last)?;
     let (dedup, replayed_max) = (replay.dedup, replay.max_hlc);
     let newest = log.newest_by_client()?;
-    let max_hlc = newest.values().copied().max().unwrap_or(Hlc::ZERO).max(replayed_max);
+    let max_hlc = newest
+        .values()
+        .copied()
+        .max()
+        .unwrap_or(Hlc::ZERO)
+        .max(replayed_max);
     let floor = match log.meta("floor")? {
         None => Hlc::ZERO,
         Some(text) => text.parse().map_err(|_| Error::Database {
             path: path.to_owned(),
-            reason: format!("the stored floor `{text}` is not a stamp; restore the file from a copy"),
+            reason: format!(
+                "the stored floor `{text}` is not a stamp; restore the file from a copy"
+            ),
         })?,
     };
-    live.append(&HotPush { arrived_ms: 0, deltas: Vec::new() }, seq);
+    live.append(
+        &HotPush {
+            arrived_ms: 0,
+            deltas: Vec::new(),
+        },
+        seq,
+    );
     let lake_max_hlc = newest_in_lake(&live);
     let (live, feed) = (Arc::new(live), Arc::new(feed));
     let writer = Writer {
@@ -108,7 +121,10 @@ pub(crate) async fn open(
 
 fn newest_in_lake(live: &Live) -> Hlc {
     let views = live.views();
-    let newest = views.tables.values().map(|view| view.log.max_hlc.max(view.base.max_hlc));
+    let newest = views
+        .tables
+        .values()
+        .map(|view| view.log.max_hlc.max(view.base.max_hlc));
     newest.max().unwrap_or(Hlc::ZERO)
 }
 
@@ -121,7 +137,9 @@ async fn load_tables(live: &Live, id: &GatewayId) -> Result<HashMap<TableName, S
         let pair = warehouse.load(id, &table).await?;
         let schema = Arc::clone(&pair.schema);
         live.put_table(pair, Vec::new())?;
-        let view = live.view(table.as_ref()).expect("the table was put just now");
+        let view = live
+            .view(table.as_ref())
+            .expect("the table was put just now");
         let (base_seq, log): (Seq, &LogSnapshot) = (view.base.base_seq, &view.log);
         let deltas = read_log(&ctx, warehouse, (log, &schema), (base_seq, log.max_seq)).await?;
         flushed.insert(table, log.max_seq.max(base_seq));

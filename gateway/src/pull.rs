@@ -42,7 +42,12 @@ impl Gateway {
     }
 
     /// A page from SQLite, or from the flushed log below it, and how far it reaches when it is not full.
-    async fn older(&self, since: Seq, limit: usize, feed_from: Seq) -> Result<(Vec<Arc<SeqDelta>>, Seq)> {
+    async fn older(
+        &self,
+        since: Seq,
+        limit: usize,
+        feed_from: Seq,
+    ) -> Result<(Vec<Arc<SeqDelta>>, Seq)> {
         let stored = self.stored(since, limit).await?;
         let before = match stored.first().map(|first| first.seq) {
             Some(first) if first == since.next() => {

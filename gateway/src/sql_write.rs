@@ -8,8 +8,8 @@ use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use lakesync_proto::{
-    ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, HlcClock, Op, Push, RowDelta, RowId, TableSchema, Value,
-    limits,
+    ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, HlcClock, Op, Push, RowDelta, RowId,
+    TableSchema, Value, limits,
 };
 use lakesync_providers::{InsertRows, ReadView, WriteError, WriteSink, existing};
 use uuid::Uuid;
@@ -43,7 +43,9 @@ impl WriteSink for Gateway {
             deltas,
             last_seen: insert.view.seq,
         };
-        self.push(push).await.map_err(|error| refused(error.to_string()))?;
+        self.push(push)
+            .await
+            .map_err(|error| refused(error.to_string()))?;
         Ok(written)
     }
 }
@@ -62,11 +64,15 @@ fn with_ids(
             .map_err(|error| at(error.to_string()))?;
         let row_id = match (of_key, given) {
             (Some(key), Some(given)) if key != given => {
-                return Err(at(format!("row_id is `{given}` but the key says `{key}`; leave row_id out")));
+                return Err(at(format!(
+                    "row_id is `{given}` but the key says `{key}`; leave row_id out"
+                )));
             }
             (Some(key), _) => key,
             (None, Some(given)) => given,
-            (None, None) => RowId::parse(&Uuid::now_v7().to_string()).map_err(|error| at(error.to_string()))?,
+            (None, None) => {
+                RowId::parse(&Uuid::now_v7().to_string()).map_err(|error| at(error.to_string()))?
+            }
         };
         if !seen.insert(row_id.clone()) {
             return Err(at(format!("`{row_id}` is there twice in this statement")));
@@ -78,7 +84,9 @@ fn with_ids(
 
 async fn refuse_existing(view: &Arc<ReadView>, rows: &[Row]) -> Result<(), WriteError> {
     let ids: Vec<RowId> = rows.iter().map(|(id, _)| id.clone()).collect();
-    let existing = existing(view, &ids).await.map_err(|error| refused(error.to_string()))?;
+    let existing = existing(view, &ids)
+        .await
+        .map_err(|error| refused(error.to_string()))?;
     match existing.first() {
         None => Ok(()),
         Some(id) => Err(refused(format!(
@@ -90,7 +98,12 @@ async fn refuse_existing(view: &Arc<ReadView>, rows: &[Row]) -> Result<(), Write
 
 impl Gateway {
     /// Deltas for new rows, stamped above everything in `view`.
-    fn stamped(&self, view: &ReadView, client_id: &ClientId, rows: Vec<Row>) -> Result<Vec<RowDelta>, WriteError> {
+    fn stamped(
+        &self,
+        view: &ReadView,
+        client_id: &ClientId,
+        rows: Vec<Row>,
+    ) -> Result<Vec<RowDelta>, WriteError> {
         let now_ms = self.components.clock.now_ms();
         let mut seen = view.base.max_hlc.max(view.log.max_hlc);
         for delta in view.hot_deltas() {
@@ -100,8 +113,12 @@ impl Gateway {
         *clock = HlcClock::starting_at(clock.last().max(seen));
         let mut deltas = Vec::with_capacity(rows.len());
         for (row_id, values) in rows {
-            let hlc: Hlc = clock.now(now_ms).map_err(|error| refused(error.to_string()))?;
-            let changes = values.into_iter().map(|(column, value)| ColumnChange { column, value });
+            let hlc: Hlc = clock
+                .now(now_ms)
+                .map_err(|error| refused(error.to_string()))?;
+            let changes = values
+                .into_iter()
+                .map(|(column, value)| ColumnChange { column, value });
             let key = DeltaKey {
                 table: view.table().clone(),
                 row_id,

@@ -91,7 +91,9 @@ impl Writer {
         for job in group {
             let outcomes = match &self.poisoned {
                 Some(reason) => Err(self.closed(reason.clone())),
-                None => round.admit(self, job.deltas, job.arrived_ms, &job.older).map_err(Error::Refused),
+                None => round
+                    .admit(self, job.deltas, job.arrived_ms, &job.older)
+                    .map_err(Error::Refused),
             };
             waiting.push((job.reply, outcomes));
         }
@@ -189,7 +191,13 @@ impl Round {
         for (index, delta) in deltas.into_iter().enumerate() {
             let id = delta.delta_id;
             let known = writer.dedup.get(&id);
-            let known = known.or_else(|| self.fresh.get(&id).or_else(|| own.get(&id)).or_else(|| older.get(&id)).copied());
+            let known = known.or_else(|| {
+                self.fresh
+                    .get(&id)
+                    .or_else(|| own.get(&id))
+                    .or_else(|| older.get(&id))
+                    .copied()
+            });
             match known {
                 Some((seq, op)) if op == delta.op => outcomes.push(Outcome::Duplicate(seq)),
                 Some((_, op)) => return Err(reused(&delta, op).at(index)),
@@ -203,7 +211,10 @@ impl Round {
             }
         }
         for delta in &accepted {
-            let newest = self.newest.entry(delta.delta.client_id.clone()).or_default();
+            let newest = self
+                .newest
+                .entry(delta.delta.client_id.clone())
+                .or_default();
             *newest = (*newest).max(delta.delta.hlc);
         }
         self.seq = seq;

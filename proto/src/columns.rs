@@ -23,5 +23,8 @@ pub const ROW_ID: &str = "row_id";
 /// Presence bitmap by column number, `binary`: which columns the delta sets, explicit nulls among them.
 pub const SET: &str = "_set";
 
+/// The log's partition field, the day of [`ARRIVED_AT`]: no column of the table, but its name in every manifest.
+pub const ARRIVED_DAY: &str = "_arrived_at_day";
+
 /// All log columns in table order.
 pub const LOG: [&str; 8] = [SEQ, ARRIVED_AT, HLC, CLIENT, DELTA_ID, OP, ROW_ID, SET];

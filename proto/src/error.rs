@@ -14,6 +14,8 @@ pub enum ErrorCode {
     ValidationError,
     /// The schema, or a delta against it, is wrong.
     SchemaError,
+    /// The schema is sound, but a table cannot change to it.
+    SchemaConflict,
     /// No token, or a bad one.
     AuthError,
     /// The token does not allow this.
@@ -50,6 +52,7 @@ impl ErrorCode {
         match self {
             ErrorCode::ValidationError => "VALIDATION_ERROR",
             ErrorCode::SchemaError => "SCHEMA_ERROR",
+            ErrorCode::SchemaConflict => "SCHEMA_CONFLICT",
             ErrorCode::AuthError => "AUTH_ERROR",
             ErrorCode::Forbidden => "FORBIDDEN",
             ErrorCode::NotFound => "NOT_FOUND",

@@ -214,7 +214,8 @@ fn check_column_name(text: &str) -> Result<(), String> {
     let reserved = ICEBERG_COLUMNS
         .iter()
         .chain(&DELETE_FILE_COLUMNS)
-        .chain(&columns::LOG);
+        .chain(&columns::LOG)
+        .chain(&[columns::ARRIVED_DAY]);
     match reserved
         .into_iter()
         .find(|name| name.eq_ignore_ascii_case(text))

@@ -376,7 +376,10 @@ pub enum SchemaError {
 impl SchemaError {
     /// The wire code of this refusal.
     pub fn code(&self) -> ErrorCode {
-        ErrorCode::SchemaError
+        match self.is_conflict() {
+            true => ErrorCode::SchemaConflict,
+            false => ErrorCode::SchemaError,
+        }
     }
 
     /// Whether the definition is sound but contradicts the table as it is.

@@ -38,7 +38,8 @@ impl LakeCatalog {
     #[must_use]
     pub fn with_gateway(mut self, views: Views, sink: Option<Arc<dyn WriteSink>>) -> Self {
         let name = views.gateway.to_string();
-        self.schemas.insert(name, Arc::new(LakeSchema { views, sink }));
+        self.schemas
+            .insert(name, Arc::new(LakeSchema { views, sink }));
         self
     }
 }
@@ -78,17 +79,22 @@ impl LakeSchema {
             return Ok(None);
         };
         match kind {
-            "deltas" => Ok(Some(Arc::new(ViewTable::new(deltas_plan(view).await?, None)))),
+            "deltas" => Ok(Some(Arc::new(ViewTable::new(
+                deltas_plan(view).await?,
+                None,
+            )))),
             "snapshots" => Ok(Some(Arc::new(snapshots(view)?))),
             _ => Ok(None),
         }
     }
 
     async fn pinned(&self, pinned: &Pinned) -> Result<Arc<dyn TableProvider>> {
-        let now = self.view(&pinned.table).ok_or_else(|| Error::UnknownTable {
-            gateway: self.views.gateway.to_string(),
-            table: pinned.table.clone(),
-        })?;
+        let now = self
+            .view(&pinned.table)
+            .ok_or_else(|| Error::UnknownTable {
+                gateway: self.views.gateway.to_string(),
+                table: pinned.table.clone(),
+            })?;
         let past = at_snapshot(now, pinned.snapshot).await?;
         Ok(Arc::new(UnionTable::new(Arc::new(past), None)?))
     }

@@ -39,8 +39,12 @@ pub(crate) fn column<'a>(
     }
     let rows = values.len();
     match column_type {
-        ColumnType::String => build!(StringBuilder::with_capacity(rows, rows * 16), Value::String(v) => v),
-        ColumnType::Json => build!(StringBuilder::with_capacity(rows, rows * 32), Value::Json(v) => v),
+        ColumnType::String => {
+            build!(StringBuilder::with_capacity(rows, rows * 16), Value::String(v) => v)
+        }
+        ColumnType::Json => {
+            build!(StringBuilder::with_capacity(rows, rows * 32), Value::Json(v) => v)
+        }
         ColumnType::Number => build!(Float64Builder::with_capacity(rows), Value::Number(v) => *v),
         ColumnType::Long => build!(Int64Builder::with_capacity(rows), Value::Long(v) => *v),
         ColumnType::Boolean => build!(BooleanBuilder::with_capacity(rows), Value::Boolean(v) => *v),
@@ -49,7 +53,9 @@ pub(crate) fn column<'a>(
             TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("+00:00"),
             Value::Timestamp(v) => *v
         ),
-        ColumnType::Binary => build!(LargeBinaryBuilder::with_capacity(rows, rows * 16), Value::Binary(v) => v),
+        ColumnType::Binary => {
+            build!(LargeBinaryBuilder::with_capacity(rows, rows * 16), Value::Binary(v) => v)
+        }
         ColumnType::Decimal { precision, scale } => {
             let scale = i8::try_from(scale).map_err(|_| Error::decimal(precision, scale))?;
             let builder = Decimal128Builder::with_capacity(rows)
@@ -69,20 +75,34 @@ pub(crate) fn value_at(array: &dyn Array, row: usize, column_type: ColumnType) -
         return Ok(Value::Null);
     }
     let value = match (column_type, array.data_type()) {
-        (ColumnType::String, DataType::Utf8) => Value::String(array.as_string::<i32>().value(row).to_owned()),
-        (ColumnType::Json, DataType::Utf8) => Value::Json(array.as_string::<i32>().value(row).to_owned()),
-        (ColumnType::Number, DataType::Float64) => Value::Number(array.as_primitive::<Float64Type>().value(row)),
-        (ColumnType::Long, DataType::Int64) => Value::Long(array.as_primitive::<Int64Type>().value(row)),
+        (ColumnType::String, DataType::Utf8) => {
+            Value::String(array.as_string::<i32>().value(row).to_owned())
+        }
+        (ColumnType::Json, DataType::Utf8) => {
+            Value::Json(array.as_string::<i32>().value(row).to_owned())
+        }
+        (ColumnType::Number, DataType::Float64) => {
+            Value::Number(array.as_primitive::<Float64Type>().value(row))
+        }
+        (ColumnType::Long, DataType::Int64) => {
+            Value::Long(array.as_primitive::<Int64Type>().value(row))
+        }
         (ColumnType::Boolean, DataType::Boolean) => Value::Boolean(array.as_boolean().value(row)),
-        (ColumnType::Date, DataType::Date32) => Value::Date(array.as_primitive::<Date32Type>().value(row)),
+        (ColumnType::Date, DataType::Date32) => {
+            Value::Date(array.as_primitive::<Date32Type>().value(row))
+        }
         (ColumnType::Timestamp, DataType::Timestamp(_, _)) => {
             Value::Timestamp(array.as_primitive::<TimestampMicrosecondType>().value(row))
         }
-        (ColumnType::Binary, DataType::LargeBinary) => Value::Binary(array.as_binary::<i64>().value(row).to_vec()),
-        (ColumnType::Decimal { scale, .. }, DataType::Decimal128(_, _)) => Value::Decimal(Decimal {
-            unscaled: array.as_primitive::<Decimal128Type>().value(row),
-            scale,
-        }),
+        (ColumnType::Binary, DataType::LargeBinary) => {
+            Value::Binary(array.as_binary::<i64>().value(row).to_vec())
+        }
+        (ColumnType::Decimal { scale, .. }, DataType::Decimal128(_, _)) => {
+            Value::Decimal(Decimal {
+                unscaled: array.as_primitive::<Decimal128Type>().value(row),
+                scale,
+            })
+        }
         (_, other) => return Err(Error::column_type(column_type, other)),
     };
     Ok(value)

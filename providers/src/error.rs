@@ -22,7 +22,9 @@ pub enum Error {
     #[error(transparent)]
     Query(#[from] Box<DataFusionError>),
     /// The statement names a table that is not there.
-    #[error("table `{table}` does not exist in `{gateway}`; create it with POST /v1/admin/schema/{gateway} or see `show tables`")]
+    #[error(
+        "table `{table}` does not exist in `{gateway}`; create it with POST /v1/admin/schema/{gateway} or see `show tables`"
+    )]
     UnknownTable {
         /// The gateway (SQL schema) that was asked.
         gateway: String,
@@ -30,7 +32,9 @@ pub enum Error {
         table: String,
     },
     /// The snapshot of a time travel clause is not one of the table's.
-    #[error("`{table}` has no snapshot {snapshot}; `select * from \"{table}$snapshots\"` lists those that are kept")]
+    #[error(
+        "`{table}` has no snapshot {snapshot}; `select * from \"{table}$snapshots\"` lists those that are kept"
+    )]
     UnknownSnapshot {
         /// The table of the clause.
         table: TableName,
@@ -56,7 +60,9 @@ pub enum Error {
         actual: &'static str,
     },
     /// A file holds another Arrow type than the table's schema says.
-    #[error("a column of type {expected} is stored as {actual}; the file was not written by this table's schema")]
+    #[error(
+        "a column of type {expected} is stored as {actual}; the file was not written by this table's schema"
+    )]
     ColumnType {
         /// The column's type.
         expected: ColumnType,
@@ -74,7 +80,9 @@ pub enum Error {
         reason: String,
     },
     /// The table cannot be written from here.
-    #[error("`{table}` is read-only here: a past moment, a metadata table, or a directory that another process writes; write to the table itself through its server")]
+    #[error(
+        "`{table}` is read-only here: a past moment, a metadata table, or a directory that another process writes; write to the table itself through its server"
+    )]
     ReadOnly {
         /// The table of the statement.
         table: String,
@@ -86,7 +94,9 @@ pub enum Error {
         reason: String,
     },
     /// The table carries delete files that this version of the provider does not apply.
-    #[error("`{table}` has {count} delete files written by another engine; rewrite its data files there before reading it here")]
+    #[error(
+        "`{table}` has {count} delete files written by another engine; rewrite its data files there before reading it here"
+    )]
     DeleteFiles {
         /// The table.
         table: String,

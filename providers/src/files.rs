@@ -8,20 +8,20 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Result as QueryResult, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{
-    FileGroup, FileScanConfigBuilder, ParquetSource,
-};
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use iceberg::spec::DataContentType;
 use iceberg::table::Table;
+use object_store::ObjectMeta;
 
 use crate::error::{Error, Result};
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema, live_files};
@@ -39,12 +39,19 @@ impl ParquetTable {
     ///
     /// # Errors
     /// [`Error::DeleteFiles`] when another engine left delete files; lake errors when manifests cannot be read.
-    pub async fn open(warehouse: &Warehouse, table: &Table, snapshot_id: Option<i64>) -> Result<Self> {
+    pub async fn open(
+        warehouse: &Warehouse,
+        table: &Table,
+        snapshot_id: Option<i64>,
+    ) -> Result<Self> {
         let files = match snapshot_id {
             Some(_) => live_files(table, snapshot_id).await?,
             None => Vec::new(),
         };
-        let deletes = files.iter().filter(|f| f.content != DataContentType::Data).count();
+        let deletes = files
+            .iter()
+            .filter(|f| f.content != DataContentType::Data)
+            .count();
         if deletes > 0 {
             return Err(Error::DeleteFiles {
                 table: table.identifier().to_string(),
@@ -71,8 +78,17 @@ impl ParquetTable {
     fn groups(&self, partitions: usize) -> QueryResult<Vec<FileGroup>> {
         let mut files = Vec::with_capacity(self.files.len());
         for file in &self.files {
-            let path = self.warehouse.object_path(&file.path).map_err(Error::from)?;
-            files.push(PartitionedFile::new(path.to_string(), file.bytes));
+            // Whole, because `PartitionedFile::new` would encode an encoded path again.
+            files.push(PartitionedFile::new_from_meta(ObjectMeta {
+                location: self
+                    .warehouse
+                    .object_path(&file.path)
+                    .map_err(Error::from)?,
+                last_modified: DateTime::<Utc>::UNIX_EPOCH,
+                size: file.bytes,
+                e_tag: None,
+                version: None,
+            }));
         }
         Ok(FileGroup::new(files).split_files(partitions.max(1)))
     }
@@ -118,7 +134,8 @@ impl TableProvider for ParquetTable {
             global: state.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
-        let source = ParquetSource::new(Arc::clone(&self.schema)).with_table_parquet_options(options);
+        let source =
+            ParquetSource::new(Arc::clone(&self.schema)).with_table_parquet_options(options);
         let source = Arc::new(source);
         let url = self.warehouse.object_store_url().clone();
         let config = FileScanConfigBuilder::new(url, source)

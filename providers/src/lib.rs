@@ -34,6 +34,7 @@ pub use lakesync_proto as proto;
 
 pub use catalog::LakeCatalog;
 pub use error::{Error, Result};
+pub use files::ParquetTable;
 pub use live::{Live, Views};
 pub use log::{known_deltas, read_log, read_log_page};
 pub use log_rows::log_batch;
@@ -43,4 +44,3 @@ pub use sink::{InsertRows, WriteError, WriteSink};
 pub use travel::Pinned;
 pub use union::UnionTable;
 pub use view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
-pub use files::ParquetTable;

@@ -167,7 +167,12 @@ impl Live {
         let tables = inner
             .tables
             .iter_mut()
-            .map(|(name, table)| (name.clone(), table.view(&self.warehouse, &self.gateway, seq)))
+            .map(|(name, table)| {
+                (
+                    name.clone(),
+                    table.view(&self.warehouse, &self.gateway, seq),
+                )
+            })
             .collect();
         Views {
             gateway: self.gateway.clone(),

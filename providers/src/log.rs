@@ -21,7 +21,8 @@ use crate::view::{LogSnapshot, ReadView};
 
 /// Everything that the log of a view holds: the flushed files and the hot deltas above them.
 pub(crate) async fn deltas_plan(view: &ReadView) -> Result<LogicalPlan> {
-    let flushed = ParquetTable::open(&view.warehouse, &view.log.table, view.log.snapshot_id).await?;
+    let flushed =
+        ParquetTable::open(&view.warehouse, &view.log.table, view.log.snapshot_id).await?;
     let flushed: Arc<dyn TableProvider> = Arc::new(flushed);
     let name = format!("{}$deltas", view.table());
     let plan = LogicalPlanBuilder::scan(name.clone(), provider_as_source(flushed), None)?;
@@ -71,7 +72,11 @@ pub async fn read_log_page(
     let seq = || col(columns::SEQ);
     let frame = log_frame(&ctx, &view.warehouse, &view.log.table, view.log.snapshot_id)
         .await?
-        .filter(seq().gt(lit(from.as_i64())).and(seq().lt_eq(lit(to.as_i64()))))?
+        .filter(
+            seq()
+                .gt(lit(from.as_i64()))
+                .and(seq().lt_eq(lit(to.as_i64()))),
+        )?
         .sort(vec![seq().sort(true, false)])?
         .limit(0, Some(limit))?;
     read_deltas(frame, &view.schema).await
@@ -94,7 +99,13 @@ fn only_rows(ctx: &SessionContext, frame: DataFrame, rows: &BTreeSet<RowId>) -> 
     let wanted = ctx
         .read_batch(row_ids(rows.iter())?)?
         .select(vec![col(columns::ROW_ID).alias("wanted")])?;
-    Ok(frame.join(wanted, JoinType::LeftSemi, &[columns::ROW_ID], &["wanted"], None)?)
+    Ok(frame.join(
+        wanted,
+        JoinType::LeftSemi,
+        &[columns::ROW_ID],
+        &["wanted"],
+        None,
+    )?)
 }
 
 /// The evidence about `rows`: their flushed deltas at or below the base seq, not older than `oldest`.
@@ -120,7 +131,10 @@ pub(crate) async fn evidence(
 ///
 /// # Errors
 /// When the plan fails or a row is no delta.
-pub(crate) async fn read_deltas(frame: DataFrame, schema: &TableSchema) -> Result<Vec<Arc<SeqDelta>>> {
+pub(crate) async fn read_deltas(
+    frame: DataFrame,
+    schema: &TableSchema,
+) -> Result<Vec<Arc<SeqDelta>>> {
     let mut found = Vec::new();
     for batch in frame.collect().await? {
         found.extend(log_rows::deltas(schema, &batch)?.into_iter().map(Arc::new));

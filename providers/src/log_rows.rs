@@ -39,14 +39,26 @@ pub fn log_batch(
     let mut arrays = Vec::with_capacity(log_schema.fields().len());
     for field in log_schema.fields() {
         let array = match field.name().as_str() {
-            columns::SEQ => Arc::new(Int64Array::from_iter_values(deltas.iter().map(|(d, _)| d.seq.as_i64()))) as ArrayRef,
+            columns::SEQ => Arc::new(Int64Array::from_iter_values(
+                deltas.iter().map(|(d, _)| d.seq.as_i64()),
+            )) as ArrayRef,
             columns::ARRIVED_AT => Arc::new(arrived_at(deltas)),
-            columns::HLC => Arc::new(Int64Array::from_iter_values(deltas.iter().map(|(d, _)| d.delta.hlc.as_i64()))),
-            columns::CLIENT => Arc::new(StringArray::from_iter_values(deltas.iter().map(|(d, _)| &d.delta.client_id))),
+            columns::HLC => Arc::new(Int64Array::from_iter_values(
+                deltas.iter().map(|(d, _)| d.delta.hlc.as_i64()),
+            )),
+            columns::CLIENT => Arc::new(StringArray::from_iter_values(
+                deltas.iter().map(|(d, _)| &d.delta.client_id),
+            )),
             columns::DELTA_ID => delta_ids(deltas)?,
-            columns::OP => Arc::new(Int32Array::from_iter_values(deltas.iter().map(|(d, _)| d.delta.op.code()))),
-            columns::ROW_ID => Arc::new(StringArray::from_iter_values(deltas.iter().map(|(d, _)| &d.delta.row_id))),
-            columns::SET => Arc::new(LargeBinaryArray::from_iter_values(deltas.iter().map(|(d, _)| presence(schema, &d.delta)))),
+            columns::OP => Arc::new(Int32Array::from_iter_values(
+                deltas.iter().map(|(d, _)| d.delta.op.code()),
+            )),
+            columns::ROW_ID => Arc::new(StringArray::from_iter_values(
+                deltas.iter().map(|(d, _)| &d.delta.row_id),
+            )),
+            columns::SET => Arc::new(LargeBinaryArray::from_iter_values(
+                deltas.iter().map(|(d, _)| presence(schema, &d.delta)),
+            )),
             name => user_column(schema, name, deltas)?,
         };
         arrays.push(array);
@@ -70,7 +82,8 @@ fn delta_ids(deltas: &[Arrived<'_>]) -> Result<ArrayRef> {
 }
 
 fn user_column(schema: &TableSchema, name: &str, deltas: &[Arrived<'_>]) -> Result<ArrayRef> {
-    let Some(known) = schema.column(name) else {
+    // A dropped column is still written by clients that do not know; the log keeps what they say.
+    let Some(known) = schema.column(name).or_else(|| schema.dropped_column(name)) else {
         return Err(Error::BrokenDelta {
             table: schema.table.clone(),
             seq: 0,
@@ -79,7 +92,9 @@ fn user_column(schema: &TableSchema, name: &str, deltas: &[Arrived<'_>]) -> Resu
     };
     let values = deltas.iter().map(|(delta, _)| {
         let change = delta.delta.columns.iter().find(|c| c.column == known.name);
-        change.map(|change| &change.value)
+        let value = change.map(|change| &change.value);
+        // A name that a living column has taken over may come with the dropped one's type.
+        value.filter(|value| value.column_type_matches(known.column_type))
     });
     column(known.column_type, values)
 }
@@ -88,7 +103,11 @@ fn user_column(schema: &TableSchema, name: &str, deltas: &[Arrived<'_>]) -> Resu
 fn presence(schema: &TableSchema, delta: &RowDelta) -> Vec<u8> {
     let mut bitmap = Vec::new();
     for change in &delta.columns {
-        if let Some(column) = schema.column(change.column.as_ref()) {
+        let name = change.column.as_ref();
+        let living = schema.column(name).or_else(|| schema.dropped_column(name));
+        if let Some(column) =
+            living.filter(|column| change.value.column_type_matches(column.column_type))
+        {
             let byte = (column.number / 8) as usize;
             if bitmap.len() <= byte {
                 bitmap.resize(byte + 1, 0);
@@ -125,11 +144,14 @@ struct LogReader<'a> {
 impl<'a> LogReader<'a> {
     fn new(schema: &'a TableSchema, batch: &RecordBatch) -> Result<Self> {
         let find = |name: &str| {
-            batch.column_by_name(name).map(Arc::clone).ok_or_else(|| Error::BrokenDelta {
-                table: schema.table.clone(),
-                seq: 0,
-                reason: format!("column `{name}` is missing"),
-            })
+            batch
+                .column_by_name(name)
+                .map(Arc::clone)
+                .ok_or_else(|| Error::BrokenDelta {
+                    table: schema.table.clone(),
+                    seq: 0,
+                    reason: format!("column `{name}` is missing"),
+                })
         };
         let values = schema
             .columns
@@ -187,7 +209,10 @@ impl<'a> LogReader<'a> {
         let bitmap = self.set.as_binary::<i64>().value(row);
         let mut changes = Vec::new();
         for (column, values) in &self.values {
-            let byte = bitmap.get((column.number / 8) as usize).copied().unwrap_or(0);
+            let byte = bitmap
+                .get((column.number / 8) as usize)
+                .copied()
+                .unwrap_or(0);
             if byte >> (column.number % 8) & 1 == 1 {
                 changes.push(ColumnChange {
                     column: column.name.clone(),

@@ -58,15 +58,20 @@ async fn resolve(view: &ReadView) -> Result<RecordBatch> {
 
 /// The key columns of a row: no write decides them, its id does.
 fn key_values(schema: &TableSchema, row_id: &RowId) -> Result<Vec<(ColumnName, Value)>> {
-    schema.key_values(row_id).map_err(|error| Error::BrokenDelta {
-        table: schema.table.clone(),
-        seq: 0,
-        reason: error.to_string(),
-    })
+    schema
+        .key_values(row_id)
+        .map_err(|error| Error::BrokenDelta {
+            table: schema.table.clone(),
+            seq: 0,
+            reason: error.to_string(),
+        })
 }
 
 /// What the log knows of the rows that a late delta touches, folded by row.
-async fn known_evidence(ctx: &SessionContext, view: &ReadView) -> Result<BTreeMap<RowId, RowState>> {
+async fn known_evidence(
+    ctx: &SessionContext,
+    view: &ReadView,
+) -> Result<BTreeMap<RowId, RowState>> {
     let mut late = BTreeSet::new();
     let mut oldest = Hlc::MAX;
     for delta in view.hot_deltas() {
@@ -99,9 +104,13 @@ async fn base_rows(
     let wanted = ctx
         .read_batch(row_ids(overlay.keys())?)?
         .select(vec![col(columns::ROW_ID).alias("wanted")])?;
-    let found = ctx
-        .read_table(Arc::new(base))?
-        .join(wanted, JoinType::LeftSemi, &[columns::ROW_ID], &["wanted"], None)?;
+    let found = ctx.read_table(Arc::new(base))?.join(
+        wanted,
+        JoinType::LeftSemi,
+        &[columns::ROW_ID],
+        &["wanted"],
+        None,
+    )?;
     for batch in found.collect().await? {
         read_rows(&view.schema, &batch, &mut rows)?;
     }
@@ -113,7 +122,11 @@ fn read_rows(
     batch: &RecordBatch,
     rows: &mut BTreeMap<RowId, BaseRow>,
 ) -> Result<()> {
-    let ids = batch.column_by_name(columns::ROW_ID).expect("a base has a row id").as_string::<i32>().clone();
+    let ids = batch
+        .column_by_name(columns::ROW_ID)
+        .expect("a base has a row id")
+        .as_string::<i32>()
+        .clone();
     for row in 0..batch.num_rows() {
         let id = RowId::parse(ids.value(row)).map_err(|error| Error::BrokenDelta {
             table: schema.table.clone(),
@@ -132,12 +145,21 @@ fn read_rows(
     Ok(())
 }
 
-fn batch(schema: &TableSchema, arrow: &SchemaRef, rows: &[(&RowId, BaseRow)]) -> Result<RecordBatch> {
+fn batch(
+    schema: &TableSchema,
+    arrow: &SchemaRef,
+    rows: &[(&RowId, BaseRow)],
+) -> Result<RecordBatch> {
     let mut arrays: Vec<ArrayRef> = Vec::with_capacity(arrow.fields().len());
     for field in arrow.fields() {
         let array = match schema.column(field.name()) {
-            Some(known) => column(known.column_type, rows.iter().map(|(_, values)| values.get(&known.name)))?,
-            None => Arc::new(StringArray::from_iter_values(rows.iter().map(|(id, _)| *id))),
+            Some(known) => column(
+                known.column_type,
+                rows.iter().map(|(_, values)| values.get(&known.name)),
+            )?,
+            None => Arc::new(StringArray::from_iter_values(
+                rows.iter().map(|(id, _)| *id),
+            )),
         };
         arrays.push(array);
     }

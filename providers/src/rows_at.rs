@@ -30,9 +30,13 @@ pub async fn rows_at(view: &Arc<ReadView>, ids: &[RowId]) -> Result<Vec<RecordBa
         .read_batch(row_ids(ids.iter())?)?
         .select(vec![col(columns::ROW_ID).alias("wanted")])?;
     let table = UnionTable::new(Arc::clone(view), None)?;
-    let found = ctx
-        .read_table(Arc::new(table))?
-        .join(wanted, JoinType::LeftSemi, &[columns::ROW_ID], &["wanted"], None)?;
+    let found = ctx.read_table(Arc::new(table))?.join(
+        wanted,
+        JoinType::LeftSemi,
+        &[columns::ROW_ID],
+        &["wanted"],
+        None,
+    )?;
     Ok(found.collect().await?)
 }
 
@@ -43,7 +47,9 @@ pub async fn rows_at(view: &Arc<ReadView>, ids: &[RowId]) -> Result<Vec<RecordBa
 pub async fn existing(view: &Arc<ReadView>, ids: &[RowId]) -> Result<BTreeSet<RowId>> {
     let mut found = BTreeSet::new();
     for batch in rows_at(view, ids).await? {
-        let column = batch.column_by_name(columns::ROW_ID).expect("a base has a row id");
+        let column = batch
+            .column_by_name(columns::ROW_ID)
+            .expect("a base has a row id");
         for id in column.as_string::<i32>().iter().flatten() {
             found.extend(RowId::parse(id));
         }

@@ -15,7 +15,10 @@ pub fn session(warehouse: &Warehouse) -> SessionContext {
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true);
     let ctx = SessionContext::new_with_config(config);
-    ctx.register_object_store(warehouse.object_store_url().as_ref(), warehouse.object_store());
+    ctx.register_object_store(
+        warehouse.object_store_url().as_ref(),
+        warehouse.object_store(),
+    );
     lakesync_udfs::register(&ctx);
     ctx
 }

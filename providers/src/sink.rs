@@ -78,7 +78,12 @@ impl fmt::Debug for InsertSink {
 
 impl DisplayAs for InsertSink {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "InsertSink: table={}, seq={}", self.view.table(), self.view.seq)
+        write!(
+            f,
+            "InsertSink: table={}, seq={}",
+            self.view.table(),
+            self.view.seq
+        )
     }
 }
 
@@ -120,15 +125,23 @@ type Rows = Vec<(Option<RowId>, BTreeMap<ColumnName, Value>)>;
 fn read(schema: &TableSchema, batch: &RecordBatch, rows: &mut Rows) -> Result<()> {
     let ids = batch.column_by_name(columns::ROW_ID).map(Arc::clone);
     for row in 0..batch.num_rows() {
-        let id = ids.as_ref().filter(|ids| !ids.is_null(row)).map(|ids| ids.as_string::<i32>().value(row));
+        let id = ids
+            .as_ref()
+            .filter(|ids| !ids.is_null(row))
+            .map(|ids| ids.as_string::<i32>().value(row));
         let id = match id {
             None | Some("") => None,
-            Some(id) => Some(RowId::parse(id).map_err(|error| Error::RowId { reason: error.to_string() })?),
+            Some(id) => Some(RowId::parse(id).map_err(|error| Error::RowId {
+                reason: error.to_string(),
+            })?),
         };
         let mut values = BTreeMap::new();
         for column in &schema.columns {
             if let Some(array) = batch.column_by_name(column.name.as_ref()) {
-                values.insert(column.name.clone(), value_at(array.as_ref(), row, column.column_type)?);
+                values.insert(
+                    column.name.clone(),
+                    value_at(array.as_ref(), row, column.column_type)?,
+                );
             }
         }
         rows.push((id, values));

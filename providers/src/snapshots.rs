@@ -52,12 +52,15 @@ pub(crate) fn snapshots(view: &ReadView) -> Result<MemTable> {
     let longs = |of: fn(&SnapshotRow) -> Option<i64>| -> ArrayRef {
         Arc::new(rows.iter().map(of).collect::<Int64Array>())
     };
-    let committed = TimestampMillisecondArray::from_iter_values(rows.iter().map(|r| r.committed_at_ms));
+    let committed =
+        TimestampMillisecondArray::from_iter_values(rows.iter().map(|r| r.committed_at_ms));
     let arrays: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.kind))),
         longs(|r| Some(r.snapshot_id)),
         Arc::new(committed.with_timezone("+00:00")),
-        Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.operation))),
+        Arc::new(StringArray::from_iter_values(
+            rows.iter().map(|r| &r.operation),
+        )),
         longs(|r| r.seq),
         longs(|r| r.max_hlc),
         longs(|r| r.total_rows),
@@ -75,7 +78,11 @@ fn rows_of(kind: &'static str, table: &Table) -> Result<Vec<SnapshotRow>> {
             let properties = &snapshot.summary().additional_properties;
             properties.get(key).and_then(|text| text.parse().ok())
         };
-        let seq = if kind == "base" { marks.base_seq } else { marks.max_seq };
+        let seq = if kind == "base" {
+            marks.base_seq
+        } else {
+            marks.max_seq
+        };
         rows.push(SnapshotRow {
             kind,
             snapshot_id: snapshot.snapshot_id(),

@@ -125,7 +125,11 @@ fn base_at(now: &ReadView, seq: Seq) -> Result<Option<BaseSnapshot>> {
 fn oldest_seq(table: &Table) -> Seq {
     oldest_first(table)
         .first()
-        .and_then(|snapshot| summary::watermarks(table, Some(snapshot.snapshot_id())).ok()?.base_seq)
+        .and_then(|snapshot| {
+            summary::watermarks(table, Some(snapshot.snapshot_id()))
+                .ok()?
+                .base_seq
+        })
         .unwrap_or(Seq::ZERO)
 }
 
@@ -141,7 +145,10 @@ mod tests {
 
     #[test]
     fn a_pinned_name_gives_back_its_parts_and_no_other_name_is_pinned() {
-        let pinned = Pinned { table: "t".to_owned(), snapshot: 7 };
+        let pinned = Pinned {
+            table: "t".to_owned(),
+            snapshot: 7,
+        };
         assert_eq!(Pinned::parse(&pinned.name()), Some(pinned));
         assert_eq!(Pinned::parse("t@version:x"), None);
     }

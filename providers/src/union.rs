@@ -66,7 +66,8 @@ impl UnionTable {
     pub async fn plan(&self) -> Result<LogicalPlan> {
         let view = &self.view;
         let name = view.table().to_string();
-        let base = ParquetTable::open(&view.warehouse, &view.base.table, view.base.snapshot_id).await?;
+        let base =
+            ParquetTable::open(&view.warehouse, &view.base.table, view.base.snapshot_id).await?;
         let base: Arc<dyn TableProvider> = Arc::new(base);
         let base = LogicalPlanBuilder::scan(name.clone(), provider_as_source(base), None)?;
         let touched: Vec<RowId> = view.overlay().into_keys().collect();
@@ -78,7 +79,12 @@ impl UnionTable {
             let ids = LogicalPlanBuilder::scan("overlay", provider_as_source(ids), None)?
                 .project(vec![col(columns::ROW_ID).alias("touched")])?
                 .build()?;
-            base.join(ids, JoinType::LeftAnti, (vec![columns::ROW_ID], vec!["touched"]), None)?
+            base.join(
+                ids,
+                JoinType::LeftAnti,
+                (vec![columns::ROW_ID], vec!["touched"]),
+                None,
+            )?
         } else {
             base
         };
@@ -89,7 +95,10 @@ impl UnionTable {
 }
 
 fn memory(batch: arrow::record_batch::RecordBatch) -> Result<Arc<dyn TableProvider>> {
-    Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+    Ok(Arc::new(MemTable::try_new(
+        batch.schema(),
+        vec![vec![batch]],
+    )?))
 }
 
 impl fmt::Debug for UnionTable {
@@ -158,12 +167,19 @@ impl TableProvider for UnionTable {
         insert_op: InsertOp,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
         let Some(sink) = &self.sink else {
-            return Err(Error::ReadOnly { table: self.view.table().to_string() }.into());
+            return Err(Error::ReadOnly {
+                table: self.view.table().to_string(),
+            }
+            .into());
         };
         if insert_op != InsertOp::Append {
             return plan_err!("only INSERT INTO is supported on `{}`", self.view.table());
         }
-        let sink = InsertSink::new(Arc::clone(&self.view), Arc::clone(&self.schema), Arc::clone(sink));
+        let sink = InsertSink::new(
+            Arc::clone(&self.view),
+            Arc::clone(&self.schema),
+            Arc::clone(sink),
+        );
         Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
     }
 }

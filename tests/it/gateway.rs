@@ -6,8 +6,8 @@ use std::time::Duration;
 use lakesync::Lake;
 use lakesync_gateway::{Components, Error, Gateway, GatewayConfig};
 use lakesync_proto::{
-    ClientId, ColumnChange, ColumnName, DeltaKey, ErrorCode, GatewayId, Hlc, ManualClock, Op, Outcome, Push, RowDelta,
-    RowId, Seq, TableName, Value, WallClock,
+    ClientId, ColumnChange, ColumnName, DeltaKey, ErrorCode, GatewayId, Hlc, ManualClock, Op,
+    Outcome, Push, RowDelta, RowId, Seq, TableName, Value, WallClock,
 };
 use tempfile::TempDir;
 
@@ -31,7 +31,9 @@ impl World {
 
     async fn open(&self) -> Lake {
         let clock = Arc::clone(&self.clock) as Arc<dyn WallClock>;
-        let lake = Lake::builder(self.folder.path()).with_clock(clock).with_config(self.config.clone());
+        let lake = Lake::builder(self.folder.path())
+            .with_clock(clock)
+            .with_config(self.config.clone());
         let lake = lake.open().await.unwrap();
         lake.create_table(TABLE).await.unwrap();
         lake
@@ -50,12 +52,19 @@ fn delta(client: &str, row: &str, wall_ms: u64, value: i64) -> RowDelta {
         hlc: Hlc::new(wall_ms, 0).unwrap(),
     };
     let column = ColumnName::parse("v").unwrap();
-    let change = ColumnChange { column, value: Value::Long(value) };
+    let change = ColumnChange {
+        column,
+        value: Value::Long(value),
+    };
     RowDelta::new(Op::Insert, key, vec![change])
 }
 
 fn push(deltas: Vec<RowDelta>) -> Push {
-    Push { client_id: deltas[0].client_id.clone(), deltas, last_seen: Seq::ZERO }
+    Push {
+        client_id: deltas[0].client_id.clone(),
+        deltas,
+        last_seen: Seq::ZERO,
+    }
 }
 
 fn seq(number: u64) -> Seq {
@@ -77,8 +86,17 @@ async fn pulled(gateway: &Gateway, limit: usize) -> Vec<u64> {
 
 async fn count(lake: &Lake, from: &str) -> i64 {
     use arrow::array::AsArray as _;
-    let batches = lake.sql(&format!("select count(*) from {from}")).await.unwrap().collect().await.unwrap();
-    batches[0].column(0).as_primitive::<arrow::datatypes::Int64Type>().value(0)
+    let batches = lake
+        .sql(&format!("select count(*) from {from}"))
+        .await
+        .unwrap()
+        .collect()
+        .await
+        .unwrap();
+    batches[0]
+        .column(0)
+        .as_primitive::<arrow::datatypes::Int64Type>()
+        .value(0)
 }
 
 fn refusal(error: Error) -> (ErrorCode, Option<usize>) {
@@ -95,26 +113,45 @@ async fn concurrent_pushes_get_dense_seqs_and_each_answer_is_its_own() {
     let pushing = (0..40_u64).map(|n| {
         let gateway = Arc::clone(gateway(&lake));
         tokio::spawn(async move {
-            let deltas = (0..3).map(|i| delta(&format!("c{n}"), &format!("r{n}-{i}"), NOW_MS, 1)).collect();
+            let deltas = (0..3)
+                .map(|i| delta(&format!("c{n}"), &format!("r{n}-{i}"), NOW_MS, 1))
+                .collect();
             gateway.push(push(deltas)).await.unwrap()
         })
     });
     let mut seqs = Vec::new();
     for ack in pushing.collect::<Vec<_>>() {
-        let own: Vec<u64> = ack.await.unwrap().outcomes.iter().map(|outcome| outcome.seq().as_u64()).collect();
-        assert_eq!(own, [own[0], own[0] + 1, own[0] + 2], "a push is contiguous");
+        let own: Vec<u64> = ack
+            .await
+            .unwrap()
+            .outcomes
+            .iter()
+            .map(|outcome| outcome.seq().as_u64())
+            .collect();
+        assert_eq!(
+            own,
+            [own[0], own[0] + 1, own[0] + 2],
+            "a push is contiguous"
+        );
         seqs.extend(own);
     }
     seqs.sort_unstable();
     assert_eq!(seqs, (1..=120).collect::<Vec<_>>());
-    assert_eq!(pulled(gateway(&lake), 50).await, (1..=120).collect::<Vec<_>>());
+    assert_eq!(
+        pulled(gateway(&lake), 50).await,
+        (1..=120).collect::<Vec<_>>()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resend_is_a_duplicate_even_after_flush_trim_and_restart() {
     let mut world = World::new();
     world.config.pull_window = Duration::ZERO;
-    let sent = push((0..5).map(|n| delta("ana", &format!("r{n}"), NOW_MS, 1)).collect());
+    let sent = push(
+        (0..5)
+            .map(|n| delta("ana", &format!("r{n}"), NOW_MS, 1))
+            .collect(),
+    );
     let lake = world.open().await;
     gateway(&lake).push(sent.clone()).await.unwrap();
     world.clock.advance(1);
@@ -127,7 +164,11 @@ async fn a_resend_is_a_duplicate_even_after_flush_trim_and_restart() {
     let again = gateway(&lake).push(sent).await.unwrap();
     assert_eq!(again.outcomes, (1..=5).map(known).collect::<Vec<_>>());
     assert_eq!(count(&lake, "\"t$deltas\"").await, 5);
-    assert_eq!(pulled(gateway(&lake), 2).await, [1, 2, 3, 4, 5], "trimmed deltas come from the flushed log");
+    assert_eq!(
+        pulled(gateway(&lake), 2).await,
+        [1, 2, 3, 4, 5],
+        "trimmed deltas come from the flushed log"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,21 +178,32 @@ async fn pulls_cross_flush_and_trim_without_a_gap() {
     world.config.feed_bytes_max = 2_000;
     let lake = world.open().await;
     for n in 0..30_u64 {
-        gateway(&lake).push(push(vec![delta("ana", &format!("r{n}"), NOW_MS + n, 1)])).await.unwrap();
+        gateway(&lake)
+            .push(push(vec![delta("ana", &format!("r{n}"), NOW_MS + n, 1)]))
+            .await
+            .unwrap();
         world.clock.advance(10);
         if n == 9 || n == 19 {
             gateway(&lake).flush(None).await.unwrap();
         }
     }
     for limit in [1, 3, 7, 100] {
-        assert_eq!(pulled(gateway(&lake), limit).await, (1..=30).collect::<Vec<_>>(), "limit {limit}");
+        assert_eq!(
+            pulled(gateway(&lake), limit).await,
+            (1..=30).collect::<Vec<_>>(),
+            "limit {limit}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_database_begins_a_new_epoch_above_the_lake_and_knows_what_was_flushed() {
     let world = World::new();
-    let flushed = push((0..4).map(|n| delta("ana", &format!("r{n}"), NOW_MS, 1)).collect());
+    let flushed = push(
+        (0..4)
+            .map(|n| delta("ana", &format!("r{n}"), NOW_MS, 1))
+            .collect(),
+    );
     let lost = push(vec![delta("ana", "r9", NOW_MS + 1, 1)]);
     let lake = world.open().await;
     gateway(&lake).push(flushed.clone()).await.unwrap();
@@ -167,13 +219,23 @@ async fn a_lost_database_begins_a_new_epoch_above_the_lake_and_knows_what_was_fl
     assert_eq!(pulled(gateway(&lake), 3).await, [1, 2, 3, 4]);
     // A client that sees the new epoch sends everything again.
     let again = gateway(&lake).push(flushed).await.unwrap();
-    assert!(again.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Duplicate(_))), "{again:?}");
+    assert!(
+        again
+            .outcomes
+            .iter()
+            .all(|outcome| matches!(outcome, Outcome::Duplicate(_))),
+        "{again:?}"
+    );
     let again = gateway(&lake).push(lost).await.unwrap();
     assert_eq!(again.outcomes, [Outcome::Accepted(seq(5))]);
     assert_eq!(count(&lake, "t").await, 5);
     let epoch = gateway(&lake).epoch().clone();
     drop(lake);
-    assert_eq!(*gateway(&world.open().await).epoch(), epoch, "an ordinary restart keeps the epoch");
+    assert_eq!(
+        *gateway(&world.open().await).epoch(),
+        epoch,
+        "an ordinary restart keeps the epoch"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,20 +243,33 @@ async fn a_database_restored_from_an_old_copy_begins_a_new_epoch() {
     let world = World::new();
     let database = world.folder.path().join("gateways/public.db");
     let lake = world.open().await;
-    gateway(&lake).push(push(vec![delta("ana", "r1", NOW_MS, 1)])).await.unwrap();
+    gateway(&lake)
+        .push(push(vec![delta("ana", "r1", NOW_MS, 1)]))
+        .await
+        .unwrap();
     let epoch = gateway(&lake).epoch().clone();
     drop(lake);
     let copy = std::fs::read(&database).unwrap();
     let lake = world.open().await;
-    gateway(&lake).push(push(vec![delta("ana", "r2", NOW_MS, 1)])).await.unwrap();
+    gateway(&lake)
+        .push(push(vec![delta("ana", "r2", NOW_MS, 1)]))
+        .await
+        .unwrap();
     gateway(&lake).flush(None).await.unwrap();
     assert_eq!(*gateway(&lake).epoch(), epoch);
     drop(lake);
     std::fs::write(&database, copy).unwrap();
     let lake = world.open().await;
     assert_ne!(*gateway(&lake).epoch(), epoch);
-    gateway(&lake).push(push(vec![delta("ana", "r3", NOW_MS, 1)])).await.unwrap();
-    assert_eq!(pulled(gateway(&lake), 1).await, [1, 2, 3], "the gap in the copy is filled from the lake");
+    gateway(&lake)
+        .push(push(vec![delta("ana", "r3", NOW_MS, 1)]))
+        .await
+        .unwrap();
+    assert_eq!(
+        pulled(gateway(&lake), 1).await,
+        [1, 2, 3],
+        "the gap in the copy is filled from the lake"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,17 +277,25 @@ async fn the_writer_that_was_taken_over_cannot_flush() {
     let world = World::new();
     let lake = world.open().await;
     let first = Arc::clone(gateway(&lake));
-    first.push(push(vec![delta("ana", "r1", NOW_MS, 1)])).await.unwrap();
+    first
+        .push(push(vec![delta("ana", "r1", NOW_MS, 1)]))
+        .await
+        .unwrap();
     let components = Components {
         warehouse: first.live().warehouse().clone(),
         database: world.folder.path().join("other.db"),
         clock: Arc::clone(&world.clock) as Arc<dyn WallClock>,
     };
     let id = GatewayId::parse("public").unwrap();
-    let second = Gateway::open(id, components, GatewayConfig::default()).await.unwrap();
+    let second = Gateway::open(id, components, GatewayConfig::default())
+        .await
+        .unwrap();
     let error = first.flush(None).await.unwrap_err();
     assert!(matches!(error, Error::Commit(_)), "{error}");
-    second.push(push(vec![delta("bo", "r2", NOW_MS, 1)])).await.unwrap();
+    second
+        .push(push(vec![delta("bo", "r2", NOW_MS, 1)]))
+        .await
+        .unwrap();
     assert_eq!(second.flush(None).await.unwrap().len(), 1);
 }
 
@@ -222,15 +305,31 @@ async fn below_the_floor_new_deltas_are_refused_by_name_and_known_ones_acknowled
     let lake = world.open().await;
     let old = push(vec![delta("ana", "r1", NOW_MS, 1)]);
     gateway(&lake).push(old.clone()).await.unwrap();
-    gateway(&lake).raise_floor(Hlc::new(NOW_MS + 1_000, 0).unwrap()).await.unwrap();
+    gateway(&lake)
+        .raise_floor(Hlc::new(NOW_MS + 1_000, 0).unwrap())
+        .await
+        .unwrap();
     drop(lake);
     let lake = world.open().await;
-    let mixed = push(vec![delta("ana", "r2", NOW_MS + 2_000, 1), delta("ana", "r3", NOW_MS + 999, 1)]);
+    let mixed = push(vec![
+        delta("ana", "r2", NOW_MS + 2_000, 1),
+        delta("ana", "r3", NOW_MS + 999, 1),
+    ]);
     let error = gateway(&lake).push(mixed).await.unwrap_err();
     assert_eq!(refusal(error), (ErrorCode::LateDelta, Some(1)));
-    assert_eq!(gateway(&lake).push(old).await.unwrap().outcomes, [Outcome::Duplicate(seq(1))]);
-    assert_eq!(pulled(gateway(&lake), 10).await, [1], "nothing of the refused batch is stored");
-    let lower = gateway(&lake).raise_floor(Hlc::new(NOW_MS, 0).unwrap()).await.unwrap();
+    assert_eq!(
+        gateway(&lake).push(old).await.unwrap().outcomes,
+        [Outcome::Duplicate(seq(1))]
+    );
+    assert_eq!(
+        pulled(gateway(&lake), 10).await,
+        [1],
+        "nothing of the refused batch is stored"
+    );
+    let lower = gateway(&lake)
+        .raise_floor(Hlc::new(NOW_MS, 0).unwrap())
+        .await
+        .unwrap();
     assert_eq!(lower.wall_ms(), NOW_MS + 1_000, "the floor never sinks");
 }
 
@@ -243,8 +342,22 @@ async fn the_cursor_of_a_push_skips_no_delta_of_another_client() {
         ..push(vec![delta(client, row, NOW_MS, 1)])
     };
     let gateway = gateway(&lake);
-    assert_eq!(gateway.push(one("ana", "a1", 0)).await.unwrap().cursor, seq(1));
-    assert_eq!(gateway.push(one("bo", "b1", 0)).await.unwrap().cursor, seq(0), "ana's first is unseen");
-    assert_eq!(gateway.push(one("bo", "b2", 1)).await.unwrap().cursor, seq(3));
-    assert_eq!(gateway.push(one("ana", "a2", 1)).await.unwrap().cursor, seq(1), "bo's are unseen");
+    assert_eq!(
+        gateway.push(one("ana", "a1", 0)).await.unwrap().cursor,
+        seq(1)
+    );
+    assert_eq!(
+        gateway.push(one("bo", "b1", 0)).await.unwrap().cursor,
+        seq(0),
+        "ana's first is unseen"
+    );
+    assert_eq!(
+        gateway.push(one("bo", "b2", 1)).await.unwrap().cursor,
+        seq(3)
+    );
+    assert_eq!(
+        gateway.push(one("ana", "a2", 1)).await.unwrap().cursor,
+        seq(1),
+        "bo's are unseen"
+    );
 }

@@ -1,5 +1,7 @@
 //! The integration tests of LakeSync: one binary, one module a subject.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 mod gateway;
 mod merge_agreement;
 mod sql;

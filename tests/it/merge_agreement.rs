@@ -29,9 +29,21 @@ fn two_thousand_random_histories_merge_as_the_oracle_says() {
         for schema in &history.schemas {
             let table = schema.table.to_string();
             let want = oracle.table(&table, AsOf::NOW);
-            assert_eq!(visible(&in_order, &table), want, "in order, seed {seed}, {table}");
-            assert_eq!(visible(&shuffled, &table), want, "shuffled, seed {seed}, {table}");
-            assert_eq!(visible(&in_two_parts, &table), want, "in two parts, seed {seed}, {table}");
+            assert_eq!(
+                visible(&in_order, &table),
+                want,
+                "in order, seed {seed}, {table}"
+            );
+            assert_eq!(
+                visible(&shuffled, &table),
+                want,
+                "shuffled, seed {seed}, {table}"
+            );
+            assert_eq!(
+                visible(&in_two_parts, &table),
+                want,
+                "in two parts, seed {seed}, {table}"
+            );
         }
         as_of(&deltas, &oracle, &mut rng, seed);
     }
@@ -40,14 +52,28 @@ fn two_thousand_random_histories_merge_as_the_oracle_says() {
 /// Time travel by either clock is the merge of fewer deltas.
 fn as_of(deltas: &[&RowDelta], oracle: &Oracle, rng: &mut Rng, seed: u64) {
     let seq = rng.between(0, oracle.last_seq());
-    let hlc = oracle.deltas().get(index(rng.below(oracle.last_seq().max(1)))).map_or(0, |d| d.hlc);
+    let hlc = oracle
+        .deltas()
+        .get(index(rng.below(oracle.last_seq().max(1))))
+        .map_or(0, |d| d.hlc);
     let mut arrivals = Oracle::new();
-    let known = deltas.iter().copied().filter(|d| arrivals.arrive(OracleDelta::from(*d)) <= seq);
+    let known = deltas
+        .iter()
+        .copied()
+        .filter(|d| arrivals.arrive(OracleDelta::from(*d)) <= seq);
     let by_seq = fold(known);
     let by_hlc = fold(deltas.iter().copied().filter(|d| d.hlc.as_u64() <= hlc));
     for table in oracle.tables() {
-        assert_eq!(visible(&by_seq, table), oracle.table(table, AsOf::seq(seq)), "seed {seed}, {table}, seq {seq}");
-        assert_eq!(visible(&by_hlc, table), oracle.table(table, AsOf::hlc(hlc)), "seed {seed}, {table}, hlc {hlc}");
+        assert_eq!(
+            visible(&by_seq, table),
+            oracle.table(table, AsOf::seq(seq)),
+            "seed {seed}, {table}, seq {seq}"
+        );
+        assert_eq!(
+            visible(&by_hlc, table),
+            oracle.table(table, AsOf::hlc(hlc)),
+            "seed {seed}, {table}, hlc {hlc}"
+        );
     }
 }
 
@@ -57,18 +83,30 @@ fn folding_a_base_without_clocks_gives_what_the_oracle_says() {
     for seed in 0..HISTORIES {
         let history = History::generate(seed, Shape::default());
         let mut oracle = Oracle::new();
-        let arrived: Vec<(u64, &RowDelta)> =
-            history.deltas().map(|delta| (oracle.arrive(OracleDelta::from(delta)), delta)).collect();
+        let arrived: Vec<(u64, &RowDelta)> = history
+            .deltas()
+            .map(|delta| (oracle.arrive(OracleDelta::from(delta)), delta))
+            .collect();
         let mut rng = Rng::new(seed);
         let base_seq = rng.between(0, oracle.last_seq());
         let seq = rng.between(base_seq, oracle.last_seq());
-        let among = |low: u64, high: u64| fold(arrived.iter().filter(|(s, _)| low < *s && *s <= high).map(|(_, d)| *d));
+        let among = |low: u64, high: u64| {
+            fold(
+                arrived
+                    .iter()
+                    .filter(|(s, _)| low < *s && *s <= high)
+                    .map(|(_, d)| *d),
+            )
+        };
         let (evidence, candidates) = (among(0, base_seq), among(base_seq, seq));
         for schema in &history.schemas {
             let table = schema.table.as_str();
             let want = oracle.table(table, AsOf::seq(seq));
             let got = folded(&evidence, &candidates, table);
-            assert_eq!(got, want, "seed {seed}, {table}, base seq {base_seq}, seq {seq}");
+            assert_eq!(
+                got, want,
+                "seed {seed}, {table}, base seq {base_seq}, seq {seq}"
+            );
         }
     }
 }
@@ -81,11 +119,15 @@ fn folded(evidence: &States, candidates: &States, table: &str) -> OracleRows {
     let mut rows = OracleRows::new();
     for key in keys.into_iter().filter(|(name, _)| name == table) {
         let before = evidence.get(key).unwrap_or(&none);
-        let base: BTreeMap<ColumnName, Value> =
-            before.visible_cells().map(|(column, cell)| (column.clone(), cell.value.clone())).collect();
+        let base: BTreeMap<ColumnName, Value> = before
+            .visible_cells()
+            .map(|(column, cell)| (column.clone(), cell.value.clone()))
+            .collect();
         let base = before.exists().then_some(&base);
         if let Folded::Row(values) = fold_row(base, candidates.get(key).unwrap_or(&none), before) {
-            let cells = values.iter().map(|(column, value)| (column.to_string(), canonical(value)));
+            let cells = values
+                .iter()
+                .map(|(column, value)| (column.to_string(), canonical(value)));
             rows.insert(key.1.clone(), cells.collect());
         }
     }
@@ -126,7 +168,9 @@ fn visible(states: &States, table: &str) -> OracleRows {
         .iter()
         .filter(|((name, _), state)| name == table && state.exists())
         .map(|((_, row_id), state)| {
-            let cells = state.visible_cells().map(|(column, cell)| (column.to_string(), canonical(&cell.value)));
+            let cells = state
+                .visible_cells()
+                .map(|(column, cell)| (column.to_string(), canonical(&cell.value)));
             (row_id.clone(), cells.collect())
         })
         .collect()

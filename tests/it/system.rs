@@ -9,7 +9,8 @@ use futures::TryStreamExt as _;
 use lakesync_client::{Client, Pull, Transport, TransportError};
 use lakesync_gateway::Gateway;
 use lakesync_proto::{
-    ClientId, PullPage, Push, PushAck, RowId, Schemas, TableDefinition, TableSchema, decode_page_json, encode_page_json,
+    ClientId, PullPage, Push, PushAck, RowId, Schemas, TableDefinition, TableSchema,
+    decode_page_json, encode_page_json,
 };
 use lakesync_providers::rows_at;
 use lakesync_tests::cells;
@@ -20,7 +21,10 @@ use tokio::runtime::Handle;
 
 /// How many histories run; `LAKESYNC_SEEDS` asks for more.
 fn seeds() -> u64 {
-    std::env::var("LAKESYNC_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+    std::env::var("LAKESYNC_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(12)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,9 +56,18 @@ async fn every_face_of_the_product_agrees_with_the_oracle_on_random_histories() 
 async fn check_log(world: &World) {
     let mut seqs = Vec::new();
     for schema in &world.schemas {
-        let batches = world.sql(&format!("select _seq from \"{}$deltas\"", schema.table)).await;
+        let batches = world
+            .sql(&format!("select _seq from \"{}$deltas\"", schema.table))
+            .await;
         for batch in &batches {
-            seqs.extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
+            seqs.extend(
+                batch
+                    .column(0)
+                    .as_primitive::<Int64Type>()
+                    .values()
+                    .iter()
+                    .copied(),
+            );
         }
     }
     seqs.sort_unstable();
@@ -68,11 +81,20 @@ async fn check_rows_at(world: &World) {
     for schema in &world.schemas {
         let mut expected = world.expected(schema, AsOf::NOW);
         expected.retain(|_, _| rng.chance(50));
-        let mut ids: Vec<RowId> = expected.keys().map(|id| RowId::parse(id).unwrap()).collect();
+        let mut ids: Vec<RowId> = expected
+            .keys()
+            .map(|id| RowId::parse(id).unwrap())
+            .collect();
         ids.push(RowId::parse(r#"["no such",1]"#).unwrap());
         let view = world.gateway().live().view(schema.table.as_str()).unwrap();
         let found: Vec<RecordBatch> = rows_at(&view, &ids).await.unwrap();
-        assert_eq!(cells::rows(schema, &found), expected, "seed {}, {}", world.seed, schema.table);
+        assert_eq!(
+            cells::rows(schema, &found),
+            expected,
+            "seed {}, {}",
+            world.seed,
+            schema.table
+        );
     }
 }
 
@@ -83,13 +105,22 @@ async fn check_base(world: &World) {
         let scan = view.base.table.scan().build().unwrap();
         let batches: Vec<RecordBatch> = scan.to_arrow().await.unwrap().try_collect().await.unwrap();
         let expected = world.expected(schema, AsOf::seq(view.base.base_seq.as_u64()));
-        assert_eq!(cells::rows(schema, &batches), expected, "seed {}, base of {}", world.seed, schema.table);
+        assert_eq!(
+            cells::rows(schema, &batches),
+            expected,
+            "seed {}, base of {}",
+            world.seed,
+            schema.table
+        );
     }
 }
 
 /// A new client that pulls everything into SQLite shows the same rows.
 async fn check_client(world: &World, folder: &std::path::Path) {
-    let transport = Direct { gateway: Arc::clone(world.gateway()), runtime: Handle::current() };
+    let transport = Direct {
+        gateway: Arc::clone(world.gateway()),
+        runtime: Handle::current(),
+    };
     let path = folder.join("client.db");
     let schemas = world.schemas.clone();
     let pulled = tokio::task::spawn_blocking(move || {
@@ -99,20 +130,31 @@ async fn check_client(world: &World, folder: &std::path::Path) {
             client.register(schema).unwrap();
         }
         client.sync(&transport).unwrap();
-        let rows = schemas.iter().map(|schema| client.rows(schema.table.as_str()).unwrap());
+        let rows = schemas
+            .iter()
+            .map(|schema| client.rows(schema.table.as_str()).unwrap());
         rows.collect::<Vec<_>>()
     });
     for (schema, rows) in world.schemas.iter().zip(pulled.await.unwrap()) {
         let found = rows.into_iter().map(|(row_id, values)| {
             let cells = schema.columns.iter().map(|column| {
                 let mut text = String::new();
-                values.get(&column.name).unwrap_or(&lakesync_proto::Value::Null).write_canonical(&mut text);
+                values
+                    .get(&column.name)
+                    .unwrap_or(&lakesync_proto::Value::Null)
+                    .write_canonical(&mut text);
                 (column.name.to_string(), text)
             });
             (row_id.to_string(), cells.collect())
         });
         let expected = world.expected(schema, AsOf::NOW);
-        assert_eq!(found.collect::<std::collections::BTreeMap<_, _>>(), expected, "seed {}, client, {}", world.seed, schema.table);
+        assert_eq!(
+            found.collect::<std::collections::BTreeMap<_, _>>(),
+            expected,
+            "seed {}, client, {}",
+            world.seed,
+            schema.table
+        );
     }
 }
 
@@ -129,12 +171,21 @@ impl Transport for Direct {
 
     fn pull(&self, pull: &Pull, schemas: &dyn Schemas) -> Result<PullPage, TransportError> {
         let limit = usize::try_from(pull.limit).unwrap();
-        let page = self.runtime.block_on(self.gateway.pull(pull.since, limit)).unwrap();
+        let page = self
+            .runtime
+            .block_on(self.gateway.pull(pull.since, limit))
+            .unwrap();
         Ok(decode_page_json(&encode_page_json(&page), schemas).unwrap())
     }
 
     fn schemas(&self) -> Result<Vec<TableSchema>, TransportError> {
-        Ok(self.gateway.live().schemas().iter().map(|schema| schema.as_ref().clone()).collect())
+        Ok(self
+            .gateway
+            .live()
+            .schemas()
+            .iter()
+            .map(|schema| schema.as_ref().clone())
+            .collect())
     }
 
     fn put_schema(&self, definition: &TableDefinition) -> Result<(), TransportError> {

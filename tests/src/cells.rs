@@ -21,14 +21,20 @@ pub fn rows(schema: &TableSchema, batches: &[RecordBatch]) -> OracleRows {
         for row in 0..batch.num_rows() {
             let cells = schema.columns.iter().map(|column| {
                 let name = column.name.to_string();
-                let array = batch.column_by_name(&name).expect("every column is selected");
+                let array = batch
+                    .column_by_name(&name)
+                    .expect("every column is selected");
                 let mut text = String::new();
                 value(array.as_ref(), row, column.column_type).write_canonical(&mut text);
                 (name, text)
             });
             let id = ids.as_string::<i32>().value(row).to_owned();
             let before = rows.insert(id.clone(), cells.collect());
-            assert!(before.is_none(), "row {id} of {} is there twice", schema.table);
+            assert!(
+                before.is_none(),
+                "row {id} of {} is there twice",
+                schema.table
+            );
         }
     }
     rows
@@ -39,18 +45,36 @@ fn value(array: &dyn Array, row: usize, column_type: ColumnType) -> Value {
         return Value::Null;
     }
     match (column_type, array.data_type()) {
-        (ColumnType::String, DataType::Utf8) => Value::String(array.as_string::<i32>().value(row).to_owned()),
-        (ColumnType::Json, DataType::Utf8) => Value::Json(array.as_string::<i32>().value(row).to_owned()),
-        (ColumnType::Number, DataType::Float64) => Value::Number(array.as_primitive::<Float64Type>().value(row)),
-        (ColumnType::Long, DataType::Int64) => Value::Long(array.as_primitive::<Int64Type>().value(row)),
+        (ColumnType::String, DataType::Utf8) => {
+            Value::String(array.as_string::<i32>().value(row).to_owned())
+        }
+        (ColumnType::Json, DataType::Utf8) => {
+            Value::Json(array.as_string::<i32>().value(row).to_owned())
+        }
+        (ColumnType::Number, DataType::Float64) => {
+            Value::Number(array.as_primitive::<Float64Type>().value(row))
+        }
+        (ColumnType::Long, DataType::Int64) => {
+            Value::Long(array.as_primitive::<Int64Type>().value(row))
+        }
         (ColumnType::Boolean, DataType::Boolean) => Value::Boolean(array.as_boolean().value(row)),
-        (ColumnType::Date, DataType::Date32) => Value::Date(array.as_primitive::<Date32Type>().value(row)),
-        (ColumnType::Timestamp, DataType::Timestamp(_, Some(zone))) if zone.as_ref() == "+00:00" => {
+        (ColumnType::Date, DataType::Date32) => {
+            Value::Date(array.as_primitive::<Date32Type>().value(row))
+        }
+        (ColumnType::Timestamp, DataType::Timestamp(_, Some(zone)))
+            if zone.as_ref() == "+00:00" =>
+        {
             Value::Timestamp(array.as_primitive::<TimestampMicrosecondType>().value(row))
         }
-        (ColumnType::Binary, DataType::LargeBinary) => Value::Binary(array.as_binary::<i64>().value(row).to_vec()),
+        (ColumnType::Binary, DataType::LargeBinary) => {
+            Value::Binary(array.as_binary::<i64>().value(row).to_vec())
+        }
         (ColumnType::Decimal { precision, scale }, DataType::Decimal128(p, s)) => {
-            assert_eq!((precision, i16::from(scale)), (*p, i16::from(*s)), "precision and scale");
+            assert_eq!(
+                (precision, i16::from(scale)),
+                (*p, i16::from(*s)),
+                "precision and scale"
+            );
             let unscaled = array.as_primitive::<Decimal128Type>().value(row);
             Value::Decimal(Decimal { unscaled, scale })
         }

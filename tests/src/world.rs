@@ -9,7 +9,8 @@ use std::sync::Arc;
 use lakesync::Lake;
 use lakesync_gateway::Gateway;
 use lakesync_proto::{
-    ManualClock, Outcome, Push, RowDelta, Seq, SeqDelta, TableSchema, decode_push_json, encode_push_json,
+    ManualClock, Outcome, Push, RowDelta, Seq, SeqDelta, TableSchema, decode_push_json,
+    encode_push_json,
 };
 
 use crate::cells;
@@ -50,7 +51,11 @@ impl World {
         };
         world.restart().await;
         for schema in &history.schemas {
-            world.gateway().put_schema(&schema.definition()).await.expect("a new table");
+            world
+                .gateway()
+                .put_schema(&schema.definition())
+                .await
+                .expect("a new table");
         }
         world
     }
@@ -62,7 +67,9 @@ impl World {
 
     /// The default gateway.
     pub fn gateway(&self) -> &Arc<Gateway> {
-        self.lake().gateway("public").expect("the default gateway is always there")
+        self.lake()
+            .gateway("public")
+            .expect("the default gateway is always there")
     }
 
     /// Ends the process's part of the lake and opens it again.
@@ -91,9 +98,14 @@ impl World {
             last_seen: Seq::ZERO,
         };
         // Through the wire, so that what is compared later has been encoded and decoded.
-        let push = decode_push_json(&encode_push_json(&push), self.gateway().live().as_ref()).expect("our own encoding");
+        let push = decode_push_json(&encode_push_json(&push), self.gateway().live().as_ref())
+            .expect("our own encoding");
         let last = self.oracle.last_seq();
-        let ack = self.gateway().push(push).await.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+        let ack = self
+            .gateway()
+            .push(push)
+            .await
+            .unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
         for (delta, outcome) in deltas.iter().zip(&ack.outcomes) {
             let known = self.oracle.last_seq();
             let seq = self.oracle.arrive(OracleDelta::from(delta));
@@ -101,14 +113,19 @@ impl World {
                 true => Outcome::Accepted(Seq::from_u64(seq).expect("a small seq")),
                 false => Outcome::Duplicate(Seq::from_u64(seq).expect("a small seq")),
             };
-            assert_eq!(*outcome, expected, "seed {}, seq {seq} after {last}", self.seed);
+            assert_eq!(
+                *outcome, expected,
+                "seed {}, seq {seq} after {last}",
+                self.seed
+            );
         }
     }
 
     async fn flush(&mut self) {
         for report in self.gateway().flush(None).await.expect("a flush") {
             let snapshot = report.snapshot_id.expect("a flush makes a snapshot");
-            self.snapshots.push((report.table.to_string(), snapshot, report.max_seq.as_u64()));
+            self.snapshots
+                .push((report.table.to_string(), snapshot, report.max_seq.as_u64()));
         }
     }
 
@@ -118,7 +135,8 @@ impl World {
             self.sql(&format!("call system.compact('{table}')")).await;
             let view = self.gateway().live().view(&table).expect("a table");
             if let Some(snapshot) = view.base.snapshot_id {
-                self.snapshots.push((table, snapshot, view.base.base_seq.as_u64()));
+                self.snapshots
+                    .push((table, snapshot, view.base.base_seq.as_u64()));
             }
         }
     }
@@ -127,13 +145,21 @@ impl World {
     pub async fn sql(&self, sql: &str) -> Vec<arrow::array::RecordBatch> {
         let planned = self.lake().sql(sql).await;
         let frame = planned.unwrap_or_else(|error| panic!("seed {}: {sql}: {error}", self.seed));
-        frame.collect().await.unwrap_or_else(|error| panic!("seed {}: {sql}: {error}", self.seed))
+        frame
+            .collect()
+            .await
+            .unwrap_or_else(|error| panic!("seed {}: {sql}: {error}", self.seed))
     }
 
     /// What a table must hold as of a coordinate, as SQL shows it: all columns, those of the key from the row id.
     pub fn expected(&self, schema: &TableSchema, as_of: AsOf) -> OracleRows {
-        let columns: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
-        let mut rows = with_every_column(&self.oracle.table(schema.table.as_str(), as_of), &columns);
+        let columns: Vec<&str> = schema
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect();
+        let mut rows =
+            with_every_column(&self.oracle.table(schema.table.as_str(), as_of), &columns);
         for (row_id, key) in keys(schema) {
             if let Some(cells) = rows.get_mut(&row_id) {
                 cells.extend(key);
@@ -146,18 +172,38 @@ impl World {
     pub async fn check_now(&self, when: &str) {
         for schema in &self.schemas {
             let batches = self.sql(&format!("select * from {}", schema.table)).await;
-            let (found, expected) = (cells::rows(schema, &batches), self.expected(schema, AsOf::NOW));
-            assert_eq!(found, expected, "seed {}, {} {when}", self.seed, schema.table);
+            let (found, expected) = (
+                cells::rows(schema, &batches),
+                self.expected(schema, AsOf::NOW),
+            );
+            assert_eq!(
+                found, expected,
+                "seed {}, {} {when}",
+                self.seed, schema.table
+            );
         }
     }
 
     /// Every snapshot that was made still answers as it did.
     pub async fn check_past(&self) {
         for (table, snapshot, seq) in &self.snapshots {
-            let schema = self.schemas.iter().find(|schema| schema.table.as_str() == table).expect("a table");
-            let batches = self.sql(&format!("select * from {table} version as of {snapshot}")).await;
-            let (found, expected) = (cells::rows(schema, &batches), self.expected(schema, AsOf::seq(*seq)));
-            assert_eq!(found, expected, "seed {}, {table} as of {snapshot} (seq {seq})", self.seed);
+            let schema = self
+                .schemas
+                .iter()
+                .find(|schema| schema.table.as_str() == table)
+                .expect("a table");
+            let batches = self
+                .sql(&format!("select * from {table} version as of {snapshot}"))
+                .await;
+            let (found, expected) = (
+                cells::rows(schema, &batches),
+                self.expected(schema, AsOf::seq(*seq)),
+            );
+            assert_eq!(
+                found, expected,
+                "seed {}, {table} as of {snapshot} (seq {seq})",
+                self.seed
+            );
         }
     }
 
@@ -174,9 +220,12 @@ impl World {
                 break;
             }
         }
-        let found: Vec<(u64, OracleDelta)> =
-            pulled.iter().map(|delta| (delta.seq.as_u64(), OracleDelta::from(&delta.delta))).collect();
-        let expected: Vec<(u64, OracleDelta)> = (1..).zip(self.oracle.deltas().iter().cloned()).collect();
+        let found: Vec<(u64, OracleDelta)> = pulled
+            .iter()
+            .map(|delta| (delta.seq.as_u64(), OracleDelta::from(&delta.delta)))
+            .collect();
+        let expected: Vec<(u64, OracleDelta)> =
+            (1..).zip(self.oracle.deltas().iter().cloned()).collect();
         assert_eq!(found, expected, "seed {}", self.seed);
     }
 }

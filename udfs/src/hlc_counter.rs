@@ -45,9 +45,7 @@ impl ScalarUDFImpl for HlcCounter {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let hlc = array(&args.args, 0, args.number_rows, &DataType::Int64)?;
-        let counter: Int64Array = hlc
-            .as_primitive::<Int64Type>()
-            .unary(|hlc| hlc & 0xffff);
+        let counter: Int64Array = hlc.as_primitive::<Int64Type>().unary(|hlc| hlc & 0xffff);
         Ok(ColumnarValue::Array(Arc::new(counter)))
     }
 }

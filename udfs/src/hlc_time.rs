@@ -40,14 +40,16 @@ impl ScalarUDFImpl for HlcTime {
     }
 
     fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Timestamp(TimeUnit::Millisecond, Some("+00:00".into())))
+        Ok(DataType::Timestamp(
+            TimeUnit::Millisecond,
+            Some("+00:00".into()),
+        ))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let hlc = array(&args.args, 0, args.number_rows, &DataType::Int64)?;
-        let wall: TimestampMillisecondArray = hlc
-            .as_primitive::<Int64Type>()
-            .unary(|hlc| hlc >> 16);
+        let wall: TimestampMillisecondArray =
+            hlc.as_primitive::<Int64Type>().unary(|hlc| hlc >> 16);
         Ok(ColumnarValue::Array(Arc::new(wall.with_timezone("+00:00"))))
     }
 }

@@ -60,7 +60,11 @@ impl ScalarUDFImpl for IsSet {
         let (set, number) = (set.as_binary::<i32>(), number.as_primitive::<Int64Type>());
         let present: BooleanArray = (0..rows)
             .map(|row| {
-                Some(!set.is_null(row) && !number.is_null(row) && bit(set.value(row), number.value(row)))
+                Some(
+                    !set.is_null(row)
+                        && !number.is_null(row)
+                        && bit(set.value(row), number.value(row)),
+                )
             })
             .collect();
         Ok(ColumnarValue::Array(Arc::new(present)))

@@ -60,7 +60,10 @@ impl ScalarUDFImpl for KeyPart {
         let rows = args.number_rows;
         let row_id = array(&args.args, 0, rows, &DataType::Utf8)?;
         let position = array(&args.args, 1, rows, &DataType::Int64)?;
-        let (row_id, position) = (row_id.as_string::<i32>(), position.as_primitive::<Int64Type>());
+        let (row_id, position) = (
+            row_id.as_string::<i32>(),
+            position.as_primitive::<Int64Type>(),
+        );
         let parts: StringArray = (0..rows)
             .map(|row| match row_id.is_null(row) || position.is_null(row) {
                 true => None,

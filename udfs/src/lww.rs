@@ -47,8 +47,13 @@ impl AggregateUDFImpl for Lww {
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         match arg_types {
-            [value, DataType::Binary | DataType::LargeBinary | DataType::BinaryView] => Ok(value.clone()),
-            _ => exec_err!("lww(value, stamp) takes any value and a binary stamp; make one with stamp(_hlc, _client, _delta_id)"),
+            [
+                value,
+                DataType::Binary | DataType::LargeBinary | DataType::BinaryView,
+            ] => Ok(value.clone()),
+            _ => exec_err!(
+                "lww(value, stamp) takes any value and a binary stamp; make one with stamp(_hlc, _client, _delta_id)"
+            ),
         }
     }
 
@@ -62,7 +67,11 @@ impl AggregateUDFImpl for Lww {
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
         let value = args.return_field.data_type().clone();
         Ok(vec![
-            Arc::new(Field::new(format!("{}_stamp", args.name), DataType::Binary, true)),
+            Arc::new(Field::new(
+                format!("{}_stamp", args.name),
+                DataType::Binary,
+                true,
+            )),
             Arc::new(Field::new(format!("{}_value", args.name), value, true)),
         ])
     }
@@ -116,7 +125,10 @@ impl Accumulator for LwwAccumulator {
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Binary(self.stamp.clone()), self.value.clone()])
+        Ok(vec![
+            ScalarValue::Binary(self.stamp.clone()),
+            self.value.clone(),
+        ])
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -142,14 +154,27 @@ mod tests {
         );
         let batches = ctx.sql(&sql).await.unwrap().collect().await.unwrap();
         let shown = pretty_format_batches(&batches).unwrap().to_string();
-        let rows: Vec<String> = shown.lines().skip(3).filter(|l| !l.starts_with('+')).map(|l| l.replace(' ', "")).collect();
+        let rows: Vec<String> = shown
+            .lines()
+            .skip(3)
+            .filter(|l| !l.starts_with('+'))
+            .map(|l| l.replace(' ', ""))
+            .collect();
         assert_eq!(rows.join(""), expected, "{values}");
     }
 
     #[tokio::test]
     async fn the_greatest_stamp_wins_by_hlc_then_client_then_delta_id() {
-        check("('a',1,5,'x','00'),('a',2,7,'x','00'),('a',3,6,'x','00')", "|a|2|").await;
-        check("('a',1,5,'b','00'),('a',2,5,'ab','00'),('a',3,5,'a','00')", "|a|1|").await;
+        check(
+            "('a',1,5,'x','00'),('a',2,7,'x','00'),('a',3,6,'x','00')",
+            "|a|2|",
+        )
+        .await;
+        check(
+            "('a',1,5,'b','00'),('a',2,5,'ab','00'),('a',3,5,'a','00')",
+            "|a|1|",
+        )
+        .await;
         check("('a',1,5,'a','01'),('a',2,5,'ab','00')", "|a|2|").await;
         check("('a',1,5,'a','01'),('a',2,5,'a','02')", "|a|2|").await;
     }

@@ -9,8 +9,8 @@ use lakesync::Lake;
 use lakesync::server::Server;
 use lakesync_benches::{Cost, Figure, Figures, median};
 use lakesync_proto::{
-    ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, Push, RowDelta, RowId, Seq, SeqDelta, TableName, Value,
-    encode_batch, encode_page_protobuf, encode_push_json,
+    ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, Push, RowDelta, RowId, Seq, SeqDelta,
+    TableName, Value, encode_batch, encode_page_protobuf, encode_push_json,
 };
 use rusqlite::Connection;
 use tokio::runtime::Runtime;
@@ -22,7 +22,11 @@ const NOW_MS: u64 = 1_700_000_000_000;
 
 /// Clients, deltas of one push, pushes of each client, and what the TypeScript LakeSync reaches in memory
 /// (`TARGETS.md`), in deltas a second.
-const SHAPES: [(usize, usize, usize, f64); 3] = [(1, 100, 100, 506.0), (8, 100, 25, 442.0), (8, 1_000, 5, 523.0)];
+const SHAPES: [(usize, usize, usize, f64); 3] = [
+    (1, 100, 100, 506.0),
+    (8, 100, 25, 442.0),
+    (8, 1_000, 5, 523.0),
+];
 
 pub(crate) fn measure(figures: &mut Figures) {
     let runtime = Runtime::new().expect("a runtime");
@@ -40,7 +44,11 @@ pub(crate) fn measure(figures: &mut Figures) {
             what: format!("push, {clients} client(s), batch {batch}"),
             figure: format!("{rate:.0} deltas/s ({})", cpu(cost)),
             limit: format!("SQLite commits of the same bytes: {limit_rate:.0}/s"),
-            ratio: format!("{:.2} of the limit; {:.0}x TypeScript", rate / limit_rate, rate / peer),
+            ratio: format!(
+                "{:.2} of the limit; {:.0}x TypeScript",
+                rate / limit_rate,
+                rate / peer
+            ),
             target: ">= 0.5 of the limit; >= 100x",
         });
     }
@@ -48,7 +56,11 @@ pub(crate) fn measure(figures: &mut Figures) {
 }
 
 fn cpu(cost: Cost) -> String {
-    format!("{:.2} CPU-s of {:.2} s", cost.cpu.as_secs_f64(), cost.wall.as_secs_f64())
+    format!(
+        "{:.2} CPU-s of {:.2} s",
+        cost.cpu.as_secs_f64(),
+        cost.wall.as_secs_f64()
+    )
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
@@ -61,10 +73,16 @@ fn push_round(runtime: &Runtime, (clients, batch, pushes): (usize, usize, usize)
     let (url, stop, serving) = runtime.block_on(async {
         let lake = Lake::open(folder.path()).await.expect("a lake");
         lake.create_table(TABLE).await.expect("a table");
-        let server = Server::bind(lake, SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+        let server = Server::bind(lake, SocketAddr::from(([127, 0, 0, 1], 0)))
+            .await
+            .expect("a port");
         let (stop, stopped) = oneshot::channel::<()>();
         let url = server.url();
-        (url, stop, tokio::spawn(server.run(async move { drop(stopped.await) })))
+        (
+            url,
+            stop,
+            tokio::spawn(server.run(async move { drop(stopped.await) })),
+        )
     });
     let threads: Vec<_> = (0..clients)
         .map(|client| {
@@ -73,7 +91,10 @@ fn push_round(runtime: &Runtime, (clients, batch, pushes): (usize, usize, usize)
                 let agent = ureq::Agent::new_with_defaults();
                 for n in 0..pushes {
                     let body = encode_push_json(&push(client, batch, round, n));
-                    let answer = agent.post(&url).header("content-type", "application/json").send(&body);
+                    let answer = agent
+                        .post(&url)
+                        .header("content-type", "application/json")
+                        .send(&body);
                     assert_eq!(answer.expect("accepted").status(), 200);
                 }
             })
@@ -88,13 +109,22 @@ fn push_round(runtime: &Runtime, (clients, batch, pushes): (usize, usize, usize)
 
 fn push(client: usize, batch: usize, round: u64, n: usize) -> Push {
     let client_id = ClientId::parse(&format!("client-{client}")).expect("an id");
-    let deltas = (0..batch).map(|i| delta(&client_id, round, n * batch + i)).collect();
-    Push { client_id, deltas, last_seen: Seq::ZERO }
+    let deltas = (0..batch)
+        .map(|i| delta(&client_id, round, n * batch + i))
+        .collect();
+    Push {
+        client_id,
+        deltas,
+        last_seen: Seq::ZERO,
+    }
 }
 
 /// About 300 bytes of JSON.
 fn delta(client_id: &ClientId, round: u64, n: usize) -> RowDelta {
-    let change = |name: &str, value| ColumnChange { column: ColumnName::parse(name).expect("a name"), value };
+    let change = |name: &str, value| ColumnChange {
+        column: ColumnName::parse(name).expect("a name"),
+        value,
+    };
     let number = u64::try_from(n).expect("a small number");
     let key = DeltaKey {
         table: TableName::parse("t").expect("a name"),
@@ -105,7 +135,10 @@ fn delta(client_id: &ClientId, round: u64, n: usize) -> RowDelta {
     let columns = vec![
         change("title", Value::from("Buy oat milk and a loaf of bread")),
         change("done", Value::Boolean(n.is_multiple_of(2))),
-        change("points", Value::Long(i64::try_from(n).expect("a small number"))),
+        change(
+            "points",
+            Value::Long(i64::try_from(n).expect("a small number")),
+        ),
         change("note", Value::from("on the way home")),
     ];
     RowDelta::new(Op::Insert, key, columns)
@@ -125,7 +158,8 @@ fn sqlite_limit((clients, batch, pushes): (usize, usize, usize)) {
                 SeqDelta { seq, delta }
             });
             let blob = encode_batch(&deltas.collect::<Vec<_>>());
-            tx.execute("insert into pushes (deltas) values (?1)", [blob]).expect("inserted");
+            tx.execute("insert into pushes (deltas) values (?1)", [blob])
+                .expect("inserted");
         }
         tx.commit().expect("committed");
     }
@@ -148,7 +182,11 @@ fn pull(runtime: &Runtime, figures: &mut Figures) {
         let lake = Lake::open(folder.path()).await.expect("a lake");
         lake.create_table(TABLE).await.expect("a table");
         for n in 0..PUSHES {
-            lake.gateway("public").expect("it exists").push(push(0, 1_000, 1, n)).await.expect("accepted");
+            lake.gateway("public")
+                .expect("it exists")
+                .push(push(0, 1_000, 1, n))
+                .await
+                .expect("accepted");
         }
         lake
     });
@@ -169,7 +207,11 @@ fn pull(runtime: &Runtime, figures: &mut Figures) {
     let rate = rate(PUSHES * 1_000, cost.wall);
     figures.0.push(Figure {
         what: "pull, protobuf, in process, 100,000 deltas".to_owned(),
-        figure: format!("{rate:.0} deltas/s ({}, {} MB)", cpu(cost), bytes / 1_000_000),
+        figure: format!(
+            "{rate:.0} deltas/s ({}, {} MB)",
+            cpu(cost),
+            bytes / 1_000_000
+        ),
         limit: "-".to_owned(),
         ratio: "-".to_owned(),
         target: ">= 1,000,000 deltas/s",

@@ -38,9 +38,16 @@ impl Connection {
     /// When the directory is held by a process that does not serve, or cannot be opened.
     pub async fn open(dir: &Path, gateway: &str) -> Result<Self, CliError> {
         let gateway = GatewayId::parse(gateway)?;
-        match Lake::builder(dir).with_gateway(gateway.clone()).open().await {
+        match Lake::builder(dir)
+            .with_gateway(gateway.clone())
+            .open()
+            .await
+        {
             Ok(lake) => Ok(Self::Embedded { lake, gateway }),
-            Err(Error::Held { holder: Some(Holder { url: Some(url), .. }), .. }) => {
+            Err(Error::Held {
+                holder: Some(Holder { url: Some(url), .. }),
+                ..
+            }) => {
                 let transport = Arc::new(HttpTransport::new(&url, gateway)?);
                 Ok(Self::Server { url, transport })
             }
@@ -68,7 +75,9 @@ impl Connection {
                 schemas.into_iter().map(Arc::new).collect()
             }
         };
-        let by_name = schemas.into_iter().map(|schema| (schema.table.clone(), schema));
+        let by_name = schemas
+            .into_iter()
+            .map(|schema| (schema.table.clone(), schema));
         Ok(KnownSchemas(by_name.collect()))
     }
 
@@ -79,10 +88,15 @@ impl Connection {
     pub async fn put_schema(&self, definition: TableDefinition) -> Result<(), CliError> {
         match self {
             Self::Embedded { lake, gateway } => {
-                lake.gateway(gateway.as_ref())?.put_schema(&definition).await?;
+                lake.gateway(gateway.as_ref())?
+                    .put_schema(&definition)
+                    .await?;
             }
             Self::Server { transport, .. } => {
-                blocking(transport, move |transport| transport.put_schema(&definition)).await?;
+                blocking(transport, move |transport| {
+                    transport.put_schema(&definition)
+                })
+                .await?;
             }
         }
         Ok(())
@@ -94,7 +108,9 @@ impl Connection {
     /// When the batch is refused: nothing of it was stored.
     pub async fn push(&self, push: Push) -> Result<PushAck, CliError> {
         match self {
-            Self::Embedded { lake, gateway } => Ok(lake.gateway(gateway.as_ref())?.push(push).await?),
+            Self::Embedded { lake, gateway } => {
+                Ok(lake.gateway(gateway.as_ref())?.push(push).await?)
+            }
             Self::Server { transport, .. } => {
                 Ok(blocking(transport, move |transport| transport.push(&push)).await?)
             }

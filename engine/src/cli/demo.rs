@@ -36,7 +36,9 @@ pub struct DemoArgs {
 /// When a step fails, or two answers that must be equal are not.
 pub async fn run(args: DemoArgs) -> Result<(), CliError> {
     let dir = match args.dir {
-        Some(dir) if dir.exists() => return Err(format!("{} exists; the demo wants a new directory", dir.display()).into()),
+        Some(dir) if dir.exists() => {
+            return Err(format!("{} exists; the demo wants a new directory", dir.display()).into());
+        }
         Some(dir) => dir,
         None => std::env::temp_dir().join(format!("lakesync-demo-{}", uuid::Uuid::now_v7())),
     };
@@ -47,7 +49,10 @@ pub async fn run(args: DemoArgs) -> Result<(), CliError> {
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(server.run(async move { drop(stopped.await) }));
     let mut report = Report::new();
-    report.title(&format!("A gateway at {url}, its lake in {}", root.display()))?;
+    report.title(&format!(
+        "A gateway at {url}, its lake in {}",
+        root.display()
+    ))?;
     let told = tell(&lake, &url, &root, &mut report).await;
     drop(stop);
     serving.await??;
@@ -85,11 +90,15 @@ async fn tell(lake: &Lake, url: &str, root: &Path, report: &mut Report) -> Resul
     report.query(lake, QUERY, Some(&converged[0])).await?;
 
     report.title("Flush: the deltas become Parquet, one Iceberg snapshot of the log")?;
-    report.query(lake, "call system.flush('tasks')", None).await?;
+    report
+        .query(lake, "call system.flush('tasks')", None)
+        .await?;
     report.query(lake, QUERY, Some(&converged[0])).await?;
 
     report.title("Compaction: the log is folded into the base table, by a SQL plan")?;
-    report.query(lake, "call system.compact('tasks')", None).await?;
+    report
+        .query(lake, "call system.compact('tasks')", None)
+        .await?;
     report.query(lake, QUERY, Some(&converged[0])).await?;
 
     let (story, late) = story::blocking(story, Story::late_edit).await?;
@@ -101,8 +110,16 @@ async fn tell(lake: &Lake, url: &str, root: &Path, report: &mut Report) -> Resul
 
     report.title("The past stays: the same query as of the flush")?;
     let snapshot = report.log_snapshot(lake).await?;
-    report.query(lake, "select kind, snapshot_id, operation, seq, total_rows from \"tasks$snapshots\"", None).await?;
-    let past = format!("select id, title, status, points, owner from tasks version as of {snapshot} order by id");
+    report
+        .query(
+            lake,
+            "select kind, snapshot_id, operation, seq, total_rows from \"tasks$snapshots\"",
+            None,
+        )
+        .await?;
+    let past = format!(
+        "select id, title, status, points, owner from tasks version as of {snapshot} order by id"
+    );
     report.query(lake, &past, Some(&converged[0])).await?;
 
     report.title("Where the files lie")?;

@@ -179,8 +179,7 @@ fn write_file(args: &TpchArgs, notes: &mut impl Write) -> io::Result<u64> {
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     let mut lines = Lines::new(BufWriter::new(File::create(&partial)?), notes);
-    let written =
-        write_table(args.table, args.scale, &mut lines).and_then(|()| lines.out.flush());
+    let written = write_table(args.table, args.scale, &mut lines).and_then(|()| lines.out.flush());
     match written.and_then(|()| std::fs::rename(&partial, &args.out)) {
         Ok(()) => Ok(lines.rows),
         Err(error) => {
@@ -244,7 +243,8 @@ impl Object<'_> {
 
     fn long(&mut self, name: &str, value: impl Into<i64>) -> &mut Self {
         self.name(name);
-        self.0.extend_from_slice(value.into().to_string().as_bytes());
+        self.0
+            .extend_from_slice(value.into().to_string().as_bytes());
         self
     }
 
@@ -471,7 +471,9 @@ mod tests {
              \"l_comment\":\"egular courts above the\"}"
         );
         assert!(
-            notes.contains("--table lineitem --key l_orderkey,l_linenumber --type 'l_quantity=decimal(15,2)'"),
+            notes.contains(
+                "--table lineitem --key l_orderkey,l_linenumber --type 'l_quantity=decimal(15,2)'"
+            ),
             "{notes}"
         );
     }
@@ -480,22 +482,36 @@ mod tests {
     fn a_file_is_whole_or_not_there() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("nation.ndjson");
-        let rows = tpch(&args(TpchTable::Nation, 1.0, &file), io::sink(), io::sink()).expect("room");
+        let rows =
+            tpch(&args(TpchTable::Nation, 1.0, &file), io::sink(), io::sink()).expect("room");
         assert_eq!(rows, 25);
         let names = || -> Vec<_> {
             let entries = std::fs::read_dir(folder.path()).expect("a folder");
-            entries.map(|entry| entry.expect("an entry").file_name()).collect()
+            entries
+                .map(|entry| entry.expect("an entry").file_name())
+                .collect()
         };
         assert_eq!(names(), ["nation.ndjson"]);
 
         let missing = folder.path().join("missing/nation.ndjson");
-        let error = tpch(&args(TpchTable::Nation, 1.0, &missing), io::sink(), io::sink())
-            .expect_err("no such folder");
+        let error = tpch(
+            &args(TpchTable::Nation, 1.0, &missing),
+            io::sink(),
+            io::sink(),
+        )
+        .expect_err("no such folder");
         assert!(error.to_string().contains("--out"), "{error}");
         // The rename fails on a folder of that name, and leaves nothing behind.
         let taken = folder.path().join("taken");
         std::fs::create_dir(&taken).expect("a folder");
-        assert!(tpch(&args(TpchTable::Nation, 1.0, &taken), io::sink(), io::sink()).is_err());
+        assert!(
+            tpch(
+                &args(TpchTable::Nation, 1.0, &taken),
+                io::sink(),
+                io::sink()
+            )
+            .is_err()
+        );
         assert_eq!(names().len(), 2);
     }
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use lakesync_proto::{
-    ClientId, ColumnType, DeltaKey, HlcClock, Op, Outcome, Push, RowDelta, RowId, Seq, TableName, TableSchema,
-    WallClock as _, decode_push_json, limits,
+    ClientId, ColumnType, DeltaKey, HlcClock, Op, Outcome, Push, RowDelta, RowId, Seq, TableName,
+    TableSchema, WallClock as _, decode_push_json, limits,
 };
 use uuid::Uuid;
 
@@ -56,7 +56,8 @@ pub async fn run(args: PushArgs) -> Result<(), CliError> {
     let input: Box<dyn BufRead + Send> = match args.file.as_os_str() == "-" {
         true => Box::new(BufReader::new(std::io::stdin())),
         false => {
-            let file = File::open(&args.file).map_err(|error| format!("{}: {error}", args.file.display()))?;
+            let file = File::open(&args.file)
+                .map_err(|error| format!("{}: {error}", args.file.display()))?;
             Box::new(BufReader::new(file))
         }
     };
@@ -80,7 +81,10 @@ async fn rows(
     reader: &mut RowReader<Box<dyn BufRead + Send>>,
     progress: &mut Progress,
 ) -> Result<(), CliError> {
-    let table = args.table.as_deref().ok_or("plain rows need a table: add --table NAME (and --key COLUMNS)")?;
+    let table = args
+        .table
+        .as_deref()
+        .ok_or("plain rows need a table: add --table NAME (and --key COLUMNS)")?;
     let schema = schema_for(args, connection, reader, &TableName::parse(table)?).await?;
     let client_id = ClientId::parse(&args.client)?;
     let mut clock = HlcClock::new();
@@ -108,7 +112,12 @@ async fn schema_for(
     if let Some(schema) = connection.schema(table).await? {
         let key: Vec<&str> = schema.primary_key.iter().map(AsRef::as_ref).collect();
         if !args.key.is_empty() && args.key != key {
-            return Err(format!("`{table}` exists with the key ({}), not ({})", key.join(","), args.key.join(",")).into());
+            return Err(format!(
+                "`{table}` exists with the key ({}), not ({})",
+                key.join(","),
+                args.key.join(",")
+            )
+            .into());
         }
         return Ok(schema);
     }
@@ -118,7 +127,12 @@ async fn schema_for(
     made.ok_or_else(|| format!("`{table}` was made but cannot be found").into())
 }
 
-fn delta_of(row: &Row, schema: &TableSchema, client_id: &ClientId, clock: &mut HlcClock) -> Result<RowDelta, CliError> {
+fn delta_of(
+    row: &Row,
+    schema: &TableSchema,
+    client_id: &ClientId,
+    clock: &mut HlcClock,
+) -> Result<RowDelta, CliError> {
     let changes = row.changes(schema)?;
     let of_key = schema.row_id(&|name| {
         let change = changes.iter().find(|change| change.column.as_ref() == name);
@@ -147,7 +161,9 @@ async fn deltas(
     while let Some(line) = reader.next_line()? {
         let Line::Delta(delta) = line else { continue };
         // One push carries one client's deltas.
-        let ends = batch.first().is_some_and(|first| first.client_id != delta.client_id);
+        let ends = batch
+            .first()
+            .is_some_and(|first| first.client_id != delta.client_id);
         if ends || batch.len() == BATCH_ROWS || bytes >= BATCH_BYTES {
             send_lines(connection, std::mem::take(&mut batch), progress).await?;
             bytes = 0;
@@ -158,7 +174,11 @@ async fn deltas(
     send_lines(connection, batch, progress).await
 }
 
-async fn send_lines(connection: &Connection, lines: Vec<DeltaLine>, progress: &mut Progress) -> Result<(), CliError> {
+async fn send_lines(
+    connection: &Connection,
+    lines: Vec<DeltaLine>,
+    progress: &mut Progress,
+) -> Result<(), CliError> {
     let (Some(first), Some(last)) = (lines.first(), lines.last()) else {
         return Ok(());
     };
@@ -171,7 +191,8 @@ async fn send_lines(connection: &Connection, lines: Vec<DeltaLine>, progress: &m
         deltas.join(",")
     );
     let schemas = connection.schemas().await?;
-    let push = decode_push_json(body.as_bytes(), &schemas).map_err(|error| format!("{span}: {error}"))?;
+    let push =
+        decode_push_json(body.as_bytes(), &schemas).map_err(|error| format!("{span}: {error}"))?;
     send(connection, &client_id, push.deltas, progress)
         .await
         .map_err(|error| format!("{span}: {error}").into())
@@ -217,7 +238,10 @@ impl Progress {
     }
 
     fn add(&mut self, outcomes: &[Outcome]) {
-        let new = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Accepted(_))).count();
+        let new = outcomes
+            .iter()
+            .filter(|outcome| matches!(outcome, Outcome::Accepted(_)))
+            .count();
         self.accepted += new;
         self.duplicates += outcomes.len() - new;
         if self.said.elapsed() >= PROGRESS_EVERY {

@@ -197,7 +197,9 @@ fn align(data_type: &DataType) -> Align {
 const NULL: &str = "NULL";
 
 fn table_rows(table: &mut TextTable, batch: &RecordBatch) -> Result<(), RenderError> {
-    let options = FormatOptions::new().with_null(NULL).with_display_error(true);
+    let options = FormatOptions::new()
+        .with_null(NULL)
+        .with_display_error(true);
     let columns = batch.columns().iter();
     let columns: Vec<ArrayFormatter<'_>> = columns
         .map(|column| ArrayFormatter::try_new(column, &options))
@@ -306,7 +308,11 @@ fn renamed(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Arrow
         .map(|(field, renamed)| Arc::new(field.as_ref().clone().with_name(renamed.name())))
         .collect();
     let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), batch.columns().to_vec(), &rows)
+    RecordBatch::try_new_with_options(
+        Arc::new(Schema::new(fields)),
+        batch.columns().to_vec(),
+        &rows,
+    )
 }
 
 /// The JSON forms of the wire, where arrow's differ.
@@ -370,7 +376,11 @@ struct Whole<F>(F);
 impl<F: Fn(usize) -> i128> Encoder for Whole<F> {
     fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
         let value = (self.0)(row);
-        let quote = if value.unsigned_abs() > u128::from(EXACT_MAX) { "\"" } else { "" };
+        let quote = if value.unsigned_abs() > u128::from(EXACT_MAX) {
+            "\""
+        } else {
+            ""
+        };
         // Writing into memory does not fail.
         let _written = write!(out, "{quote}{value}{quote}");
     }
@@ -379,9 +389,8 @@ impl<F: Fn(usize) -> i128> Encoder for Whole<F> {
 #[cfg(test)]
 mod tests {
     use arrow::array::{
-        ArrayRef, BinaryArray, Date32Array, Decimal128Array, DictionaryArray,
-        FixedSizeBinaryArray, Float64Array, Int64Array, ListArray, StringArray,
-        TimestampMicrosecondArray,
+        ArrayRef, BinaryArray, Date32Array, Decimal128Array, DictionaryArray, FixedSizeBinaryArray,
+        Float64Array, Int64Array, ListArray, StringArray, TimestampMicrosecondArray,
     };
     use arrow::datatypes::{Field, Int32Type};
 
@@ -398,19 +407,26 @@ mod tests {
             2,
         )
         .expect("two bytes each");
-        let list = ListArray::from_iter_primitive::<Int64Type, _, _>([
-            Some(vec![Some(1), None]),
-            None,
-        ]);
+        let list =
+            ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), None]), None]);
         let columns: Vec<(&str, ArrayRef)> = vec![
             ("n", Arc::new(Int64Array::from(vec![Some(7), None]))),
-            ("big", Arc::new(Int64Array::from(vec![Some((1 << 53) + 1), None]))),
+            (
+                "big",
+                Arc::new(Int64Array::from(vec![Some((1 << 53) + 1), None])),
+            ),
             ("f", Arc::new(Float64Array::from(vec![Some(0.5), None]))),
-            ("s", Arc::new(StringArray::from(vec![Some("a,\"b\"\nc"), Some("")]))),
+            (
+                "s",
+                Arc::new(StringArray::from(vec![Some("a,\"b\"\nc"), Some("")])),
+            ),
             ("dec", Arc::new(decimals)),
             ("d", Arc::new(Date32Array::from(vec![Some(0), None]))),
             ("t", Arc::new(times)),
-            ("b", Arc::new(BinaryArray::from_opt_vec(vec![Some(b"\x00\xff"), None]))),
+            (
+                "b",
+                Arc::new(BinaryArray::from_opt_vec(vec![Some(b"\x00\xff"), None])),
+            ),
             ("id", Arc::new(ids)),
             ("l", Arc::new(list)),
         ];
@@ -423,7 +439,10 @@ mod tests {
     fn rendered(format: Format, batches: &[RecordBatch]) -> String {
         let mut out = Vec::new();
         let rows = write_batches(format, &batches[0].schema(), batches, &mut out).expect("written");
-        assert_eq!(rows, batches.iter().map(RecordBatch::num_rows).sum::<usize>());
+        assert_eq!(
+            rows,
+            batches.iter().map(RecordBatch::num_rows).sum::<usize>()
+        );
         String::from_utf8(out).expect("text")
     }
 
@@ -445,8 +464,14 @@ mod tests {
         let nulls = "{\"n\":null,\"big\":null,\"f\":null,\"s\":\"\",\"dec\":null,\"d\":null,\"t\":null,\"b\":null,\
                      \"id\":null,\"l\":null}";
         let batch = every_type();
-        assert_eq!(rendered(Format::Ndjson, &[batch.clone()]), format!("{row}\n{nulls}\n"));
-        assert_eq!(rendered(Format::Json, &[batch.clone()]), format!("[{row},{nulls}]\n"));
+        assert_eq!(
+            rendered(Format::Ndjson, std::slice::from_ref(&batch)),
+            format!("{row}\n{nulls}\n")
+        );
+        assert_eq!(
+            rendered(Format::Json, std::slice::from_ref(&batch)),
+            format!("[{row},{nulls}]\n")
+        );
         assert_eq!(rendered(Format::Json, &[batch.slice(0, 0)]), "[]\n");
         assert_eq!(rendered(Format::Ndjson, &[batch.slice(0, 0)]), "");
     }
@@ -455,7 +480,10 @@ mod tests {
     fn tables_align_numbers_and_show_null() {
         let text: DictionaryArray<Int32Type> = [Some("NULL"), None, Some("")].into_iter().collect();
         let columns: Vec<(&str, ArrayRef)> = vec![
-            ("number", Arc::new(Int64Array::from(vec![Some(7), None, Some(-12)]))),
+            (
+                "number",
+                Arc::new(Int64Array::from(vec![Some(7), None, Some(-12)])),
+            ),
             ("text", Arc::new(text)),
         ];
         let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
@@ -482,7 +510,7 @@ mod tests {
         let batch = RecordBatch::try_new(Arc::new(schema), vec![number(1), number(2), number(3)])
             .expect("columns of one length");
         assert_eq!(
-            rendered(Format::Ndjson, &[batch.clone()]),
+            rendered(Format::Ndjson, std::slice::from_ref(&batch)),
             "{\"id\":1,\"id_1\":2,\"id_1_1\":3}\n"
         );
         assert_eq!(rendered(Format::Csv, &[batch]), "id,id,id_1\n1,2,3\n");
@@ -501,7 +529,8 @@ mod tests {
         }
         for format in [Format::Table, Format::Csv, Format::Json, Format::Ndjson] {
             let batch = every_type();
-            let error = write_batches(format, &batch.schema(), &[batch], Closed).expect_err("closed");
+            let error =
+                write_batches(format, &batch.schema(), &[batch], Closed).expect_err("closed");
             assert!(error.is_closed_output(), "{format:?}: {error}");
         }
     }

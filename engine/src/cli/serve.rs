@@ -25,9 +25,16 @@ pub struct ServeArgs {
 /// When the directory cannot be opened or the address cannot be listened on.
 pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     let gateway = lakesync_proto::GatewayId::parse(&args.place.gateway)?;
-    let lake = Lake::builder(&args.place.dir).with_gateway(gateway).open().await?;
+    let lake = Lake::builder(&args.place.dir)
+        .with_gateway(gateway)
+        .open()
+        .await?;
     let server = Server::bind(lake.clone(), args.listen).await?;
-    eprintln!("{} holds {}", lake.directory().root().display(), tables(&lake));
+    eprintln!(
+        "{} holds {}",
+        lake.directory().root().display(),
+        tables(&lake)
+    );
     eprintln!("listening on {}", server.url());
     eprintln!("no authentication: only this machine can reach it. Stop with Ctrl-C");
     let mut terminate = signal(SignalKind::terminate())?;
@@ -43,9 +50,13 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
 }
 
 fn tables(lake: &Lake) -> String {
-    let count: usize = lake.gateways().map(|gateway| gateway.live().schemas().len()).sum();
+    let count: usize = lake
+        .gateways()
+        .map(|gateway| gateway.live().schemas().len())
+        .sum();
     match count {
-        0 => "no tables yet; make one with POST /v1/admin/schema/public, or `lakesync push`".to_owned(),
+        0 => "no tables yet; make one with POST /v1/admin/schema/public, or `lakesync push`"
+            .to_owned(),
         1 => "1 table".to_owned(),
         count => format!("{count} tables"),
     }

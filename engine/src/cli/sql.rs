@@ -1,8 +1,11 @@
 //! `lakesync sql`: statements in, rows out; embedded or through the server, with no flag.
 
-use std::io::{Read as _, Write as _, stdout};
+use std::io::{Read as _, Stdout, Write as _, stdout};
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
+use arrow::util::display::array_value_to_string;
 use clap::Args;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -38,7 +41,9 @@ pub async fn run(args: SqlArgs) -> Result<(), CliError> {
         Some(text) => text,
         None => {
             let mut text = String::new();
-            std::io::stdin().take(SQL_BYTES_MAX as u64 + 1).read_to_string(&mut text)?;
+            std::io::stdin()
+                .take(SQL_BYTES_MAX as u64 + 1)
+                .read_to_string(&mut text)?;
             text
         }
     };
@@ -66,12 +71,12 @@ async fn embedded(lake: &Lake, sql: &str, format: Format) -> Result<usize, CliEr
     };
     let frame = lake.run(statement, Access::Everything).await?;
     let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
-    let mut rows = RowWriter::new(format, &schema, stdout())?;
+    let mut rows = Output::new(format, &schema)?;
     let mut batches = frame.execute_stream().await.map_err(crate::Error::from)?;
     while let Some(batch) = batches.next().await {
         rows.write(&batch.map_err(crate::Error::from)?)?;
     }
-    Ok(rows.finish()?)
+    rows.finish()
 }
 
 fn remote(url: &str, sql: &str, format: Format) -> Result<usize, CliError> {
@@ -94,16 +99,67 @@ fn remote(url: &str, sql: &str, format: Format) -> Result<usize, CliError> {
         let text = answer.body_mut().read_to_string()?;
         let said: Option<serde_json::Value> = serde_json::from_str(&text).ok();
         let said = said.as_ref().and_then(|said| said["error"].as_str());
-        return Err(said.map_or_else(|| format!("the server answered {}: {text}", answer.status()), str::to_owned).into());
+        return Err(said
+            .map_or_else(
+                || format!("the server answered {}: {text}", answer.status()),
+                str::to_owned,
+            )
+            .into());
     }
-    let body = answer.into_body().into_with_config().limit(u64::MAX).reader();
+    let body = answer
+        .into_body()
+        .into_with_config()
+        .limit(u64::MAX)
+        .reader();
     let batches = StreamReader::try_new(body, None)?;
     let schema = batches.schema();
-    let mut rows = RowWriter::new(format, &schema, stdout())?;
+    let mut rows = Output::new(format, &schema)?;
     for batch in batches {
         rows.write(&batch?)?;
     }
-    Ok(rows.finish()?)
+    rows.finish()
+}
+
+/// Where rows go: a plan is printed as the text that it is, everything else in the format asked for.
+enum Output {
+    Rows(RowWriter<Stdout>),
+    Plan(usize),
+}
+
+impl Output {
+    fn new(format: Format, schema: &SchemaRef) -> Result<Self, CliError> {
+        let is_plan = schema
+            .fields()
+            .iter()
+            .map(|field| field.name())
+            .eq(["plan_type", "plan"]);
+        match is_plan && format == Format::Table {
+            true => Ok(Self::Plan(0)),
+            false => Ok(Self::Rows(RowWriter::new(format, schema, stdout())?)),
+        }
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), CliError> {
+        match self {
+            Self::Rows(rows) => Ok(rows.write(batch)?),
+            Self::Plan(count) => {
+                for row in 0..batch.num_rows() {
+                    let cell = |column: usize| array_value_to_string(batch.column(column), row);
+                    writeln!(stdout(), "── {} ──\n{}\n", cell(0)?, cell(1)?.trim_end())
+                        .map_err(RenderError::from)?;
+                    *count += 1;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self) -> Result<usize, CliError> {
+        match self {
+            Self::Rows(rows) => Ok(rows.finish()?),
+            Self::Plan(count) => Ok(count),
+        }
+    }
 }
 
 /// Whether the endpoint that only reads takes the statement; when in doubt it may judge.
@@ -111,7 +167,9 @@ fn reads(statement: &LakeStatement) -> bool {
     match statement {
         LakeStatement::Call(_) => false,
         LakeStatement::Query(statement) => match statement.as_ref() {
-            Statement::Statement(statement) => !matches!(statement.as_ref(), SqlStatement::Insert(_)),
+            Statement::Statement(statement) => {
+                !matches!(statement.as_ref(), SqlStatement::Insert(_))
+            }
             _ => true,
         },
         LakeStatement::ExplainCall { .. } => true,
@@ -126,5 +184,7 @@ fn note(format: Format, rows: usize) {
 }
 
 fn is_closed_output(error: &(dyn std::error::Error + 'static)) -> bool {
-    error.downcast_ref::<RenderError>().is_some_and(RenderError::is_closed_output)
+    error
+        .downcast_ref::<RenderError>()
+        .is_some_and(RenderError::is_closed_output)
 }

@@ -89,7 +89,10 @@ impl TextTable {
         if let Some(align) = self.align.as_ref().and_then(|align| align.get(column)) {
             return *align;
         }
-        let mut filled = self.cells(column).filter(|cell| !cell.is_empty()).peekable();
+        let mut filled = self
+            .cells(column)
+            .filter(|cell| !cell.is_empty())
+            .peekable();
         if filled.peek().is_some() && filled.all(is_number) {
             Align::Right
         } else {
@@ -129,11 +132,7 @@ fn rule(
     f.write_str(right)
 }
 
-fn cells(
-    f: &mut fmt::Formatter<'_>,
-    columns: &[(usize, Align)],
-    row: &[String],
-) -> fmt::Result {
+fn cells(f: &mut fmt::Formatter<'_>, columns: &[(usize, Align)], row: &[String]) -> fmt::Result {
     for (place, (width, align)) in columns.iter().enumerate() {
         let cell = row.get(place).map_or("", String::as_str);
         match align {
@@ -148,7 +147,9 @@ fn cells(
 fn is_number(cell: &str) -> bool {
     let digits = cell.trim_start_matches(['-', '+']).trim_end_matches('%');
     digits.starts_with(|c: char| c.is_ascii_digit())
-        && digits.chars().all(|c| c.is_ascii_digit() || ".,_ ".contains(c))
+        && digits
+            .chars()
+            .all(|c| c.is_ascii_digit() || ".,_ ".contains(c))
 }
 
 /// Text that takes one line and is safe on a terminal: control characters are written as escapes.
@@ -190,7 +191,10 @@ mod tests {
     fn a_cell_stays_on_its_line() {
         let mut table = TextTable::new(["a"]);
         table.row(["x\ny\u{1b}[31m\t"]);
-        assert!(table.to_string().contains("│ x\\ny\\u{1b}[31m\\t │"), "{table}");
+        assert!(
+            table.to_string().contains("│ x\\ny\\u{1b}[31m\\t │"),
+            "{table}"
+        );
         assert_eq!(table.to_string().lines().count(), 5);
     }
 

@@ -54,11 +54,19 @@ impl Server {
                  127.0.0.1 and put a proxy that authenticates before it"
             )));
         }
-        let bound = TcpListener::bind(address).await.and_then(|l| l.local_addr().map(|a| (l, a)));
+        let bound = TcpListener::bind(address)
+            .await
+            .and_then(|l| l.local_addr().map(|a| (l, a)));
         let (listener, address) = bound.map_err(|error| {
-            Error::Invalid(format!("cannot listen on {address}: {error}; choose another with --listen"))
+            Error::Invalid(format!(
+                "cannot listen on {address}: {error}; choose another with --listen"
+            ))
         })?;
-        let server = Self { lake, listener, address };
+        let server = Self {
+            lake,
+            listener,
+            address,
+        };
         server.lake.directory().say(Some(&server.url()))?;
         Ok(server)
     }
@@ -74,7 +82,9 @@ impl Server {
     /// # Errors
     /// When the listener fails.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let served = axum::serve(self.listener, router(&self.lake)).with_graceful_shutdown(stop).await;
+        let served = axum::serve(self.listener, router(&self.lake))
+            .with_graceful_shutdown(stop)
+            .await;
         self.lake.directory().say(None)?;
         served.map_err(|error| Error::Invalid(format!("the server stopped: {error}")))
     }

@@ -102,7 +102,8 @@ impl Encoder {
             RowFormat::Json => Self::Json { any: false },
             RowFormat::Ndjson => Self::Ndjson,
             RowFormat::Arrow => {
-                let writer = StreamWriter::try_new(Vec::new(), schema).map_err(DataFusionError::from)?;
+                let writer =
+                    StreamWriter::try_new(Vec::new(), schema).map_err(DataFusionError::from)?;
                 Self::Arrow(writer)
             }
         })
@@ -128,7 +129,10 @@ impl Encoder {
             Self::Json { any } => {
                 let lines = lines(batch)?;
                 let mut out = Vec::with_capacity(lines.len() + 1);
-                for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                for line in lines
+                    .split(|byte| *byte == b'\n')
+                    .filter(|line| !line.is_empty())
+                {
                     if std::mem::replace(any, true) {
                         out.push(b',');
                     }

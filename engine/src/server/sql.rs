@@ -35,8 +35,9 @@ async fn answer(lake: &Lake, headers: &HeaderMap, body: Body, access: Access) ->
         Err(answer) => return *answer,
     };
     let ran = async {
-        let request: Request = serde_json::from_slice(&body)
-            .map_err(|error| Error::Invalid(format!("the body is not {{\"sql\": \"…\"}}: {error}")))?;
+        let request: Request = serde_json::from_slice(&body).map_err(|error| {
+            Error::Invalid(format!("the body is not {{\"sql\": \"…\"}}: {error}"))
+        })?;
         run(lake, &request.sql, access, RowFormat::wanted(headers)?).await
     };
     ran.await.unwrap_or_else(|error| error_response(&error))

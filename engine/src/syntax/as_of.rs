@@ -12,17 +12,17 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::{CopyToSource, Statement};
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     Delete, Expr, FromTable, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
-    FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Spanned, Statement as SqlStatement,
-    TableAlias, TableFactor, TableVersion, TableWithJoins, Update, Value, VisitMut, VisitorMut,
-    With,
+    FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Spanned,
+    Statement as SqlStatement, TableAlias, TableFactor, TableVersion, TableWithJoins, Update,
+    Value, VisitMut, VisitorMut, With,
 };
 use lakesync_providers::Pinned;
 
 use super::error::{Position, SyntaxError, SyntaxErrorKind};
-use super::lookup_name;
+use super::{lookup_name, visit_parts};
 
 /// What to tell somebody who types a pinned name.
 pub(super) fn typed_pin(pinned: &Pinned) -> SyntaxError {
@@ -37,18 +37,7 @@ pub(super) fn typed_pin(pinned: &Pinned) -> SyntaxError {
 /// # Errors
 /// `TimeTravel` for a clause that cannot be honoured, `Statement` for another clause that DataFusion would ignore.
 pub(super) fn rewrite(statement: &mut Statement) -> Result<(), SyntaxError> {
-    let mut travel = Travel::default();
-    let flow = match statement {
-        Statement::Statement(statement) => statement.visit(&mut travel),
-        Statement::Explain(explain) => return rewrite(&mut explain.statement),
-        Statement::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => query.visit(&mut travel),
-            CopyToSource::Relation(name) => refuse_typed_pin(name),
-        },
-        Statement::CreateExternalTable(create) => create.order_exprs.visit(&mut travel),
-        Statement::Reset(_) => ControlFlow::Continue(()),
-    };
-    match flow {
+    match visit_parts(statement, &mut Travel::default()) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }
@@ -106,6 +95,17 @@ impl VisitorMut for Travel {
         ControlFlow::Continue(())
     }
 
+    /// The token pass sees identifiers; this sees a name typed as a string: `FROM 't@version:3'`.
+    fn pre_visit_relation(&mut self, name: &mut ObjectName) -> Flow {
+        let last = name.0.last().and_then(ObjectNamePart::as_ident);
+        match last.and_then(|last| Pinned::parse(&last.value)) {
+            Some(pinned) if last.is_some_and(|last| last.quote_style == Some('\'')) => {
+                stop(typed_pin(&pinned), Position::of(name.span()))
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Flow {
         refuse_ignored(factor)?;
         let TableFactor::Table {
@@ -118,16 +118,18 @@ impl VisitorMut for Travel {
         else {
             return ControlFlow::Continue(());
         };
-        refuse_typed_pin(name)?;
         let Some(clause) = version.take() else {
             return ControlFlow::Continue(());
         };
         let at = clause_position(&clause, name);
         if args.is_some() {
-            return stop(refuse(
-                format!("{name} is a table function, which has no earlier state"),
-                "put the clause after a table name",
-            ), at);
+            return stop(
+                refuse(
+                    format!("{name} is a table function, which has no earlier state"),
+                    "put the clause after a table name",
+                ),
+                at,
+            );
         }
         match snapshot_of(&clause) {
             Ok(snapshot) => self.pin(name, alias, snapshot, at),
@@ -153,7 +155,10 @@ impl Travel {
         let bare = name.0.len() == 1;
         let Some(ObjectNamePart::Identifier(last)) = name.0.last_mut() else {
             return stop(
-                refuse("only a table name can be read as of an earlier state", WORKS),
+                refuse(
+                    "only a table name can be read as of an earlier state",
+                    WORKS,
+                ),
                 at,
             );
         };
@@ -226,17 +231,25 @@ fn argument(function: &Function) -> Result<i64, SyntaxError> {
         && function.within_group.is_empty()
         && function.parameters == FunctionArguments::None;
     let FunctionArguments::List(list) = &function.args else {
-        return Err(refuse(format!("{name} takes VERSION => <snapshot id>"), WORKS));
+        return Err(refuse(
+            format!("{name} takes VERSION => <snapshot id>"),
+            WORKS,
+        ));
     };
     if !plain || !list.clauses.is_empty() || list.duplicate_treatment.is_some() {
-        return Err(refuse(format!("{function} is more than a time-travel clause"), WORKS));
+        return Err(refuse(
+            format!("{function} is more than a time-travel clause"),
+            WORKS,
+        ));
     }
     match list.args.as_slice() {
-        [FunctionArg::Named {
-            name: coordinate,
-            arg: FunctionArgExpr::Expr(value),
-            operator: FunctionArgOperator::RightArrow,
-        }] if coordinate.quote_style.is_none() => {
+        [
+            FunctionArg::Named {
+                name: coordinate,
+                arg: FunctionArgExpr::Expr(value),
+                operator: FunctionArgOperator::RightArrow,
+            },
+        ] if coordinate.quote_style.is_none() => {
             if coordinate.value.eq_ignore_ascii_case("VERSION") {
                 return snapshot_id(value);
             }
@@ -249,7 +262,10 @@ fn argument(function: &Function) -> Result<i64, SyntaxError> {
             format!("{name} takes one coordinate, found {}", list.args.len()),
             WORKS,
         )),
-        _ => Err(refuse(format!("{name} takes VERSION => <snapshot id>"), WORKS)),
+        _ => Err(refuse(
+            format!("{name} takes VERSION => <snapshot id>"),
+            WORKS,
+        )),
     }
 }
 
@@ -291,15 +307,6 @@ fn refuse_written(factor: &TableFactor) -> Flow {
             clause_position(clause, name),
         ),
         _ => ControlFlow::Continue(()),
-    }
-}
-
-/// The token pass sees identifiers; this sees a name typed as a string: `FROM 't@version:3'`.
-fn refuse_typed_pin(name: &ObjectName) -> Flow {
-    let last = name.0.last().and_then(ObjectNamePart::as_ident);
-    match last.and_then(|last| Pinned::parse(&last.value)) {
-        Some(pinned) => stop(typed_pin(&pinned), Position::of(name.span())),
-        None => ControlFlow::Continue(()),
     }
 }
 

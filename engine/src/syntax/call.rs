@@ -93,14 +93,18 @@ impl Call {
         let known = || format!("its parameters are {}", parameters.join(", "));
         let mut places: Vec<Option<usize>> = vec![None; parameters.len()];
         for (place, argument) in self.arguments.iter().enumerate() {
-            let refused = |message: String, next: String| wrong(message, next).at(self.positions[place]);
+            let refused =
+                |message: String, next: String| wrong(message, next).at(self.positions[place]);
             let index = match &argument.name {
                 None => place,
                 Some(name) => parameters
                     .iter()
                     .position(|parameter| parameter == name)
                     .ok_or_else(|| {
-                        refused(format!("{} has no parameter {name}", self.procedure), known())
+                        refused(
+                            format!("{} has no parameter {name}", self.procedure),
+                            known(),
+                        )
                     })?,
             };
             let Some(slot) = places.get_mut(index) else {

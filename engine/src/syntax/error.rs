@@ -133,7 +133,12 @@ fn excerpt(sql: &str, at: Position) -> Option<String> {
         .take(2 * EXCERPT_CHARS)
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
-    Some(format!("{}\n{:>2$}", shown.trim_end(), '^', column - start + 1))
+    Some(format!(
+        "{}\n{:>2$}",
+        shown.trim_end(),
+        '^',
+        column - start + 1
+    ))
 }
 
 #[cfg(test)]

@@ -14,9 +14,11 @@ mod error;
 mod nesting;
 mod tokens;
 
+use std::ops::ControlFlow;
+
 use datafusion::common::DataFusionError;
-use datafusion::sql::parser::{DFParserBuilder, ExplainStatement, Statement};
-use datafusion::sql::sqlparser::ast::{Ident, Statement as SqlStatement};
+use datafusion::sql::parser::{CopyToSource, DFParserBuilder, ExplainStatement, Statement};
+use datafusion::sql::sqlparser::ast::{Ident, Statement as SqlStatement, VisitMut, VisitorMut};
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer};
 
@@ -68,7 +70,10 @@ pub fn parse(sql: &str) -> Result<Vec<LakeStatement>, SyntaxError> {
     if sql.len() > SQL_BYTES_MAX {
         return Err(SyntaxError::new(
             SyntaxErrorKind::TooLarge,
-            format!("the text has {} bytes, more than {SQL_BYTES_MAX}", sql.len()),
+            format!(
+                "the text has {} bytes, more than {SQL_BYTES_MAX}",
+                sql.len()
+            ),
             "split it; rows are loaded with lakesync push or COPY",
         ));
     }
@@ -106,7 +111,7 @@ fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, SyntaxError> {
 
 fn statements(sql: &str) -> Result<impl IntoIterator<Item = Statement>, SyntaxError> {
     let tokens = tokenize(sql)?;
-    nesting::check(&tokens)?;
+    nesting::check_tokens(&tokens)?;
     let dialect = LakeDialect::for_tokens(tokens.len());
     let rewritten = tokens::rewrite(tokens)?;
     DFParserBuilder::new(rewritten.tokens)
@@ -125,6 +130,7 @@ fn statements(sql: &str) -> Result<impl IntoIterator<Item = Statement>, SyntaxEr
 }
 
 fn finish(mut statement: Statement) -> Result<LakeStatement, SyntaxError> {
+    nesting::check_statement(&mut statement)?;
     as_of::rewrite(&mut statement)?;
     match statement {
         Statement::Statement(inner) => match *inner {
@@ -155,6 +161,20 @@ fn explained(explain: ExplainStatement) -> Result<LakeStatement, SyntaxError> {
         }),
         None => LakeStatement::Query(Box::new(Statement::Explain(explain))),
     })
+}
+
+/// Visits what is SQL in a statement of DataFusion's own.
+fn visit_parts<V: VisitorMut>(statement: &mut Statement, visitor: &mut V) -> ControlFlow<V::Break> {
+    match statement {
+        Statement::Statement(statement) => statement.visit(visitor),
+        Statement::Explain(explain) => visit_parts(&mut explain.statement, visitor),
+        Statement::CopyTo(copy) => match &mut copy.source {
+            CopyToSource::Query(query) => query.visit(visitor),
+            CopyToSource::Relation(name) => visitor.pre_visit_relation(name),
+        },
+        Statement::CreateExternalTable(create) => create.order_exprs.visit(visitor),
+        Statement::Reset(_) => ControlFlow::Continue(()),
+    }
 }
 
 /// A name as DataFusion looks it up: unquoted in lower case.

@@ -1,21 +1,127 @@
-//! A bound on how deep the tree of a statement can become, found before the tree is built.
+//! Bounds on how deep the tree and the plan of a statement become.
 //!
-//! Invariant: no tree that the parser builds from tokens that passed [`check`] is deeper than [`CHAIN_TOKENS_MAX`]
-//! levels for each of the parser's own recursion levels that are open at once.
+//! Invariant: what passes neither overflows the stack in the parser, nor later in DataFusion when it runs on threads
+//! with 8 MiB of stack; without optimisation DataFusion takes about 10 KiB of stack for each level of an expression.
 //!
-//! The parser bounds brackets and prefixes itself (its recursion limit), but it reads chains in a loop:
-//! `1 + 1 + 1 …`, `a OR b OR …`, `x::int::int …`, `SELECT … UNION SELECT …` give a tree as deep as they are long. Such
-//! a tree overflows the stack when it is dropped, already inside the parser when the chain ends in a syntax error. So
-//! the length is checked here, on the tokens: a link of a chain takes at least one token that is no comma and that is
-//! not inside brackets which the chain as a whole is outside of.
+//! The parser bounds brackets and prefixes itself (its recursion limit), but it reads chains in a loop: `1 + 1 + 1 …`,
+//! `a OR b OR …`, `x::int::int …`, `SELECT … UNION SELECT …` give a tree as deep as they are long. Far too deep a tree
+//! overflows the stack when it is dropped, already inside the parser when the chain ends in a syntax error. So there
+//! are two checks: [`check_tokens`] before the tree is built, coarse but sure; [`check_statement`] on the tree, exact.
 
-use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::{
+    Expr, Query, Select, SetExpr, Spanned, TableFactor, VisitorMut,
+};
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 
 use super::error::{Position, SyntaxError, SyntaxErrorKind};
+use super::visit_parts;
 
-/// Most tokens in a row without a comma or semicolon, brackets and what is in them counted at their longest.
-/// A term like `OR a = 1` has 4 tokens, so about a thousand of them are read.
-pub(super) const CHAIN_TOKENS_MAX: usize = 4_000;
+/// Most tokens in a row without a comma or semicolon, brackets and what is in them counted at their longest. A link of
+/// a chain takes at least one token that is no comma and not inside brackets which the whole chain is outside of, so
+/// no tree is deeper than this for each bracket level that is open at once.
+const CHAIN_TOKENS_MAX: usize = 16_000;
+
+/// Most levels of an expression.
+const LEVELS_MAX: usize = 300;
+
+/// Most joins, set operations, subqueries and window functions of a statement: the steps that DataFusion puts one on
+/// top of the other.
+const STEPS_MAX: usize = 300;
+
+/// Refuses a statement whose plan could become too deep.
+pub(super) fn check_statement(statement: &mut Statement) -> Result<(), SyntaxError> {
+    let mut depth = Depth::default();
+    match visit_parts(statement, &mut depth) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+#[derive(Default)]
+struct Depth {
+    levels: usize,
+    steps: usize,
+}
+
+type Flow = ControlFlow<Box<SyntaxError>>;
+
+impl VisitorMut for Depth {
+    type Break = Box<SyntaxError>;
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
+        self.levels += 1;
+        if self.levels > LEVELS_MAX {
+            return too_deep(
+                format!("an expression has more than {LEVELS_MAX} levels"),
+                "write long OR chains as IN (…) and long || chains as concat(…)",
+                expr.span(),
+            );
+        }
+        match expr {
+            Expr::Function(function) if function.over.is_some() => self.step(1, expr.span()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn post_visit_expr(&mut self, _: &mut Expr) -> Flow {
+        self.levels -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        self.steps += 1;
+        let mut bodies = vec![query.body.as_ref()];
+        while let Some(body) = bodies.pop() {
+            match body {
+                SetExpr::SetOperation { left, right, .. } => {
+                    self.step(1, Span::empty())?;
+                    bodies.extend([left.as_ref(), right.as_ref()]);
+                }
+                SetExpr::Select(select) => self.step(joins(select), Span::empty())?,
+                _ => {}
+            }
+        }
+        self.step(0, Span::empty())
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Flow {
+        match factor {
+            TableFactor::NestedJoin {
+                table_with_joins, ..
+            } => self.step(table_with_joins.joins.len(), Span::empty()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+impl Depth {
+    fn step(&mut self, count: usize, span: Span) -> Flow {
+        self.steps += count;
+        if self.steps <= STEPS_MAX {
+            return ControlFlow::Continue(());
+        }
+        too_deep(
+            format!(
+                "a statement has more than {STEPS_MAX} joins, set operations, subqueries and window functions"
+            ),
+            "split it, or write long UNION chains of constants as VALUES (…)",
+            span,
+        )
+    }
+}
+
+fn joins(select: &Select) -> usize {
+    let joined = select.from.iter().map(|table| 1 + table.joins.len());
+    joined.sum::<usize>().saturating_sub(1)
+}
+
+fn too_deep(message: String, next: &str, span: Span) -> Flow {
+    let error = SyntaxError::new(SyntaxErrorKind::TooLarge, message, next);
+    ControlFlow::Break(Box::new(error.at(Position::of(span))))
+}
 
 /// What has been seen between two brackets.
 #[derive(Default)]
@@ -50,7 +156,7 @@ impl Level {
 }
 
 /// Refuses tokens whose statement could become too deep a tree.
-pub(super) fn check(tokens: &[TokenWithSpan]) -> Result<(), SyntaxError> {
+pub(super) fn check_tokens(tokens: &[TokenWithSpan]) -> Result<(), SyntaxError> {
     let mut outer: Vec<Level> = Vec::new();
     let mut level = Level::default();
     for token in tokens {
@@ -101,28 +207,36 @@ mod tests {
         let tokens = Tokenizer::new(&LakeDialect::for_tokens(0), sql)
             .tokenize_with_location()
             .expect("the text is made of tokens");
-        check(&tokens).is_ok()
+        check_tokens(&tokens).is_ok()
     }
 
     #[test]
     fn lists_may_be_long_and_chains_may_not() {
         assert!(passes(&format!("SELECT 1 IN (1{})", ", 1".repeat(100_000))));
-        assert!(passes(&format!("INSERT INTO t VALUES (-1){}", ", (-1, 'a')".repeat(50_000))));
+        assert!(passes(&format!(
+            "INSERT INTO t VALUES (-1){}",
+            ", (-1, 'a')".repeat(50_000)
+        )));
         assert!(passes(&"SELECT 1;".repeat(10_000)));
-        assert!(passes(&format!("SELECT a = 1{}", " OR a = 1".repeat(900))));
-        assert!(!passes(&format!("SELECT 1{}", " + 1".repeat(2_000))));
-        assert!(!passes(&format!("SELECT 1{}", " IS NULL".repeat(2_000))));
-        assert!(!passes(&format!("SELECT a{}", "[1]".repeat(2_000))));
+        assert!(passes(&format!(
+            "SELECT CASE a{} END",
+            " WHEN 1 THEN 2".repeat(3_000)
+        )));
+        assert!(!passes(&format!("SELECT 1{}", " + 1".repeat(8_000))));
+        assert!(!passes(&format!("SELECT 1{}", " IS NULL".repeat(8_000))));
+        assert!(!passes(&format!("SELECT a{}", "[1]".repeat(8_000))));
     }
 
     #[test]
     fn a_chain_is_not_hidden_in_brackets_or_behind_them() {
-        let chain = " + 1".repeat(700);
-        assert!(passes(&format!("SELECT (1{chain})")));
+        let chain = " + 1".repeat(CHAIN_TOKENS_MAX / 5);
+        assert!(passes(&format!("SELECT (1{chain}){chain}")));
         // One in the other: each adds its length.
         assert!(!passes(&format!("SELECT (((1{chain}){chain}){chain})")));
         // Side by side as list elements: the longest counts.
-        assert!(passes(&format!("SELECT f((1{chain}), (1{chain}), 1{chain})")));
+        assert!(passes(&format!(
+            "SELECT f((1{chain}), (1{chain}), 1{chain})"
+        )));
         // A list element ends its run, but not that of the function call it is in.
         assert!(!passes(&format!("SELECT f(1{chain}, 1){chain}{chain}")));
         assert!(!passes(&format!("SELECT f(1, 1{chain}){chain}{chain}")));
@@ -133,5 +247,81 @@ mod tests {
         assert!(passes("SELECT )))(((]]]{{{"));
         assert!(passes(&")".repeat(CHAIN_TOKENS_MAX)));
         assert!(!passes(&")".repeat(CHAIN_TOKENS_MAX + 1)));
+    }
+
+    fn check_depth(sql: &str) -> bool {
+        match super::super::parse(sql) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(
+                    error.kind(),
+                    SyntaxErrorKind::TooLarge,
+                    "{sql:.60}: {error}"
+                );
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn plans_have_a_greatest_depth() {
+        // The statement for a size, and by how much it may exceed the limit's number.
+        type Nested = fn(usize) -> String;
+        let statements: &[(Nested, usize)] = &[
+            (|n| format!("SELECT 1{}", " + 1".repeat(n)), 0),
+            (|n| format!("SELECT a{} FROM t", "::int".repeat(n)), 0),
+            (
+                |n| format!("SELECT * FROM t WHERE a = 1{}", " OR a = 1".repeat(n)),
+                1,
+            ),
+            (
+                |n| format!("SELECT * FROM t ORDER BY a{}", " || a".repeat(n)),
+                0,
+            ),
+            (
+                |n| format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(n)),
+                0,
+            ),
+            (
+                |n| format!("SELECT 1 UNION SELECT 1{}", " INTERSECT SELECT 1".repeat(n)),
+                1,
+            ),
+            (|n| format!("SELECT 1 FROM t{}", ", t".repeat(n)), 0),
+            (
+                |n| format!("SELECT 1 FROM t{}", " CROSS JOIN t".repeat(n)),
+                0,
+            ),
+            (
+                |n| format!("SELECT 1 FROM u, (t{})", " CROSS JOIN t".repeat(n)),
+                1,
+            ),
+            (|n| format!("SELECT 1{}", ", (SELECT 1)".repeat(n)), 0),
+            (
+                |n| format!("SELECT 1{} FROM t", ", sum(a) OVER (ORDER BY b)".repeat(n)),
+                0,
+            ),
+            (
+                |n| {
+                    format!(
+                        "WITH a AS (SELECT 1){} SELECT 1",
+                        ", a AS (SELECT 1)".repeat(n)
+                    )
+                },
+                1,
+            ),
+            (
+                |n| format!("COPY (SELECT 1{}) TO 'x'", " UNION SELECT 1".repeat(n)),
+                0,
+            ),
+            (
+                |n| format!("EXPLAIN INSERT INTO t SELECT 1{}", " + 1".repeat(n)),
+                0,
+            ),
+        ];
+        for (statement, more) in statements {
+            let most = LEVELS_MAX - 1 - more;
+            assert!(check_depth(&statement(most)), "{:.60}", statement(1));
+            assert!(!check_depth(&statement(most + 1)), "{:.60}", statement(1));
+        }
     }
 }

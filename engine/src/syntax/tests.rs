@@ -124,7 +124,10 @@ fn words_of_the_clauses_stay_names() {
         "SELECT version, t.timestamp, \"VERSION\" AS of FROM t",
         "SELECT version, t.timestamp, \"VERSION\" AS of FROM t",
     );
-    check("SELECT version AS of FROM version", "SELECT version AS of FROM version");
+    check(
+        "SELECT version AS of FROM version",
+        "SELECT version AS of FROM version",
+    );
     check(
         "SELECT * FROM timestamp VERSION AS OF 3",
         "SELECT * FROM \"timestamp@version:3\" AS timestamp",
@@ -134,53 +137,187 @@ fn words_of_the_clauses_stay_names() {
         "SELECT at.a, before.b FROM t at JOIN u before ON at.a = before.a",
     );
     check("SELECT * FROM t version", "SELECT * FROM t version");
-    check("SELECT a AT TIME ZONE 'UTC' FROM t", "SELECT a AT TIME ZONE 'UTC' FROM t");
+    check(
+        "SELECT a AT TIME ZONE 'UTC' FROM t",
+        "SELECT a AT TIME ZONE 'UTC' FROM t",
+    );
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn what_cannot_travel_is_refused_with_its_place() {
     for (sql, place, fragment) in [
-        ("SELECT * FROM t VERSION AS OF 'audit'", (1, 17), "tag or branch"),
+        (
+            "SELECT * FROM t VERSION AS OF 'audit'",
+            (1, 17),
+            "tag or branch",
+        ),
         ("SELECT * FROM t VERSION AS OF $1", (1, 17), "parameter $1"),
-        ("SELECT * FROM t VERSION AS OF 3.5", (1, 17), "3.5 is not a snapshot id"),
-        ("SELECT * FROM t VERSION AS OF 9223372036854775808", (1, 17), "too large"),
-        ("SELECT * FROM t VERSION AS OF now()", (1, 31), "concrete value"),
-        ("SELECT * FROM t FOR VERSION AS OF now()", (1, 35), "one snapshot id"),
-        ("SELECT *\nFROM t TIMESTAMP AS OF '2026-01-01'", (2, 24), "as of a time"),
-        ("SELECT * FROM t FOR TIMESTAMP AS OF now()", (1, 37), "as of a time"),
-        ("SELECT * FROM t FOR SYSTEM_TIME AS OF now()", (1, 39), "as of a time"),
-        ("SELECT * FROM t AT (TIMESTAMP => now())", (1, 17), "TIMESTAMP => …"),
+        (
+            "SELECT * FROM t VERSION AS OF 3.5",
+            (1, 17),
+            "3.5 is not a snapshot id",
+        ),
+        (
+            "SELECT * FROM t VERSION AS OF 9223372036854775808",
+            (1, 17),
+            "too large",
+        ),
+        (
+            "SELECT * FROM t VERSION AS OF now()",
+            (1, 31),
+            "concrete value",
+        ),
+        (
+            "SELECT * FROM t FOR VERSION AS OF now()",
+            (1, 35),
+            "one snapshot id",
+        ),
+        (
+            "SELECT *\nFROM t TIMESTAMP AS OF '2026-01-01'",
+            (2, 24),
+            "as of a time",
+        ),
+        (
+            "SELECT * FROM t FOR TIMESTAMP AS OF now()",
+            (1, 37),
+            "as of a time",
+        ),
+        (
+            "SELECT * FROM t FOR SYSTEM_TIME AS OF now()",
+            (1, 39),
+            "as of a time",
+        ),
+        (
+            "SELECT * FROM t AT (TIMESTAMP => now())",
+            (1, 17),
+            "TIMESTAMP => …",
+        ),
         ("SELECT * FROM t AT (SEQ => 3)", (1, 17), "SEQ => …"),
-        ("SELECT * FROM t AT (SEQ => 3, HLC => 4)", (1, 17), "one coordinate, found 2"),
+        (
+            "SELECT * FROM t AT (SEQ => 3, HLC => 4)",
+            (1, 17),
+            "one coordinate, found 2",
+        ),
         ("SELECT * FROM t BEFORE (VERSION => 3)", (1, 17), "BEFORE"),
         ("SELECT * FROM t AT (3)", (1, 17), "takes VERSION =>"),
-        ("SELECT * FROM t AT (VERSION := 3)", (1, 17), "takes VERSION =>"),
-        ("SELECT * FROM t AT (\"VERSION\" => 3)", (1, 17), "takes VERSION =>"),
-        ("SELECT * FROM t AT (VERSION => 1 + 2)", (1, 17), "1 + 2 is not"),
+        (
+            "SELECT * FROM t AT (VERSION := 3)",
+            (1, 17),
+            "takes VERSION =>",
+        ),
+        (
+            "SELECT * FROM t AT (\"VERSION\" => 3)",
+            (1, 17),
+            "takes VERSION =>",
+        ),
+        (
+            "SELECT * FROM t AT (VERSION => 1 + 2)",
+            (1, 17),
+            "1 + 2 is not",
+        ),
         ("SELECT * FROM t AT (VERSION => 3)(4)", (1, 17), "more than"),
-        ("SELECT * FROM t AT (VERSION => 3) OVER ()", (1, 17), "more than"),
-        ("SELECT * FROM t$snapshots VERSION AS OF 3", (1, 27), "metadata table"),
-        ("SELECT * FROM \"t$snapshots\" VERSION AS OF 3", (1, 29), "metadata table"),
-        ("SELECT * FROM f(1) VERSION AS OF 3", (1, 20), "only a table"),
+        (
+            "SELECT * FROM t AT (VERSION => 3) OVER ()",
+            (1, 17),
+            "more than",
+        ),
+        (
+            "SELECT * FROM t$snapshots VERSION AS OF 3",
+            (1, 27),
+            "metadata table",
+        ),
+        (
+            "SELECT * FROM \"t$snapshots\" VERSION AS OF 3",
+            (1, 29),
+            "metadata table",
+        ),
+        (
+            "SELECT * FROM f(1) VERSION AS OF 3",
+            (1, 20),
+            "only a table",
+        ),
         ("SELECT * FROM f VERSION AS OF 3 (1)", (1, 17), "more than"),
-        ("SELECT * FROM f TIMESTAMP AS OF '2026-01-01' (1)", (1, 33), "table function"),
-        ("SELECT * FROM (SELECT 1) VERSION AS OF 3", (1, 26), "only a table"),
-        ("SELECT * FROM t AS x VERSION AS OF 3", (1, 22), "alias comes after"),
-        ("SELECT * FROM t x VERSION AS OF 3", (1, 19), "before its alias"),
-        ("INSERT INTO t VERSION AS OF 3 SELECT 1", (1, 15), "does not belong here"),
-        ("COPY t VERSION AS OF 3 TO 'x'", (1, 8), "does not belong here"),
-        ("DESCRIBE t VERSION AS OF 3", (1, 12), "does not belong here"),
-        ("UPDATE t VERSION AS OF 3 SET a = 1", (1, 10), "history cannot be changed"),
-        ("DELETE FROM t VERSION AS OF 3", (1, 15), "history cannot be changed"),
-        ("EXPLAIN DELETE FROM t VERSION AS OF 3", (1, 23), "history cannot be changed"),
-        ("MERGE INTO t VERSION AS OF 3 USING u ON 1 = 1 WHEN MATCHED THEN DELETE", (1, 14), "history"),
-        ("SELECT * FROM \"t@version:3\"", (1, 15), "write t VERSION AS OF 3"),
-        ("SELECT * FROM 't@version:3'", (1, 15), "write t VERSION AS OF 3"),
-        ("COPY 't@version:3' TO 'x'", (1, 6), "write t VERSION AS OF 3"),
+        (
+            "SELECT * FROM f TIMESTAMP AS OF '2026-01-01' (1)",
+            (1, 33),
+            "table function",
+        ),
+        (
+            "SELECT * FROM (SELECT 1) VERSION AS OF 3",
+            (1, 26),
+            "only a table",
+        ),
+        (
+            "SELECT * FROM t AS x VERSION AS OF 3",
+            (1, 22),
+            "alias comes after",
+        ),
+        (
+            "SELECT * FROM t x VERSION AS OF 3",
+            (1, 19),
+            "before its alias",
+        ),
+        (
+            "INSERT INTO t VERSION AS OF 3 SELECT 1",
+            (1, 15),
+            "does not belong here",
+        ),
+        (
+            "COPY t VERSION AS OF 3 TO 'x'",
+            (1, 8),
+            "does not belong here",
+        ),
+        (
+            "DESCRIBE t VERSION AS OF 3",
+            (1, 12),
+            "does not belong here",
+        ),
+        (
+            "UPDATE t VERSION AS OF 3 SET a = 1",
+            (1, 10),
+            "history cannot be changed",
+        ),
+        (
+            "DELETE FROM t VERSION AS OF 3",
+            (1, 15),
+            "history cannot be changed",
+        ),
+        (
+            "EXPLAIN DELETE FROM t VERSION AS OF 3",
+            (1, 23),
+            "history cannot be changed",
+        ),
+        (
+            "MERGE INTO t VERSION AS OF 3 USING u ON 1 = 1 WHEN MATCHED THEN DELETE",
+            (1, 14),
+            "history",
+        ),
+        (
+            "SELECT * FROM \"t@version:3\"",
+            (1, 15),
+            "write t VERSION AS OF 3",
+        ),
     ] {
         check_refused(sql, place, fragment);
-        assert_eq!(refused(sql).kind() == SyntaxErrorKind::Statement, fragment == "concrete value");
+        assert_eq!(
+            refused(sql).kind() == SyntaxErrorKind::Statement,
+            fragment == "concrete value"
+        );
     }
+}
+
+#[test]
+fn a_pinned_name_cannot_be_typed_as_a_string_either() {
+    for sql in [
+        "SELECT * FROM 't@version:3'",
+        "COPY 't@version:3' TO 'x'",
+        "EXPLAIN SELECT (SELECT 1 FROM s.'t@version:3')",
+    ] {
+        let error = refused(sql).to_string();
+        assert!(error.contains("write t VERSION AS OF 3"), "{sql}: {error}");
+    }
+    assert!(parse("SELECT 't@version:3' FROM t").is_ok());
 }
 
 #[test]
@@ -209,7 +346,10 @@ fn datafusions_own_statements_parse() {
         "SHOW TABLES",
         "SELECT * FROM t WHERE a = $1 LIMIT 5",
     ] {
-        assert!(matches!(parse(sql).as_deref(), Ok([LakeStatement::Query(_)])), "{sql}");
+        assert!(
+            matches!(parse(sql).as_deref(), Ok([LakeStatement::Query(_)])),
+            "{sql}"
+        );
     }
     assert_eq!(shown("SELECT 1; ; CALL system.flush(); SELECT 2;").len(), 3);
     assert_eq!(parse("-- nothing\n;"), Ok(Vec::new()));
@@ -220,7 +360,11 @@ fn a_text_is_split_into_its_statements() {
     let sql = "-- first\nSELECT ';' AS \"é;\" ;;\n /* no ; */ CALL system.flush('t'); -- end\n SELECT\n 2 -- more\n";
     assert_eq!(
         split(sql),
-        Ok(vec!["SELECT ';' AS \"é;\"", "CALL system.flush('t')", "SELECT\n 2"])
+        Ok(vec![
+            "SELECT ';' AS \"é;\"",
+            "CALL system.flush('t')",
+            "SELECT\n 2"
+        ])
     );
     assert_eq!(split(" ; -- nothing"), Ok(Vec::new()));
     let error = split("SELECT 1;\nSELECT FROM (").expect_err("the second is wrong");
@@ -236,9 +380,17 @@ fn call(sql: &str) -> Call {
 
 #[test]
 fn calls_keep_their_arguments() {
-    let compact = call("CALL System.Compact('public.t', dry_run => true, Target := -5, \"X\" => NULL)");
-    assert_eq!((compact.schema.as_str(), compact.procedure.as_str()), ("system", "compact"));
-    let arguments: Vec<_> = compact.arguments.iter().map(|a| (a.name.as_deref(), &a.value)).collect();
+    let compact =
+        call("CALL System.Compact('public.t', dry_run => true, Target := -5, \"X\" => NULL)");
+    assert_eq!(
+        (compact.schema.as_str(), compact.procedure.as_str()),
+        ("system", "compact")
+    );
+    let arguments: Vec<_> = compact
+        .arguments
+        .iter()
+        .map(|a| (a.name.as_deref(), &a.value))
+        .collect();
     assert_eq!(
         arguments,
         [
@@ -260,23 +412,50 @@ fn explain_call_keeps_its_options() {
     assert!(explain.analyze && explain.verbose);
     assert_eq!(explain.format.as_deref(), Some("tree"));
     assert_eq!(explain.call.procedure, "compact");
-    assert_eq!(shown("EXPLAIN CALL system.compact('t')"), ["explain of compact"]);
+    assert_eq!(
+        shown("EXPLAIN CALL system.compact('t')"),
+        ["explain of compact"]
+    );
 }
 
 #[test]
 fn wrong_calls_are_refused_with_their_place() {
     for (sql, place, fragment) in [
         ("CALL compact('t')", (1, 6), "CALL system.<name>"),
-        ("CALL other.compact('t')", (1, 6), "other.compact is not a procedure"),
+        (
+            "CALL other.compact('t')",
+            (1, 6),
+            "other.compact is not a procedure",
+        ),
         ("CALL a.system.compact('t')", (1, 6), "is not a procedure"),
-        ("CALL system.compact('t',\n now())", (2, 2), "argument 2 is not a literal"),
-        ("CALL system.compact(t)", (1, 21), "argument 1 is not a literal"),
-        ("CALL system.compact(*)", (1, 6), "argument 1 is not a literal"),
-        ("CALL system.compact(a => 1, 'x')", (1, 29), "argument 2 has no name"),
+        (
+            "CALL system.compact('t',\n now())",
+            (2, 2),
+            "argument 2 is not a literal",
+        ),
+        (
+            "CALL system.compact(t)",
+            (1, 21),
+            "argument 1 is not a literal",
+        ),
+        (
+            "CALL system.compact(*)",
+            (1, 6),
+            "argument 1 is not a literal",
+        ),
+        (
+            "CALL system.compact(a => 1, 'x')",
+            (1, 29),
+            "argument 2 has no name",
+        ),
         ("CALL system.compact(DISTINCT 1)", (1, 6), "only arguments"),
         ("CALL system.compact(1) OVER ()", (1, 6), "only arguments"),
         ("CALL system.compact(1)(2)", (1, 6), "only arguments"),
-        ("EXPLAIN CALL other.compact('t')", (1, 14), "is not a procedure"),
+        (
+            "EXPLAIN CALL other.compact('t')",
+            (1, 14),
+            "is not a procedure",
+        ),
     ] {
         check_refused(sql, place, fragment);
         assert_eq!(refused(sql).kind(), SyntaxErrorKind::Call, "{sql}");
@@ -293,8 +472,16 @@ fn arguments_are_bound_by_name_or_place() {
     assert_eq!(arguments.long("keep"), Ok(Some(5)));
 
     for (sql, column, fragment) in [
-        ("CALL system.compact(tables => 't')", 21, "has no parameter tables; its parameters are table, dry_run, keep"),
-        ("CALL system.compact('t', table => 'u')", 26, "table is given twice"),
+        (
+            "CALL system.compact(tables => 't')",
+            21,
+            "has no parameter tables; its parameters are table, dry_run, keep",
+        ),
+        (
+            "CALL system.compact('t', table => 'u')",
+            26,
+            "table is given twice",
+        ),
         ("CALL system.compact(1, 2, 3, 4)", 30, "takes at most 3"),
     ] {
         let call = call(sql);
@@ -316,13 +503,26 @@ fn arguments_are_bound_by_name_or_place() {
 #[test]
 fn errors_of_the_parser_point_into_the_text() {
     let error = refused("SELECT 1;\nSELECT a FORM t WHERE");
-    assert_eq!(error.position(), Some(Position { line: 2, column: 15 }));
-    assert_eq!(error.excerpt(), Some("SELECT a FORM t WHERE\n              ^"));
+    assert_eq!(
+        error.position(),
+        Some(Position {
+            line: 2,
+            column: 15
+        })
+    );
+    assert_eq!(
+        error.excerpt(),
+        Some("SELECT a FORM t WHERE\n              ^")
+    );
     assert!(error.to_string().contains("nothing was run"), "{error}");
     check_refused("SELECT 'abc", (1, 8), "Unterminated string");
     check_refused("SELECT * FROM\n  ", (1, 14), "EOF");
     // After a rewritten clause the places are still those of the text.
-    check_refused("SELECT * FROM t FOR VERSION AS OF 3 AS x y z", (1, 42), "found: y");
+    check_refused(
+        "SELECT * FROM t FOR VERSION AS OF 3 AS x y z",
+        (1, 42),
+        "found: y",
+    );
 }
 
 #[test]
@@ -330,7 +530,11 @@ fn a_text_that_is_too_large_or_too_deep_is_an_error() {
     let long = format!("SELECT '{}'", "x".repeat(SQL_BYTES_MAX));
     assert_eq!(refused(&long).kind(), SyntaxErrorKind::TooLarge);
     let nested = |open: &str, inner: &str, close: &str, depth: usize| {
-        format!("SELECT {}{inner}{}", open.repeat(depth), close.repeat(depth))
+        format!(
+            "SELECT {}{inner}{}",
+            open.repeat(depth),
+            close.repeat(depth)
+        )
     };
     for sql in [
         nested("(", "1", ")", 10_000),
@@ -340,27 +544,50 @@ fn a_text_that_is_too_large_or_too_deep_is_an_error() {
         nested("CAST(", "1", " AS INT)", 1_000),
         nested("[", "1", "]", 1_000),
         nested("- ", "1", "", 1_000),
-        nested("CASE WHEN 1 = 1 THEN ", "1", " END", 300),
         nested("EXISTS (SELECT ", "1", ")", 300),
         nested("", "1", " + 1", 100_000),
         nested("", "1", " IS NULL", 100_000),
         nested("", "a", "::int", 100_000),
         nested("", "1", " UNION SELECT 1", 60_000),
         nested("", "1", " + 1", 100_000) + ")",
+        nested("", "1", " + 1", 7_000),
+        nested("", "1", " UNION SELECT 1", 5_000),
     ] {
         let error = refused(&sql);
-        assert_eq!(error.kind(), SyntaxErrorKind::TooLarge, "{:.60}: {error}", sql);
+        assert_eq!(
+            error.kind(),
+            SyntaxErrorKind::TooLarge,
+            "{:.60}: {error}",
+            sql
+        );
     }
-    // Here the parser tries NOT as a name in the end, which is an error as well.
+    // Here the parser tries NOT and CASE as names in the end, which is an error as well.
     assert!(parse(&nested("NOT ", "true", "", 1_000)).is_err());
+    assert!(parse(&nested("CASE WHEN 1 = 1 THEN ", "1", " END", 300)).is_err());
     assert!(parse(&nested("(", "1", ")", 20)).is_ok());
 }
 
 #[test]
 fn nested_mistakes_do_not_take_for_ever() {
     for open in [
-        "CAST(", "POSITION(", "CEIL(", "SUBSTRING(", "OVERLAY(", "CONVERT(", "ARRAY[", "TRIM(", "EXTRACT(",
-        "STRUCT(", "CASE WHEN ", "f(a => ", "INTERVAL ", "(", "[", "{'a': ", "EXISTS(SELECT ", "x -> (",
+        "CAST(",
+        "POSITION(",
+        "CEIL(",
+        "SUBSTRING(",
+        "OVERLAY(",
+        "CONVERT(",
+        "ARRAY[",
+        "TRIM(",
+        "EXTRACT(",
+        "STRUCT(",
+        "CASE WHEN ",
+        "f(a => ",
+        "INTERVAL ",
+        "(",
+        "[",
+        "{'a': ",
+        "EXISTS(SELECT ",
+        "x -> (",
     ] {
         let start = Instant::now();
         let error = refused(&format!("SELECT {}1 x y", open.repeat(45)));
@@ -382,10 +609,21 @@ fn nested_mistakes_do_not_take_for_ever() {
 fn right_statements_stay_far_from_the_bound_on_work() {
     for sql in [
         format!("SELECT 1 IN (1{})", ", (1 + -1) * f(2)".repeat(20_000)),
-        format!("INSERT INTO t VALUES (1){}", ", (CAST('2' AS INT))".repeat(20_000)),
+        format!(
+            "INSERT INTO t VALUES (1){}",
+            ", (CAST('2' AS INT))".repeat(20_000)
+        ),
         format!("SELECT {}1{}", "CAST(".repeat(40), " AS INT)".repeat(40)),
-        format!("SELECT * FROM {}t{}", "(SELECT * FROM ".repeat(12), ")".repeat(12)),
-        format!("SELECT * FROM {}(SELECT 1 AS x) AS t{}", "(".repeat(10), " JOIN u ON 1 = 1)".repeat(10)),
+        format!(
+            "SELECT * FROM {}t{}",
+            "(SELECT * FROM ".repeat(12),
+            ")".repeat(12)
+        ),
+        format!(
+            "SELECT * FROM {}(SELECT 1 AS x) AS t{}",
+            "(".repeat(10),
+            " JOIN u ON 1 = 1)".repeat(10)
+        ),
     ] {
         assert!(parse(&sql).is_ok(), "{sql:.60}");
     }
@@ -393,12 +631,85 @@ fn right_statements_stay_far_from_the_bound_on_work() {
 
 /// Words and signs that mean something somewhere in the grammar.
 const SOUP: &[&str] = &[
-    "SELECT", "FROM", "t", "AS", "OF", "VERSION", "FOR", "TIMESTAMP", "SYSTEM_TIME", "SYSTEM_VERSION", "AT", "BEFORE",
-    "(", ")", ",", ";", "=>", ":=", ".", "*", "3", "-", "'x'", "\"y\"", "$1", "?", "WHERE", "JOIN", "ON", "WITH",
-    "CALL", "system", "compact", "EXPLAIN", "ANALYZE", "INSERT", "INTO", "VALUES", "UPDATE", "SET", "DELETE", "COPY",
-    "TO", "CREATE", "VIEW", "TABLE", "EXTERNAL", "UNION", "NULL", "true", "[", "]", "{", "}", "CAST", "CASE", "WHEN",
-    "NOT", "TABLESAMPLE", "PIVOT", "OVER", "FILTER", "LATERAL", "UNNEST", "MERGE", "USING", "t$snapshots", "x@y", "\n",
-    "--c\n", "/*", "*/", "é", "\u{1f}", "'", "\"", "\\", "E'", "$$",
+    "SELECT",
+    "FROM",
+    "t",
+    "AS",
+    "OF",
+    "VERSION",
+    "FOR",
+    "TIMESTAMP",
+    "SYSTEM_TIME",
+    "SYSTEM_VERSION",
+    "AT",
+    "BEFORE",
+    "(",
+    ")",
+    ",",
+    ";",
+    "=>",
+    ":=",
+    ".",
+    "*",
+    "3",
+    "-",
+    "'x'",
+    "\"y\"",
+    "$1",
+    "?",
+    "WHERE",
+    "JOIN",
+    "ON",
+    "WITH",
+    "CALL",
+    "system",
+    "compact",
+    "EXPLAIN",
+    "ANALYZE",
+    "INSERT",
+    "INTO",
+    "VALUES",
+    "UPDATE",
+    "SET",
+    "DELETE",
+    "COPY",
+    "TO",
+    "CREATE",
+    "VIEW",
+    "TABLE",
+    "EXTERNAL",
+    "UNION",
+    "NULL",
+    "true",
+    "[",
+    "]",
+    "{",
+    "}",
+    "CAST",
+    "CASE",
+    "WHEN",
+    "NOT",
+    "TABLESAMPLE",
+    "PIVOT",
+    "OVER",
+    "FILTER",
+    "LATERAL",
+    "UNNEST",
+    "MERGE",
+    "USING",
+    "t$snapshots",
+    "x@y",
+    "\n",
+    "--c\n",
+    "/*",
+    "*/",
+    "é",
+    "\u{1f}",
+    "'",
+    "\"",
+    "\\",
+    "E'",
+    "$$",
 ];
 
 proptest! {

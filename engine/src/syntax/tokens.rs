@@ -56,7 +56,9 @@ pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<Rewritten, SyntaxErr
         if !matches!(clause, Clause::None | Clause::Alias) {
             rewritten.clauses.extend(text.position(at));
         }
-        rewritten.tokens.extend_from_slice(&tokens[copied..words[at]]);
+        rewritten
+            .tokens
+            .extend_from_slice(&tokens[copied..words[at]]);
         rewritten.tokens.extend(replacement);
         copied = words[end] + 1;
         at = end + 1;
@@ -75,7 +77,11 @@ pub(super) fn between_semicolons<'a>(sql: &'a str, tokens: &[TokenWithSpan]) -> 
         let start = line_starts.get(line).copied().unwrap_or(sql.len());
         let column = usize::try_from(place.column.saturating_sub(1)).unwrap_or(usize::MAX);
         let rest = &sql[start..];
-        start + rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at)
+        start
+            + rest
+                .char_indices()
+                .nth(column)
+                .map_or(rest.len(), |(at, _)| at)
     };
     let mut texts = Vec::new();
     let mut span: Option<Span> = None;
@@ -277,7 +283,9 @@ mod tests {
     fn check(sql: &str, expected: &str) {
         let without_space = |tokens: Vec<TokenWithSpan>| -> Vec<Token> {
             let tokens = tokens.into_iter().map(|t| t.token);
-            tokens.filter(|t| !matches!(t, Token::Whitespace(_))).collect()
+            tokens
+                .filter(|t| !matches!(t, Token::Whitespace(_)))
+                .collect()
         };
         let rewritten = rewrite(tokens(sql)).expect("the clauses are right");
         let expected = without_space(tokens(expected));
@@ -334,7 +342,10 @@ mod tests {
     fn tokens_keep_their_places() {
         let rewritten = rewrite(tokens("FROM t\n  FOR VERSION AS OF 3 x")).expect("right");
         let place = |wanted: &str| {
-            let token = rewritten.tokens.iter().find(|t| t.token.to_string() == wanted);
+            let token = rewritten
+                .tokens
+                .iter()
+                .find(|t| t.token.to_string() == wanted);
             Position::of(token.expect("the token is there").span)
         };
         let position = |line, column| Some(Position { line, column });

@@ -9,14 +9,35 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 fn sql_gives_the_same_rows_embedded_and_through_the_server_that_holds_the_directory() {
     let folder = tempfile::tempdir().unwrap();
-    let (dir, file) = (folder.path().join("data"), folder.path().join("rows.ndjson"));
+    let (dir, file) = (
+        folder.path().join("data"),
+        folder.path().join("rows.ndjson"),
+    );
     let dir = dir.to_str().unwrap();
     fs::write(&file, "{\"id\":1,\"name\":\"a\",\"at\":\"2024-01-02\"}\n{\"id\":2,\"name\":null,\"at\":\"2024-01-03\"}\n").unwrap();
-    let pushed = run(&["push", file.to_str().unwrap(), "--table", "people", "--key", "id", "--dir", dir]);
+    let pushed = run(&[
+        "push",
+        file.to_str().unwrap(),
+        "--table",
+        "people",
+        "--key",
+        "id",
+        "--dir",
+        dir,
+    ]);
     assert!(pushed.status.success(), "{}", text(&pushed.stderr));
-    let query = ["sql", "--dir", dir, "--format", "ndjson", "-c", "select * from people order by id; select count(*) as n from people"];
+    let query = [
+        "sql",
+        "--dir",
+        dir,
+        "--format",
+        "ndjson",
+        "-c",
+        "select * from people order by id; select count(*) as n from people",
+    ];
     let embedded = run(&query);
     assert_eq!(
         text(&embedded.stdout),
@@ -27,32 +48,90 @@ fn sql_gives_the_same_rows_embedded_and_through_the_server_that_holds_the_direct
     );
     let mut server = Server::start(folder.path().join("data").as_path());
     let through = run(&query);
-    assert_eq!(text(&through.stdout), text(&embedded.stdout), "{}", text(&through.stderr));
-    let again = run(&["push", file.to_str().unwrap(), "--table", "people", "--key", "id", "--dir", dir]);
+    assert_eq!(
+        text(&through.stdout),
+        text(&embedded.stdout),
+        "{}",
+        text(&through.stderr)
+    );
+    let again = run(&[
+        "push",
+        file.to_str().unwrap(),
+        "--table",
+        "people",
+        "--key",
+        "id",
+        "--dir",
+        dir,
+    ]);
     assert!(again.status.success(), "{}", text(&again.stderr));
-    let inserted = run(&["sql", "--dir", dir, "-c", "insert into people (id, name) values (3, 'c')"]);
+    let inserted = run(&[
+        "sql",
+        "--dir",
+        dir,
+        "-c",
+        "insert into people (id, name) values (3, 'c')",
+    ]);
     assert!(inserted.status.success(), "{}", text(&inserted.stderr));
-    assert_eq!(server.sql("select name from people where row_id = '3'")[0]["name"], "c");
+    assert_eq!(
+        server.sql("select name from people where row_id = '3'")[0]["name"],
+        "c"
+    );
     assert_eq!(server.terminate(), 0);
-    assert_eq!(text(&run(&["sql", "--dir", dir, "--format", "csv", "-c", "select count(*) as n from people"]).stdout), "n\n3\n");
+    assert_eq!(
+        text(
+            &run(&[
+                "sql",
+                "--dir",
+                dir,
+                "--format",
+                "csv",
+                "-c",
+                "select count(*) as n from people"
+            ])
+            .stdout
+        ),
+        "n\n3\n"
+    );
 }
 
 #[test]
 fn deltas_of_a_pull_can_be_pushed_as_a_file_and_pushing_them_again_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let from = Server::start(&folder.path().join("from"));
-    assert_eq!(from.post("/v1/admin/schema/public", TABLE.as_bytes()).0, 200);
-    let deltas = (0..20).map(|n| crate::server::delta("ana", &format!("r{n}"), 1_700_000_000_000 + n, 7));
-    assert_eq!(from.post("/v1/sync/public/push", &crate::server::push_body(deltas.collect())).0, 200);
+    assert_eq!(
+        from.post("/v1/admin/schema/public", TABLE.as_bytes()).0,
+        200
+    );
+    let deltas =
+        (0..20).map(|n| crate::server::delta("ana", &format!("r{n}"), 1_700_000_000_000 + n, 7));
+    assert_eq!(
+        from.post(
+            "/v1/sync/public/push",
+            &crate::server::push_body(deltas.collect())
+        )
+        .0,
+        200
+    );
     let (_, page) = from.get("/v1/sync/public/pull?since=0&clientId=x&limit=100");
-    let lines: Vec<String> = page["deltas"].as_array().unwrap().iter().map(ToString::to_string).collect();
+    let lines: Vec<String> = page["deltas"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let file = folder.path().join("deltas.ndjson");
     fs::write(&file, lines.join("\n")).unwrap();
     let to = Server::start(&folder.path().join("to"));
     assert_eq!(to.post("/v1/admin/schema/public", TABLE.as_bytes()).0, 200);
     let dir = folder.path().join("to");
     for _ in 0..2 {
-        let pushed = run(&["push", file.to_str().unwrap(), "--dir", dir.to_str().unwrap()]);
+        let pushed = run(&[
+            "push",
+            file.to_str().unwrap(),
+            "--dir",
+            dir.to_str().unwrap(),
+        ]);
         assert!(pushed.status.success(), "{}", text(&pushed.stderr));
     }
     assert_eq!(to.sql("select count(*) as n from \"t$deltas\"")[0]["n"], 20);
@@ -71,7 +150,11 @@ fn a_wrong_statement_exits_with_1_and_says_where_on_stderr() {
         let ran = run(&["sql", "--dir", dir, "-c", sql]);
         assert_eq!(ran.status.code(), Some(1), "{sql}");
         assert!(ran.stdout.is_empty(), "{sql}: {}", text(&ran.stdout));
-        assert!(text(&ran.stderr).contains(said), "{sql}: {}", text(&ran.stderr));
+        assert!(
+            text(&ran.stderr).contains(said),
+            "{sql}: {}",
+            text(&ran.stderr)
+        );
     }
     assert_eq!(run(&["frobnicate"]).status.code(), Some(2));
     assert!(text(&run(&["--help"]).stdout).contains("demo"));

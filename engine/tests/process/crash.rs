@@ -21,7 +21,10 @@ fn fifty_kills_lose_no_acknowledged_delta_and_tear_no_batch() {
     for round in 0..KILLS {
         let mut server = Server::start(&dir);
         if round == 0 {
-            assert_eq!(server.post("/v1/admin/schema/public", TABLE.as_bytes()).0, 200);
+            assert_eq!(
+                server.post("/v1/admin/schema/public", TABLE.as_bytes()).0,
+                200
+            );
         }
         verify(&server, sent, &acknowledged, round);
         // The batch whose answer the kill swallowed is sent again: it counts once, whatever became of it.
@@ -40,14 +43,25 @@ fn fifty_kills_lose_no_acknowledged_delta_and_tear_no_batch() {
     }
     let server = Server::start(&dir);
     verify(&server, sent, &acknowledged, KILLS);
-    assert!(acknowledged.len() > 300, "only {} batches were acknowledged", acknowledged.len());
+    assert!(
+        acknowledged.len() > 300,
+        "only {} batches were acknowledged",
+        acknowledged.len()
+    );
 }
 
 /// Pushes batch after batch until the server is gone; gives the number of the batch after the last one sent.
 fn push_until_killed(url: &str, first: u64, acks: &mpsc::Sender<u64>) -> u64 {
     let mut batch = first;
     loop {
-        let deltas = (0..BATCH).map(|n| delta("pusher", &format!("{batch}-{n}"), START_MS + batch, batch.cast_signed()));
+        let deltas = (0..BATCH).map(|n| {
+            delta(
+                "pusher",
+                &format!("{batch}-{n}"),
+                START_MS + batch,
+                batch.cast_signed(),
+            )
+        });
         match answer(url, "/v1/sync/public/push", &push_body(deltas.collect())) {
             Ok((200, ack)) => {
                 assert_eq!(ack["accepted"], BATCH);
@@ -90,15 +104,27 @@ fn verify(server: &Server, sent: u64, acknowledged: &BTreeSet<u64>, round: u64) 
     }
     for (batch, count) in &batches {
         assert!(*batch < sent, "round {round}: batch {batch} was never sent");
-        assert_eq!(*count, BATCH, "round {round}: batch {batch} is torn or there twice");
+        assert_eq!(
+            *count, BATCH,
+            "round {round}: batch {batch} is torn or there twice"
+        );
     }
     for batch in acknowledged {
-        assert!(batches.contains_key(batch), "round {round}: acknowledged batch {batch} is lost");
+        assert!(
+            batches.contains_key(batch),
+            "round {round}: acknowledged batch {batch} is lost"
+        );
     }
     let distinct: BTreeSet<&String> = pulled.iter().collect();
-    assert_eq!(distinct.len(), pulled.len(), "round {round}: a row came twice");
+    assert_eq!(
+        distinct.len(),
+        pulled.len(),
+        "round {round}: a row came twice"
+    );
     for (table, column) in [("t", "row_id"), ("\"t$deltas\"", "_seq")] {
-        let counted = server.sql(&format!("select count(*) as n, count(distinct {column}) as d from {table}"));
+        let counted = server.sql(&format!(
+            "select count(*) as n, count(distinct {column}) as d from {table}"
+        ));
         assert_eq!(counted[0]["n"], pulled.len(), "round {round}: {table}");
         assert_eq!(counted[0]["d"], pulled.len(), "round {round}: {table}");
     }
@@ -109,7 +135,9 @@ fn pull_all(server: &Server) -> Vec<String> {
     let mut rows = Vec::new();
     let mut since = "0".to_owned();
     loop {
-        let (status, page) = server.get(&format!("/v1/sync/public/pull?since={since}&clientId=reader&limit=500"));
+        let (status, page) = server.get(&format!(
+            "/v1/sync/public/pull?since={since}&clientId=reader&limit=500"
+        ));
         assert_eq!(status, 200, "{page}");
         for delta in page["deltas"].as_array().unwrap() {
             let seq: usize = delta["seq"].as_str().unwrap().parse().unwrap();

@@ -2,6 +2,8 @@
 //!
 //! Nothing here links the engine, so this binary builds in a moment.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
+
 mod bad_input;
 mod command_line;
 mod crash;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use lakesync_proto::{
-    ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, Push, RowDelta, RowId, Seq, TableName, Value,
-    encode_push_json,
+    ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, Push, RowDelta, RowId, Seq, TableName,
+    Value, encode_push_json,
 };
 use serde_json::Value as Json;
 
@@ -64,9 +64,16 @@ impl Server {
     /// Asks it to end, and waits for its exit code.
     pub(crate) fn terminate(&mut self) -> i32 {
         let pid = self.child.id().to_string();
-        let asked = Command::new("kill").args(["-TERM", &pid]).status().expect("kill exists");
+        let asked = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill exists");
         assert!(asked.success());
-        self.child.wait().expect("it was ours").code().expect("it ended by itself")
+        self.child
+            .wait()
+            .expect("it was ours")
+            .code()
+            .expect("it ended by itself")
     }
 
     /// Sends a body; gives status and JSON answer.
@@ -76,13 +83,20 @@ impl Server {
 
     /// Asks; gives status and JSON answer.
     pub(crate) fn get(&self, path: &str) -> (u16, Json) {
-        let answer = ureq::get(format!("{}{path}", self.url)).config().http_status_as_error(false).build().call();
+        let answer = ureq::get(format!("{}{path}", self.url))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .call();
         read(answer.expect("an answer"))
     }
 
     /// One statement's rows.
     pub(crate) fn sql(&self, sql: &str) -> Vec<Json> {
-        let (status, answer) = self.post("/v1/sql", Json::from_iter([("sql", sql)]).to_string().as_bytes());
+        let (status, answer) = self.post(
+            "/v1/sql",
+            Json::from_iter([("sql", sql)]).to_string().as_bytes(),
+        );
         assert_eq!(status, 200, "{sql}: {answer}");
         answer["rows"].as_array().expect("rows").clone()
     }
@@ -104,14 +118,29 @@ pub(crate) fn answer(url: &str, path: &str, body: &[u8]) -> Result<(u16, Json), 
         .header("content-type", "application/json")
         .send(body)?;
     let status = answer.status().as_u16();
-    let text = answer.into_body().into_with_config().limit(1 << 30).read_to_string()?;
-    Ok((status, serde_json::from_str(&text).unwrap_or(Json::String(text))))
+    let text = answer
+        .into_body()
+        .into_with_config()
+        .limit(1 << 30)
+        .read_to_string()?;
+    Ok((
+        status,
+        serde_json::from_str(&text).unwrap_or(Json::String(text)),
+    ))
 }
 
 fn read(answer: ureq::http::Response<ureq::Body>) -> (u16, Json) {
     let status = answer.status().as_u16();
-    let text = answer.into_body().into_with_config().limit(1 << 30).read_to_string().expect("a body");
-    (status, serde_json::from_str(&text).unwrap_or(Json::String(text)))
+    let text = answer
+        .into_body()
+        .into_with_config()
+        .limit(1 << 30)
+        .read_to_string()
+        .expect("a body");
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or(Json::String(text)),
+    )
 }
 
 /// A delta of the table [`TABLE`].

@@ -20,7 +20,10 @@ impl<E: Into<Error>> From<E> for ApiError {
 
 impl ApiError {
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self(Error::Refused(Refusal::new(ErrorCode::ValidationError, message)))
+        Self(Error::Refused(Refusal::new(
+            ErrorCode::ValidationError,
+            message,
+        )))
     }
 }
 
@@ -28,24 +31,39 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let text = self.0.to_string();
         match self.0 {
-            Error::Refused(refusal) => error_answer(status(refusal.code), refusal.code, &text, refusal.index),
+            Error::Refused(refusal) => {
+                error_answer(status(refusal.code), refusal.code, &text, refusal.index)
+            }
             Error::Busy { .. } => retry(error_answer(
                 StatusCode::SERVICE_UNAVAILABLE,
                 ErrorCode::BackpressureError,
                 &text,
                 None,
             )),
-            Error::Closed { .. } | Error::Poisoned { .. } => {
-                error_answer(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::InternalError, &text, None)
-            }
-            _ => error_answer(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::InternalError, &text, None),
+            Error::Closed { .. } | Error::Poisoned { .. } => error_answer(
+                StatusCode::SERVICE_UNAVAILABLE,
+                ErrorCode::InternalError,
+                &text,
+                None,
+            ),
+            _ => error_answer(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                ErrorCode::InternalError,
+                &text,
+                None,
+            ),
         }
     }
 }
 
 /// The body that every error of this server has.
 #[must_use]
-pub fn error_answer(status: StatusCode, code: ErrorCode, text: &str, index: Option<usize>) -> Response {
+pub fn error_answer(
+    status: StatusCode,
+    code: ErrorCode,
+    text: &str,
+    index: Option<usize>,
+) -> Response {
     let mut body = json!({"error": text, "code": code.as_str()});
     if let Some(index) = index {
         body["index"] = index.into();
@@ -59,7 +77,9 @@ fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::AuthError => StatusCode::UNAUTHORIZED,
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
-        ErrorCode::ClockDrift | ErrorCode::DeltaIdReused => StatusCode::CONFLICT,
+        ErrorCode::ClockDrift | ErrorCode::DeltaIdReused | ErrorCode::SchemaConflict => {
+            StatusCode::CONFLICT
+        }
         ErrorCode::CursorExpired => StatusCode::GONE,
         ErrorCode::SchemaError | ErrorCode::UnknownTable | ErrorCode::LateDelta => {
             StatusCode::UNPROCESSABLE_ENTITY

@@ -15,7 +15,9 @@ pub(super) async fn flush(
     Query(query): Query<HashMap<String, String>>,
 ) -> Result<Json<Value>, ApiError> {
     let gateway = gateways.find(&g)?;
-    let reports = gateway.flush(query.get("table").map(String::as_str)).await?;
+    let reports = gateway
+        .flush(query.get("table").map(String::as_str))
+        .await?;
     let tables: Vec<Value> = reports
         .iter()
         .map(|report| {

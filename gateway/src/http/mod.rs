@@ -41,7 +41,9 @@ impl Gateways {
     /// A set of open gateways.
     #[must_use]
     pub fn new(gateways: impl IntoIterator<Item = Arc<Gateway>>) -> Self {
-        let by_name = gateways.into_iter().map(|gateway| (gateway.id().clone(), gateway));
+        let by_name = gateways
+            .into_iter()
+            .map(|gateway| (gateway.id().clone(), gateway));
         Self(Arc::new(by_name.collect()))
     }
 
@@ -52,7 +54,10 @@ impl Gateways {
     pub fn find(&self, name: &str) -> Result<&Arc<Gateway>> {
         self.0.get(name).ok_or_else(|| {
             let names: Vec<&str> = self.0.keys().map(AsRef::as_ref).collect();
-            let text = format!("there is no gateway `{name}` here; this server has: {}", names.join(", "));
+            let text = format!(
+                "there is no gateway `{name}` here; this server has: {}",
+                names.join(", ")
+            );
             Error::Refused(Refusal::new(ErrorCode::NotFound, text))
         })
     }

@@ -8,9 +8,9 @@ use lakesync_proto::{decode_push_json, decode_push_protobuf, encode_ack_json, li
 
 use prost::Message as _;
 
+use super::Gateways;
 use super::answer::ApiError;
 use super::body::{PROTOBUF, is_protobuf, read_body};
-use super::Gateways;
 use crate::error::Refusal;
 
 pub(super) async fn push(
@@ -37,7 +37,17 @@ pub(super) async fn push(
         ..wire::SyncResponse::default()
     };
     Ok(match protobuf {
-        true => (StatusCode::OK, [(header::CONTENT_TYPE, PROTOBUF)], answer.encode_to_vec()).into_response(),
-        false => (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], encode_ack_json(&ack)).into_response(),
+        true => (
+            StatusCode::OK,
+            [(header::CONTENT_TYPE, PROTOBUF)],
+            answer.encode_to_vec(),
+        )
+            .into_response(),
+        false => (
+            StatusCode::OK,
+            [(header::CONTENT_TYPE, "application/json")],
+            encode_ack_json(&ack),
+        )
+            .into_response(),
     })
 }

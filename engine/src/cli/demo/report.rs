@@ -48,7 +48,11 @@ impl Report {
         let clocks: Vec<String> = people
             .map(|person| format!("{} {:+} s", person.name, person.skew_ms / 1_000))
             .collect();
-        Ok(writeln!(stdout(), "Their clocks are wrong: {}.", clocks.join(", "))?)
+        Ok(writeln!(
+            stdout(),
+            "Their clocks are wrong: {}.",
+            clocks.join(", ")
+        )?)
     }
 
     pub(super) fn edits(&self, edits: &[Edit]) -> Result<(), CliError> {
@@ -76,7 +80,12 @@ impl Report {
     }
 
     /// Runs a statement and shows its rows; they must be `expected`, when that is given.
-    pub(super) async fn query(&mut self, lake: &Lake, sql: &str, expected: Option<&Rows>) -> Result<(), CliError> {
+    pub(super) async fn query(
+        &mut self,
+        lake: &Lake,
+        sql: &str,
+        expected: Option<&Rows>,
+    ) -> Result<(), CliError> {
         writeln!(stdout(), "lakesync> {sql}")?;
         let frame = lake.sql(sql).await?;
         let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
@@ -91,7 +100,12 @@ impl Report {
     /// The id of the newest snapshot of the log.
     pub(super) async fn log_snapshot(&self, lake: &Lake) -> Result<i64, CliError> {
         let sql = "select snapshot_id from \"tasks$snapshots\" where kind = 'log' order by seq desc limit 1";
-        let batches = lake.sql(sql).await?.collect().await.map_err(crate::Error::from)?;
+        let batches = lake
+            .sql(sql)
+            .await?
+            .collect()
+            .await
+            .map_err(crate::Error::from)?;
         let first = batches.iter().find(|batch| batch.num_rows() > 0);
         let first = first.ok_or("the flush made no snapshot")?;
         Ok(first.column(0).as_primitive::<Int64Type>().value(0))
@@ -122,7 +136,12 @@ impl Report {
         Ok(writeln!(stdout(), "{table}")?)
     }
 
-    fn compare(&mut self, what: &str, actual: &[[String; 5]], expected: &[[String; 5]]) -> Result<(), CliError> {
+    fn compare(
+        &mut self,
+        what: &str,
+        actual: &[[String; 5]],
+        expected: &[[String; 5]],
+    ) -> Result<(), CliError> {
         if actual != expected {
             return Err(format!("{what}\n  gives    {actual:?}\n  instead of {expected:?}").into());
         }

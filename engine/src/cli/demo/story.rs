@@ -88,10 +88,19 @@ impl Story {
             for schema in self.transport.schemas()? {
                 client.register(&schema)?;
             }
-            self.people.push(Person { name, skew_ms, client });
+            self.people.push(Person {
+                name,
+                skew_ms,
+                client,
+            });
         }
         // Bo's clock is the middle one: what he writes first, the others can overwrite.
-        let tasks = [("1", "Buy milk", 1), ("2", "Fix bike", 2), ("3", "Call Eve", 3), ("4", "Plan trip", 5)];
+        let tasks = [
+            ("1", "Buy milk", 1),
+            ("2", "Fix bike", 2),
+            ("3", "Call Eve", 3),
+            ("4", "Plan trip", 5),
+        ];
         for (id, title, points) in tasks {
             let values = [
                 ("id", text(id)),
@@ -117,14 +126,50 @@ impl Story {
             Ok::<(), CliError>(())
         };
         let different = "different columns: both stay";
-        write(self, "ana", Op::Update, "1", &[("title", text("Buy oat milk"))], different)?;
-        write(self, "bo", Op::Update, "1", &[("status", text("done"))], different)?;
+        write(
+            self,
+            "ana",
+            Op::Update,
+            "1",
+            &[("title", text("Buy oat milk"))],
+            different,
+        )?;
+        write(
+            self,
+            "bo",
+            Op::Update,
+            "1",
+            &[("status", text("done"))],
+            different,
+        )?;
         let same = "the same column: the greater stamp wins, whoever syncs first";
-        write(self, "bo", Op::Update, "2", &[("points", Value::Long(8))], same)?;
-        write(self, "ana", Op::Update, "2", &[("points", Value::Long(13))], same)?;
-        let delete = "a delete against a later update: the row shows what was written after the delete";
+        write(
+            self,
+            "bo",
+            Op::Update,
+            "2",
+            &[("points", Value::Long(8))],
+            same,
+        )?;
+        write(
+            self,
+            "ana",
+            Op::Update,
+            "2",
+            &[("points", Value::Long(13))],
+            same,
+        )?;
+        let delete =
+            "a delete against a later update: the row shows what was written after the delete";
         write(self, "bo", Op::Delete, "3", &[], delete)?;
-        write(self, "ana", Op::Update, "3", &[("owner", text("ana"))], delete)?;
+        write(
+            self,
+            "ana",
+            Op::Update,
+            "3",
+            &[("owner", text("ana"))],
+            delete,
+        )?;
         let late = "an hour behind, but stamps never go back: Cy has seen Bo's tasks";
         write(self, "cy", Op::Update, "4", &[("owner", text("cy"))], late)?;
         Ok(edits)
@@ -143,7 +188,11 @@ impl Story {
         values.extend(changes);
         let delta = dee.insert("tasks", &values)?;
         dee.push(self.transport.as_ref())?;
-        Ok(vec![edit("dee", &delta, "points was written later by ana, owner by nobody")])
+        Ok(vec![edit(
+            "dee",
+            &delta,
+            "points was written later by ana, owner by nobody",
+        )])
     }
 
     /// Syncs everybody until nobody has anything new; gives each one's rows.
@@ -183,5 +232,9 @@ fn edit(client: &'static str, delta: &RowDelta, lesson: &'static str) -> Edit {
         Op::Delete => format!("deletes task {}", delta.row_id),
         _ => format!("task {}: {}", delta.row_id, changes.join(", ")),
     };
-    Edit { client, what, lesson }
+    Edit {
+        client,
+        what,
+        lesson,
+    }
 }

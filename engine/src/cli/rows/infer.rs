@@ -3,9 +3,7 @@
 //! Invariant: a type is never narrower than a value that was seen; values that have no common type are an error that
 //! names the line, not a guess.
 
-use lakesync_proto::{
-    ColumnDefinition, ColumnName, ColumnType, TableDefinition, TableName, Value,
-};
+use lakesync_proto::{ColumnDefinition, ColumnName, ColumnType, TableDefinition, TableName, Value};
 
 use super::Row;
 use super::error::{RowError, RowErrorKind};
@@ -39,7 +37,10 @@ pub fn parse_type_override(text: &str) -> Result<(String, ColumnType), String> {
         return Err("write it as column=type, like price=decimal(15,2)".to_owned());
     };
     let name = ColumnName::parse(name.trim()).map_err(|error| error.to_string())?;
-    let column_type = column_type.trim().parse().map_err(|error| format!("{error}"))?;
+    let column_type = column_type
+        .trim()
+        .parse()
+        .map_err(|error| format!("{error}"))?;
     Ok((name.to_string(), column_type))
 }
 
@@ -118,7 +119,10 @@ pub(super) fn definition<'a>(
         }
     }
     if !any {
-        return Err(undefined("the input has no rows", "check that it is the right file"));
+        return Err(undefined(
+            "the input has no rows",
+            "check that it is the right file",
+        ));
     }
     for (name, column_type) in &import.types {
         if !columns.iter().any(|column| column.name == *name.as_str()) {
@@ -196,7 +200,9 @@ fn see(
             let (before, now) = (column.seen.column_type(), seen.column_type());
             return Err(place(undefined(
                 format!("column {name} is a {now} here and was a {before} before"),
-                format!("correct the rows, or name a type that has room for both: --type {name}=json"),
+                format!(
+                    "correct the rows, or name a type that has room for both: --type {name}=json"
+                ),
             )));
         }
     }

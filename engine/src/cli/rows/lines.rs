@@ -61,14 +61,22 @@ impl<R: BufRead> Lines<R> {
         let read = (&mut self.input).take(limit).read_until(b'\n', &mut bytes);
         let read = read.map_err(|source| {
             let message = format!("the input cannot be read: {source}");
-            RowError::new(RowErrorKind::Input, message, "nothing after this line was pushed")
-                .at(self.line, Some(self.next_byte))
-                .with_source(source)
+            RowError::new(
+                RowErrorKind::Input,
+                message,
+                "nothing after this line was pushed",
+            )
+            .at(self.line, Some(self.next_byte))
+            .with_source(source)
         })?;
         if read > LINE_BYTES_MAX {
             let message = format!("the line is longer than {LINE_BYTES_MAX} bytes");
-            return Err(RowError::new(RowErrorKind::Json, message, "put one JSON object on each line")
-                .at(self.line, Some(self.next_byte)));
+            return Err(RowError::new(
+                RowErrorKind::Json,
+                message,
+                "put one JSON object on each line",
+            )
+            .at(self.line, Some(self.next_byte)));
         }
         self.next_byte += u64::try_from(read).unwrap_or(u64::MAX);
         Ok((read > 0).then_some(bytes))
@@ -77,8 +85,12 @@ impl<R: BufRead> Lines<R> {
     fn text(&self, bytes: Vec<u8>, byte: u64) -> Result<String, RowError> {
         let text = String::from_utf8(bytes).map_err(|error| {
             let wrong = u64::try_from(error.utf8_error().valid_up_to()).unwrap_or(0);
-            RowError::new(RowErrorKind::Json, "the text is not UTF-8", "save the file as UTF-8")
-                .at(self.line, Some(byte + wrong))
+            RowError::new(
+                RowErrorKind::Json,
+                "the text is not UTF-8",
+                "save the file as UTF-8",
+            )
+            .at(self.line, Some(byte + wrong))
         })?;
         // Windows editors put a mark before the first line.
         match (self.line, text.strip_prefix('\u{feff}')) {
@@ -97,7 +109,9 @@ impl<R: BufRead> Lines<R> {
             }),
             Err(error) => {
                 let next = match text.trim_start().bytes().next() {
-                    Some(b'[') => "this looks like a JSON array: put each of its objects on a line of its own",
+                    Some(b'[') => {
+                        "this looks like a JSON array: put each of its objects on a line of its own"
+                    }
                     Some(b'{') => "put one whole JSON object on each line",
                     _ => "each line must be one JSON object, like {\"id\": 1, \"name\": \"a\"}",
                 };
@@ -105,7 +119,8 @@ impl<R: BufRead> Lines<R> {
                 // serde_json's place would be "line 1" for every line of the input.
                 let message = error.to_string();
                 let message = message.split(" at line ").next().unwrap_or_default();
-                Err(RowError::new(RowErrorKind::Json, message, next).at(self.line, Some(byte + column)))
+                Err(RowError::new(RowErrorKind::Json, message, next)
+                    .at(self.line, Some(byte + column)))
             }
         }
     }

@@ -185,7 +185,9 @@ impl Line {
             Line::Delta(delta) => delta.json.len(),
             Line::Row(row) => {
                 let cells = row.cells.iter();
-                cells.map(|(name, value)| name.len() + value.get().len()).sum()
+                cells
+                    .map(|(name, value)| name.len() + value.get().len())
+                    .sum()
             }
         }
     }
@@ -218,7 +220,9 @@ impl Row {
                 Err(error) => {
                     return refused(
                         format!("column {name}: {error}"),
-                        format!("correct the line, or for a new table name a wider type: --type {name}=<type>"),
+                        format!(
+                            "correct the line, or for a new table name a wider type: --type {name}=<type>"
+                        ),
                     );
                 }
             }

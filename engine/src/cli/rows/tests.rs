@@ -7,7 +7,9 @@ use lakesync_proto::{ColumnType, TableName};
 use super::*;
 
 fn import(key: &[&str], types: &[&str]) -> Import {
-    let types = types.iter().map(|text| parse_type_override(text).expect("a type"));
+    let types = types
+        .iter()
+        .map(|text| parse_type_override(text).expect("a type"));
     Import::new(
         TableName::parse("t").expect("a name"),
         key.iter().map(|name| (*name).to_owned()).collect(),
@@ -20,14 +22,21 @@ fn reader(text: &str) -> RowReader<&[u8]> {
 }
 
 fn columns(text: &str, types: &[&str]) -> Vec<(String, String)> {
-    let definition = reader(text).infer(&import(&[], types)).expect("the rows go together");
+    let definition = reader(text)
+        .infer(&import(&[], types))
+        .expect("the rows go together");
     let columns = definition.columns.iter();
-    columns.map(|c| (c.name.to_string(), c.column_type.to_string())).collect()
+    columns
+        .map(|c| (c.name.to_string(), c.column_type.to_string()))
+        .collect()
 }
 
 /// The type of the one column `c`, whose values are given as JSON.
 fn type_of(values: &[&str]) -> String {
-    let lines: String = values.iter().map(|json| format!("{{\"c\": {json}}}\n")).collect();
+    let lines: String = values
+        .iter()
+        .map(|json| format!("{{\"c\": {json}}}\n"))
+        .collect();
     columns(&lines, &[]).remove(0).1
 }
 
@@ -61,13 +70,24 @@ fn types_are_the_narrowest_that_hold_all_values() {
 fn columns_stand_in_the_order_they_first_appear() {
     let text = "{\"b\": 1}\n\n{\"a\": \"x\", \"b\": 2}\r\n{\"c\": [1], \"a\": null}";
     let names: Vec<_> = columns(text, &["d=decimal(5,1)", "a=json"]);
-    let expected = [("b", "long"), ("a", "json"), ("c", "json"), ("d", "decimal(5,1)")];
-    assert_eq!(names, expected.map(|(name, of)| (name.to_owned(), of.to_owned())));
+    let expected = [
+        ("b", "long"),
+        ("a", "json"),
+        ("c", "json"),
+        ("d", "decimal(5,1)"),
+    ];
+    assert_eq!(
+        names,
+        expected.map(|(name, of)| (name.to_owned(), of.to_owned()))
+    );
 }
 
 #[test]
 fn values_that_do_not_go_together_name_line_and_column() {
-    let error = refused("{\"a\": 1}\n{\"a\": 2, \"b\": true}\n{\"b\": \"x\"}\n", &import(&[], &[]));
+    let error = refused(
+        "{\"a\": 1}\n{\"a\": 2, \"b\": true}\n{\"b\": \"x\"}\n",
+        &import(&[], &[]),
+    );
     assert_eq!(error.kind(), RowErrorKind::Definition);
     assert_eq!(
         error.to_string(),
@@ -77,57 +97,90 @@ fn values_that_do_not_go_together_name_line_and_column() {
     let json = refused("{\"a\": {}}\n{\"a\": 2}", &import(&[], &[]));
     assert_eq!(json.line(), Some(2));
     // A type that is named is not inferred.
-    assert!(reader("{\"a\": {}}\n{\"a\": 2}").infer(&import(&[], &["a=json"])).is_ok());
+    assert!(
+        reader("{\"a\": {}}\n{\"a\": 2}")
+            .infer(&import(&[], &["a=json"]))
+            .is_ok()
+    );
 }
 
 #[test]
 fn names_and_keys_are_checked() {
     for name in ["a b", "row_id", "_seq", ""] {
-        let error = refused(&format!("{{\"ok\": 1}}\n{{\"{name}\": 1}}"), &import(&[], &[]));
+        let error = refused(
+            &format!("{{\"ok\": 1}}\n{{\"{name}\": 1}}"),
+            &import(&[], &[]),
+        );
         assert_eq!(error.line(), Some(2), "{error}");
     }
     let error = refused("{\"id\": 1, \"x\": 2}", &import(&["id", "ID"], &[]));
     assert!(error.to_string().contains("key column ID"), "{error}");
     assert!(error.to_string().contains("id, x"), "{error}");
-    assert!(refused("\n\n", &import(&[], &[])).to_string().contains("no rows"));
+    assert!(
+        refused("\n\n", &import(&[], &[]))
+            .to_string()
+            .contains("no rows")
+    );
 
-    let definition = reader("{\"id\": 1, \"x\": 2}").infer(&import(&["id"], &[])).expect("fine");
+    let definition = reader("{\"id\": 1, \"x\": 2}")
+        .infer(&import(&["id"], &[]))
+        .expect("fine");
     assert_eq!(definition.primary_key, ["id"]);
 }
 
 #[test]
 fn rows_after_the_inferred_ones_are_checked_against_the_types() {
-    let mut text: String = (0..INFER_ROWS).map(|n| format!("{{\"id\": {n}}}\n")).collect();
+    let mut text: String = (0..INFER_ROWS)
+        .map(|n| format!("{{\"id\": {n}}}\n"))
+        .collect();
     text.push_str("{\"id\": 9007199254740993}\n{\"id\": 1.5}\n{\"late\": 1}\n");
     let mut reader = reader(&text);
-    let definition = reader.infer(&import(&[], &["d=decimal(3,1)"])).expect("fine");
+    let definition = reader
+        .infer(&import(&[], &["d=decimal(3,1)"]))
+        .expect("fine");
     let schema = TableSchema::from_definition(&definition).expect("legal");
     let mut outcomes = Vec::new();
     while let Some(line) = reader.next_line().expect("legal lines") {
-        let Line::Row(row) = line else { panic!("no deltas here") };
+        let Line::Row(row) = line else {
+            panic!("no deltas here")
+        };
         outcomes.push((row.line, row.changes(&schema)));
     }
     assert_eq!(outcomes.len(), INFER_ROWS + 3);
     let (line, changes) = &outcomes[INFER_ROWS];
     assert_eq!(*line, 1_001);
-    assert_eq!(changes.as_ref().expect("a long")[0].value, Value::Long(9_007_199_254_740_993));
+    assert_eq!(
+        changes.as_ref().expect("a long")[0].value,
+        Value::Long(9_007_199_254_740_993)
+    );
     let error = outcomes[INFER_ROWS + 1].1.as_ref().expect_err("no long");
-    assert_eq!((error.line(), error.kind()), (Some(1_002), RowErrorKind::Value));
+    assert_eq!(
+        (error.line(), error.kind()),
+        (Some(1_002), RowErrorKind::Value)
+    );
     assert!(error.to_string().contains("--type id="), "{error}");
-    let error = outcomes[INFER_ROWS + 2].1.as_ref().expect_err("no such column");
+    let error = outcomes[INFER_ROWS + 2]
+        .1
+        .as_ref()
+        .expect_err("no such column");
     assert!(error.to_string().contains("no column late"), "{error}");
 }
 
 #[test]
 fn named_decimals_are_read_exactly() {
     let mut reader = reader("{\"p\": \"12.50\"}\n{\"p\": null}\n{\"p\": \"1.234\"}");
-    let definition = reader.infer(&import(&[], &["p=decimal(15,2)"])).expect("fine");
+    let definition = reader
+        .infer(&import(&[], &["p=decimal(15,2)"]))
+        .expect("fine");
     let schema = TableSchema::from_definition(&definition).expect("legal");
     let mut next = || match reader.next_line() {
         Ok(Some(Line::Row(row))) => row.changes(&schema),
         other => panic!("{other:?}"),
     };
-    assert_eq!(next().expect("a decimal")[0].value.text().as_deref(), Some("12.50"));
+    assert_eq!(
+        next().expect("a decimal")[0].value.text().as_deref(),
+        Some("12.50")
+    );
     assert_eq!(next().expect("null")[0].value, Value::Null);
     assert!(next().is_err());
 }
@@ -141,14 +194,20 @@ fn the_first_line_decides_between_deltas_and_rows() {
     assert_eq!(deltas.kind().expect("legal"), Some(LineKind::Delta));
     match deltas.next_line() {
         Ok(Some(Line::Delta(delta))) => {
-            assert_eq!((delta.line, delta.client_id.as_str(), delta.json.as_str()), (1, "c1", DELTA));
+            assert_eq!(
+                (delta.line, delta.client_id.as_str(), delta.json.as_str()),
+                (1, "c1", DELTA)
+            );
         }
         other => panic!("{other:?}"),
     }
     assert!(deltas.next_line().expect("the end").is_none());
 
     let without_id = DELTA.replace("deltaId", "delta");
-    assert_eq!(reader(&without_id).kind().expect("legal"), Some(LineKind::Row));
+    assert_eq!(
+        reader(&without_id).kind().expect("legal"),
+        Some(LineKind::Row)
+    );
     assert_eq!(reader(" \n").kind().expect("legal"), None);
     assert!(reader(&DELTA.replace("\"c1\"", "1")).kind().is_err());
 }
@@ -175,11 +234,27 @@ fn mixed_lines_are_refused_with_their_number() {
 #[test]
 fn bad_lines_are_refused_with_line_and_byte() {
     for (text, place, fragment) in [
-        ("{\"a\": 1}\n{\"a\": }\n", "line 2 (byte 15)", "expected value"),
-        ("{\"a\": 1}\n{\"a\": 1} {\"a\": 2}", "line 2 (byte 18)", "trailing characters"),
-        ("id,name\n1,a\n", "line 1 (byte 0)", "each line must be one JSON object"),
+        (
+            "{\"a\": 1}\n{\"a\": }\n",
+            "line 2 (byte 15)",
+            "expected value",
+        ),
+        (
+            "{\"a\": 1}\n{\"a\": 1} {\"a\": 2}",
+            "line 2 (byte 18)",
+            "trailing characters",
+        ),
+        (
+            "id,name\n1,a\n",
+            "line 1 (byte 0)",
+            "each line must be one JSON object",
+        ),
         ("[{\"a\": 1}]", "line 1 (byte 0)", "looks like a JSON array"),
-        ("{\"a\": 1, \"a\": 2}", "line 1 (byte 15)", "\"a\" is there twice"),
+        (
+            "{\"a\": 1, \"a\": 2}",
+            "line 1 (byte 15)",
+            "\"a\" is there twice",
+        ),
         ("{\"a\": 1\n}", "line 1 (byte 6)", "one whole JSON object"),
         ("7", "line 1 (byte 0)", "expected a JSON object"),
     ] {
@@ -191,7 +266,10 @@ fn bad_lines_are_refused_with_line_and_byte() {
                 Err(error) => break error.to_string(),
             }
         };
-        assert!(error.starts_with(place) && error.contains(fragment), "{text}: {error}");
+        assert!(
+            error.starts_with(place) && error.contains(fragment),
+            "{text}: {error}"
+        );
     }
 }
 
@@ -200,7 +278,10 @@ fn text_that_is_not_utf8_is_refused_and_a_mark_is_not_text() {
     let mut broken = RowReader::new(&b"{\"a\": 1}\n{\"a\": \"\xff\"}"[..]);
     assert!(broken.next_line().is_ok());
     let error = broken.next_line().expect_err("not UTF-8").to_string();
-    assert!(error.starts_with("line 2 (byte 16): the text is not UTF-8"), "{error}");
+    assert!(
+        error.starts_with("line 2 (byte 16): the text is not UTF-8"),
+        "{error}"
+    );
 
     assert_eq!(columns("\u{feff}{\"a\": 1}", &[])[0].0, "a");
 }
@@ -209,7 +290,12 @@ fn text_that_is_not_utf8_is_refused_and_a_mark_is_not_text() {
 fn a_line_without_an_end_takes_bounded_memory() {
     let endless = BufReader::new(io::repeat(b' '));
     let error = RowReader::new(endless).next_line().expect_err("too long");
-    assert!(error.to_string().starts_with("line 1 (byte 0): the line is longer"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("line 1 (byte 0): the line is longer"),
+        "{error}"
+    );
     let long = BufReader::new(b"{}\n{\"a\": \"".chain(io::repeat(b'x')));
     let mut reader = RowReader::new(long);
     assert!(reader.next_line().is_ok());
