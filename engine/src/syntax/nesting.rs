@@ -12,9 +12,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Query, Select, SetExpr, Spanned, TableFactor, VisitorMut,
+    Expr, Query, Select, SetExpr, TableFactor, VisitorMut,
 };
-use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::error::{Position, SyntaxError, SyntaxErrorKind};
 use super::visit_parts;
@@ -34,34 +34,43 @@ const STEPS_MAX: usize = 300;
 /// Refuses a statement whose plan could become too deep.
 pub(super) fn check_statement(statement: &mut Statement) -> Result<(), SyntaxError> {
     let mut depth = Depth::default();
-    match visit_parts(statement, &mut depth) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(*error),
+    let place = match visit_parts(statement, &mut depth) {
+        ControlFlow::Continue(()) => None,
+        ControlFlow::Break(place) => Some(place),
+    };
+    match depth.refused {
+        Some(error) => Err(error.at(place)),
+        None => Ok(()),
     }
 }
 
+/// Counts, and once a limit is passed goes on to the next name or literal, whose place it breaks with: asking the tree
+/// for its span would descend to its end on the stack.
 #[derive(Default)]
 struct Depth {
     levels: usize,
     steps: usize,
+    refused: Option<SyntaxError>,
 }
 
-type Flow = ControlFlow<Box<SyntaxError>>;
+type Flow = ControlFlow<Position>;
 
 impl VisitorMut for Depth {
-    type Break = Box<SyntaxError>;
+    type Break = Position;
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
         self.levels += 1;
         if self.levels > LEVELS_MAX {
-            return too_deep(
+            self.refuse(
                 format!("an expression has more than {LEVELS_MAX} levels"),
                 "write long OR chains as IN (…) and long || chains as concat(…)",
-                expr.span(),
             );
         }
-        match expr {
-            Expr::Function(function) if function.over.is_some() => self.step(1, expr.span()),
+        if matches!(expr, Expr::Function(function) if function.over.is_some()) {
+            self.step(1);
+        }
+        match (&self.refused, place_of_leaf(expr)) {
+            (Some(_), Some(place)) => ControlFlow::Break(place),
             _ => ControlFlow::Continue(()),
         }
     }
@@ -72,55 +81,63 @@ impl VisitorMut for Depth {
     }
 
     fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
-        self.steps += 1;
+        self.step(1);
         let mut bodies = vec![query.body.as_ref()];
         while let Some(body) = bodies.pop() {
             match body {
                 SetExpr::SetOperation { left, right, .. } => {
-                    self.step(1, Span::empty())?;
+                    self.step(1);
                     bodies.extend([left.as_ref(), right.as_ref()]);
                 }
-                SetExpr::Select(select) => self.step(joins(select), Span::empty())?,
+                SetExpr::Select(select) => self.step(joins(select)),
                 _ => {}
             }
         }
-        self.step(0, Span::empty())
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Flow {
-        match factor {
-            TableFactor::NestedJoin {
-                table_with_joins, ..
-            } => self.step(table_with_joins.joins.len(), Span::empty()),
-            _ => ControlFlow::Continue(()),
+        if let TableFactor::NestedJoin {
+            table_with_joins, ..
+        } = factor
+        {
+            self.step(table_with_joins.joins.len());
         }
+        ControlFlow::Continue(())
     }
 }
 
 impl Depth {
-    fn step(&mut self, count: usize, span: Span) -> Flow {
+    fn step(&mut self, count: usize) {
         self.steps += count;
-        if self.steps <= STEPS_MAX {
-            return ControlFlow::Continue(());
+        if self.steps > STEPS_MAX {
+            self.refuse(
+                format!(
+                    "a statement has more than {STEPS_MAX} joins, set operations, subqueries and window functions"
+                ),
+                "split it, or write long UNION chains of constants as VALUES (…)",
+            );
         }
-        too_deep(
-            format!(
-                "a statement has more than {STEPS_MAX} joins, set operations, subqueries and window functions"
-            ),
-            "split it, or write long UNION chains of constants as VALUES (…)",
-            span,
-        )
+    }
+
+    fn refuse(&mut self, message: String, next: &str) {
+        self.refused
+            .get_or_insert_with(|| SyntaxError::new(SyntaxErrorKind::TooLarge, message, next));
+    }
+}
+
+fn place_of_leaf(expr: &Expr) -> Option<Position> {
+    match expr {
+        Expr::Identifier(name) => Position::of(name.span),
+        Expr::CompoundIdentifier(names) => Position::of(names.first()?.span),
+        Expr::Value(value) => Position::of(value.span),
+        _ => None,
     }
 }
 
 fn joins(select: &Select) -> usize {
     let joined = select.from.iter().map(|table| 1 + table.joins.len());
     joined.sum::<usize>().saturating_sub(1)
-}
-
-fn too_deep(message: String, next: &str, span: Span) -> Flow {
-    let error = SyntaxError::new(SyntaxErrorKind::TooLarge, message, next);
-    ControlFlow::Break(Box::new(error.at(Position::of(span))))
 }
 
 /// What has been seen between two brackets.
@@ -323,5 +340,12 @@ mod tests {
             assert!(check_depth(&statement(most)), "{:.60}", statement(1));
             assert!(!check_depth(&statement(most + 1)), "{:.60}", statement(1));
         }
+    }
+
+    #[test]
+    fn a_statement_that_is_too_deep_is_refused_with_a_place_in_it() {
+        let sql = format!("SELECT 1;\nSELECT abc{}", " + 1".repeat(LEVELS_MAX));
+        let error = super::super::parse(&sql).expect_err("too deep");
+        assert_eq!(error.position(), Some(Position { line: 2, column: 8 }));
     }
 }
