@@ -27,6 +27,7 @@ pub mod cli;
 mod clock;
 mod directory;
 mod error;
+mod json;
 mod lake;
 mod procedures;
 pub mod server;

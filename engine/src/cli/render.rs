@@ -1,8 +1,8 @@
 //! Query results for people and for scripts.
 //!
 //! Invariant: what a script reads back is what the query returned. NULL differs from the empty text in every format;
-//! JSON has the forms of the wire (WIRE A6: decimals and numbers above 2^53 as strings, binary as base64), so
-//! `lakesync sql … --format ndjson` is input for `lakesync push`; no value ends a line or a field early.
+//! JSON has the forms of the wire (WIRE A6: decimals and numbers above 2^53 as strings, binary as base64), so `lakesync
+//! push` reads the user's columns back from `--format ndjson`; no value ends a line or a field early.
 //!
 //! | format | NULL | empty text | decimal | binary |
 //! |---|---|---|---|---|
@@ -13,20 +13,18 @@
 //! Fixed-size binary (delta ids) is hex everywhere. CSV is written here, not by arrow's writer, which cannot tell NULL
 //! from the empty text and refuses nested types.
 
-use std::collections::HashSet;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef, UInt64Type};
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::json::writer::{
-    Encoder, EncoderFactory, EncoderOptions, JsonArray, LineDelimited, NullableEncoder, Writer,
-    WriterBuilder,
-};
+use arrow::json::writer::{JsonArray, LineDelimited, Writer};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::json::{self, binary, distinct_names, renamed};
 
 use super::text_table::{Align, TextTable};
 
@@ -115,9 +113,7 @@ impl<W: Write> RowWriter<W> {
     /// # Errors
     /// [`RenderError::Output`].
     pub fn new(format: Format, schema: &SchemaRef, mut out: W) -> Result<Self, RenderError> {
-        let json = WriterBuilder::new()
-            .with_explicit_nulls(true)
-            .with_encoder_factory(Arc::new(WireForms));
+        let json = json::writer();
         let (sink, schema) = match format {
             Format::Table => {
                 let names = schema.fields().iter().map(|field| field.name().as_str());
@@ -255,134 +251,12 @@ fn csv_field(line: &mut String, place: usize, text: Option<&str>) {
     }
     match text {
         None => {}
-        Some(text) if text.is_empty() || text.contains([',', '"', '\n', '\r']) => {
+        Some(text) if text.contains([',', '"', '\n', '\r']) => {
             line.push('"');
             line.push_str(&text.replace('"', "\"\""));
             line.push('"');
         }
         Some(text) => line.push_str(text),
-    }
-}
-
-/// How to read the bytes of a row, when the column is binary of any length.
-fn binary<'a>(column: &'a dyn Array) -> Option<Box<dyn Fn(usize) -> &'a [u8] + 'a>> {
-    match column.data_type() {
-        DataType::Binary => {
-            let array = column.as_binary::<i32>();
-            Some(Box::new(|row| array.value(row)))
-        }
-        DataType::LargeBinary => {
-            let array = column.as_binary::<i64>();
-            Some(Box::new(|row| array.value(row)))
-        }
-        DataType::BinaryView => {
-            let array = column.as_binary_view();
-            Some(Box::new(|row| array.value(row)))
-        }
-        _ => None,
-    }
-}
-
-/// `id`, `id` becomes `id`, `id_1`: a JSON object with a repeated key loses a value in most readers.
-fn distinct_names(schema: &SchemaRef) -> SchemaRef {
-    let mut taken: HashSet<String> = HashSet::new();
-    let fields: Vec<_> = schema
-        .fields()
-        .iter()
-        .map(|field| {
-            let mut name = field.name().clone();
-            let mut count = 0;
-            while !taken.insert(name.clone()) {
-                count += 1;
-                name = format!("{}_{count}", field.name());
-            }
-            Arc::new(field.as_ref().clone().with_name(name))
-        })
-        .collect();
-    Arc::new(Schema::new(fields))
-}
-
-fn renamed(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let fields = batch.schema_ref().fields().iter().zip(schema.fields());
-    let fields: Vec<_> = fields
-        .map(|(field, renamed)| Arc::new(field.as_ref().clone().with_name(renamed.name())))
-        .collect();
-    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(
-        Arc::new(Schema::new(fields)),
-        batch.columns().to_vec(),
-        &rows,
-    )
-}
-
-/// The JSON forms of the wire, where arrow's differ.
-#[derive(Debug)]
-struct WireForms;
-
-/// The greatest whole number below which a JavaScript reader keeps every one apart.
-const EXACT_MAX: u64 = 1 << 53;
-
-impl EncoderFactory for WireForms {
-    fn make_default_encoder<'a>(
-        &self,
-        _field: &'a arrow::datatypes::FieldRef,
-        array: &'a dyn Array,
-        _options: &'a EncoderOptions,
-    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
-        let encoder: Box<dyn Encoder + 'a> = match array.data_type() {
-            DataType::Decimal32(..)
-            | DataType::Decimal64(..)
-            | DataType::Decimal128(..)
-            | DataType::Decimal256(..) => {
-                let digits = ArrayFormatter::try_new(array, &FormatOptions::new())?;
-                Box::new(Quoted(move |row, out: &mut Vec<u8>| {
-                    // Writing into memory does not fail, and a decimal's digits always display.
-                    let _written = write!(out, "{}", digits.value(row));
-                }))
-            }
-            DataType::Int64 => {
-                let values = array.as_primitive::<Int64Type>();
-                Box::new(Whole(move |row| i128::from(values.value(row))))
-            }
-            DataType::UInt64 => {
-                let values = array.as_primitive::<UInt64Type>();
-                Box::new(Whole(move |row| i128::from(values.value(row))))
-            }
-            _ => match binary(array) {
-                Some(bytes) => Box::new(Quoted(move |row, out: &mut Vec<u8>| {
-                    out.extend_from_slice(BASE64.encode(bytes(row)).as_bytes());
-                })),
-                None => return Ok(None),
-            },
-        };
-        Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
-    }
-}
-
-/// A string of characters that need no escape.
-struct Quoted<F>(F);
-
-impl<F: Fn(usize, &mut Vec<u8>)> Encoder for Quoted<F> {
-    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
-        out.push(b'"');
-        (self.0)(row, out);
-        out.push(b'"');
-    }
-}
-
-/// A whole number, as a string when a reader with doubles would round it.
-struct Whole<F>(F);
-
-impl<F: Fn(usize) -> i128> Encoder for Whole<F> {
-    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
-        let value = (self.0)(row);
-        let quote = if value.unsigned_abs() > u128::from(EXACT_MAX) {
-            "\""
-        } else {
-            ""
-        };
-        // Writing into memory does not fail.
-        let _written = write!(out, "{quote}{value}{quote}");
     }
 }
 
@@ -392,7 +266,7 @@ mod tests {
         ArrayRef, BinaryArray, Date32Array, Decimal128Array, DictionaryArray, FixedSizeBinaryArray,
         Float64Array, Int64Array, ListArray, StringArray, TimestampMicrosecondArray,
     };
-    use arrow::datatypes::{Field, Int32Type};
+    use arrow::datatypes::{Field, Int32Type, Int64Type, Schema};
 
     use super::*;
 

@@ -14,16 +14,17 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::StreamWriter;
-use arrow::json::writer::{LineDelimited, WriterBuilder};
+use arrow::json::writer::LineDelimited;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use datafusion::error::DataFusionError;
 use datafusion::prelude::DataFrame;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use serde_json::json;
+use serde_json::json as object;
 
 use crate::error::{Error, Result};
+use crate::json::{self, distinct_names, renamed};
 
 /// The content type of Arrow IPC streams.
 pub(crate) const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
@@ -112,12 +113,13 @@ impl Encoder {
     fn start(&mut self, schema: &SchemaRef) -> Result<Bytes> {
         Ok(match self {
             Self::Json { .. } => {
+                let schema = distinct_names(schema);
                 let columns: Vec<_> = schema
                     .fields()
                     .iter()
-                    .map(|field| json!({"name": field.name(), "type": field.data_type().to_string()}))
+                    .map(|field| object!({"name": field.name(), "type": field.data_type().to_string()}))
                     .collect();
-                format!("{{\"columns\":{},\"rows\":[", json!(columns)).into()
+                format!("{{\"columns\":{},\"rows\":[", object!(columns)).into()
             }
             Self::Ndjson => Bytes::new(),
             Self::Arrow(writer) => std::mem::take(writer.get_mut()).into(),
@@ -161,9 +163,9 @@ impl Encoder {
 }
 
 fn lines(batch: &RecordBatch) -> Result<Vec<u8>, DataFusionError> {
-    let builder = WriterBuilder::new().with_explicit_nulls(true);
-    let mut writer = builder.build::<_, LineDelimited>(Vec::new());
-    writer.write(batch)?;
+    let batch = renamed(batch, &distinct_names(batch.schema_ref()))?;
+    let mut writer = json::writer().build::<_, LineDelimited>(Vec::new());
+    writer.write(&batch)?;
     writer.finish()?;
     Ok(writer.into_inner())
 }

@@ -113,7 +113,6 @@ impl Dialect for LakeDialect {
         supports_window_function_null_treatment_arg
         supports_dictionary_syntax
         support_map_literal_syntax
-        supports_lambda_functions
         supports_parenthesized_set_variables
         supports_comma_separated_set_assignments
         supports_select_wildcard_except

@@ -11,9 +11,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{
-    Expr, Query, Select, SetExpr, TableFactor, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Query, Select, SetExpr, TableFactor, VisitorMut};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::error::{Position, SyntaxError, SyntaxErrorKind};
@@ -162,7 +160,7 @@ impl Level {
 
     fn separate(&mut self) {
         *self = Level {
-            longest: self.total(),
+            longest: 0,
             ..Level::default()
         };
     }

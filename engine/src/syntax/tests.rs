@@ -367,6 +367,8 @@ fn a_text_is_split_into_its_statements() {
         ])
     );
     assert_eq!(split(" ; -- nothing"), Ok(Vec::new()));
+    let many = split(&"SELECT 1;".repeat(20_000)).map(|texts| texts.len());
+    assert_eq!(many, Ok(20_000));
     let error = split("SELECT 1;\nSELECT FROM (").expect_err("the second is wrong");
     assert_eq!(error.position().map(|p| p.line), Some(2));
 }

@@ -69,34 +69,51 @@ pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Result<Rewritten, SyntaxErr
 
 /// The texts between the semicolons of `sql`, without those that hold only whitespace and comments.
 pub(super) fn between_semicolons<'a>(sql: &'a str, tokens: &[TokenWithSpan]) -> Vec<&'a str> {
-    let line_starts: Vec<usize> = std::iter::once(0)
-        .chain(sql.match_indices('\n').map(|(at, _)| at + 1))
-        .collect();
-    let byte_of = |place: Location| {
-        let line = usize::try_from(place.line.saturating_sub(1)).unwrap_or(usize::MAX);
-        let start = line_starts.get(line).copied().unwrap_or(sql.len());
-        let column = usize::try_from(place.column.saturating_sub(1)).unwrap_or(usize::MAX);
-        let rest = &sql[start..];
-        start
-            + rest
-                .char_indices()
-                .nth(column)
-                .map_or(rest.len(), |(at, _)| at)
-    };
-    let mut texts = Vec::new();
+    let mut spans = Vec::new();
     let mut span: Option<Span> = None;
     for token in tokens {
         match token.token {
             Token::Whitespace(_) => {}
-            Token::SemiColon => texts.extend(span.take()),
+            Token::SemiColon => spans.extend(span.take()),
             _ => span = Some(span.map_or(token.span, |span| span.union(&token.span))),
         }
     }
-    texts.extend(span);
-    texts
+    spans.extend(span);
+    let mut places = Places::new(sql);
+    spans
         .into_iter()
-        .map(|span| &sql[byte_of(span.start)..byte_of(span.end)])
+        .map(|span| &sql[places.byte_of(span.start)..places.byte_of(span.end)])
         .collect()
+}
+
+/// Turns places into bytes, in one walk over the text; so they must be asked for in order.
+struct Places<'a> {
+    chars: std::iter::Peekable<std::str::CharIndices<'a>>,
+    end: usize,
+    line: u64,
+    column: u64,
+}
+
+impl<'a> Places<'a> {
+    fn new(sql: &'a str) -> Places<'a> {
+        Places {
+            chars: sql.char_indices().peekable(),
+            end: sql.len(),
+            line: 1,
+            column: 1,
+        }
+    }
+
+    fn byte_of(&mut self, place: Location) -> usize {
+        while (self.line, self.column) < (place.line, place.column) {
+            match self.chars.next() {
+                Some((_, '\n')) => (self.line, self.column) = (self.line + 1, 1),
+                Some(_) => self.column += 1,
+                None => break,
+            }
+        }
+        self.chars.peek().map_or(self.end, |(byte, _)| *byte)
+    }
 }
 
 /// What begins at a token.
