@@ -16,7 +16,7 @@ use lakesync_providers::lake::{
     Commit, Fence, WriteOptions, live_files, summary, write_data_stream,
 };
 use lakesync_providers::proto::{Hlc, Seq, TableName, columns};
-use lakesync_providers::{Live, ParquetTable, ReadView, session};
+use lakesync_providers::{Live, ReadView, session};
 
 use crate::error::{Error, Result};
 use crate::fold::fold_sql;
@@ -46,7 +46,7 @@ pub struct CompactReport {
 /// Unknown table, a failed plan or write, or a lost commit; the table is then as it was.
 ///
 /// # Cancel safety
-/// Dropping the future leaves orphan files at most.
+/// Run it where it is not dropped: a commit whose publication was cut off is found only by the next one.
 pub async fn compact(live: &Live, table: &str, fence: Option<&Fence>) -> Result<CompactReport> {
     let view = view_of(live, table)?;
     let from_seq = view.base.base_seq;
@@ -89,9 +89,16 @@ pub async fn compact(live: &Live, table: &str, fence: Option<&Fence>) -> Result<
     if let Some(fence) = fence {
         commit = commit.with_fence(fence);
     }
-    let committed = commit
-        .run(live.warehouse(), base.table.identifier())
-        .await?;
+    let ident = base.table.identifier();
+    let committed = match commit.run(live.warehouse(), ident).await {
+        Ok(committed) => committed,
+        Err(error) => {
+            // Whatever is in the catalog is what the next attempt starts from.
+            let pair = live.warehouse().load(live.gateway(), view.table()).await?;
+            live.compacted(view.table(), pair.base)?;
+            return Err(error.into());
+        }
+    };
     live.compacted(view.table(), committed)?;
     Ok(report)
 }
@@ -128,8 +135,8 @@ fn view_of(live: &Live, table: &str) -> Result<Arc<ReadView>> {
 
 async fn plan(view: &ReadView) -> Result<(SessionContext, DataFrame)> {
     let ctx = session(&view.warehouse);
-    let base = ParquetTable::open(&view.warehouse, &view.base.table, view.base.snapshot_id).await?;
-    let log = ParquetTable::open(&view.warehouse, &view.log.table, view.log.snapshot_id).await?;
+    let base = view.base.scan(&view.warehouse).await?;
+    let log = view.log.scan(&view.warehouse).await?;
     let schema = Arc::new(datafusion::catalog::MemorySchemaProvider::new());
     let catalog = Arc::new(datafusion::catalog::MemoryCatalogProvider::new());
     datafusion::catalog::CatalogProvider::register_schema(catalog.as_ref(), "public", schema)?;

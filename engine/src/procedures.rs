@@ -36,10 +36,11 @@ pub(crate) async fn call(ctx: &SessionContext, lake: &Lake, call: &Call) -> Resu
             let name = table_argument(call)?
                 .ok_or_else(|| wrong(call, "give the table: call system.compact('t')"))?;
             let (gateway, table) = find(lake, call, &name)?;
-            let _held = gateway.maintenance().await;
-            let report =
-                lakesync_compactor::compact(gateway.live(), &table, Some(gateway.fence())).await?;
-            compacted(&report)?
+            let work = |gateway: Arc<Gateway>| async move {
+                let (live, fence) = (gateway.live(), gateway.fence());
+                Ok::<_, Error>(lakesync_compactor::compact(live, &table, Some(fence)).await?)
+            };
+            compacted(&gateway.maintain(work).await?)?
         }
     };
     Ok(ctx.read_batch(batch)?)

@@ -77,6 +77,14 @@ pub enum Error {
         /// The gateway.
         gateway: GatewayId,
     },
+    /// A flush, schema change or compaction ended before it was done; it can be asked for again.
+    #[error("maintenance of `{gateway}` ended early ({reason}); nothing is lost, ask again")]
+    Maintenance {
+        /// The gateway.
+        gateway: GatewayId,
+        /// What ended it.
+        reason: String,
+    },
     /// The gateway's database cannot be used.
     #[error("{path}: {reason}")]
     Database {

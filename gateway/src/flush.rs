@@ -8,6 +8,7 @@
 //! before publishing or trimming: the next open reads the max seq from the summary.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lakesync_proto::{ErrorCode, Hlc, Seq, SeqDelta, TableName};
 use lakesync_providers::lake::{
@@ -47,9 +48,14 @@ impl Gateway {
     /// When files cannot be written or a commit fails; tables before it stay flushed, nothing is lost.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves orphan files at most.
-    pub async fn flush(&self, only: Option<&str>) -> Result<Vec<FlushReport>> {
-        let _held = self.maintenance().await;
+    /// A flush goes on to its end when the future is dropped.
+    pub async fn flush(self: &Arc<Self>, only: Option<&str>) -> Result<Vec<FlushReport>> {
+        let only = only.map(str::to_owned);
+        self.maintain(|gateway| async move { gateway.flush_tables(only.as_deref()).await })
+            .await
+    }
+
+    async fn flush_tables(&self, only: Option<&str>) -> Result<Vec<FlushReport>> {
         let views = self.live.views();
         if let Some(unknown) = only.filter(|only| !views.tables.contains_key(*only)) {
             let text = format!("table `{unknown}` does not exist in `{}`", self.id);
@@ -92,13 +98,24 @@ impl Gateway {
             files.len(),
             files.iter().map(|f| f.file_size_in_bytes()).sum(),
         );
-        let committed = Commit::append(files)
+        // Only on top of the log that was looked at: what another commit has flushed is not flushed again.
+        let before = view.log.snapshot_id.map(|_| view.log.max_seq.to_string());
+        let commit = Commit::append(files)
+            .expecting(summary::MAX_SEQ, before)
             .with_property(summary::MAX_SEQ, view.seq)
             .with_property(summary::MIN_HLC, min_hlc)
             .with_property(summary::MAX_HLC, max_hlc)
-            .with_fence(&self.fence)
-            .run(&self.components.warehouse, log.identifier())
-            .await?;
+            .with_fence(&self.fence);
+        let warehouse = &self.components.warehouse;
+        let committed = match commit.run(warehouse, log.identifier()).await {
+            Ok(committed) => committed,
+            Err(error) => {
+                // Whatever is in the catalog is what the next attempt starts from.
+                let pair = warehouse.load(&self.id, view.table()).await?;
+                self.live.flushed(view.table(), pair.log)?;
+                return Err(error.into());
+            }
+        };
         let snapshot_id = committed.metadata().current_snapshot_id();
         self.live.flushed(view.table(), committed)?;
         Ok(Some(FlushReport {

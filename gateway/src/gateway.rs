@@ -1,6 +1,7 @@
 //! ★ One gateway: push, pull, flush, schema. Each verb reads as its list of steps.
 
 use std::collections::{BTreeSet, HashMap};
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -175,10 +176,18 @@ impl Gateway {
     /// # Errors
     /// [`Error::Refused`] with the reason when the change is not allowed; lake errors.
     pub async fn put_schema(
+        self: &Arc<Self>,
+        definition: &TableDefinition,
+    ) -> Result<(Arc<TableSchema>, bool)> {
+        let definition = definition.clone();
+        self.maintain(|gateway| async move { gateway.change_schema(&definition).await })
+            .await
+    }
+
+    async fn change_schema(
         &self,
         definition: &TableDefinition,
     ) -> Result<(Arc<TableSchema>, bool)> {
-        let _held = self.maintenance.lock().await;
         let warehouse = &self.components.warehouse;
         let wanted = TableSchema::from_definition(definition)
             .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
@@ -213,9 +222,31 @@ impl Gateway {
         answer.await.map_err(|_| self.closed())?
     }
 
-    /// Holds off flushes, schema changes and compactions while the guard lives.
-    pub async fn maintenance(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.maintenance.lock().await
+    /// Runs work that changes the lake: one at a time, and to its end even when the caller goes away. A commit
+    /// whose publication was cut off would be done a second time.
+    ///
+    /// # Errors
+    /// Those of `work`, and [`Error::Maintenance`] when it panicked.
+    pub async fn maintain<T, E, F>(
+        self: &Arc<Self>,
+        work: impl FnOnce(Arc<Self>) -> F + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send,
+    {
+        let gateway = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let _held = gateway.maintenance.lock().await;
+            work(Arc::clone(&gateway)).await
+        });
+        task.await.unwrap_or_else(|error| {
+            Err(E::from(Error::Maintenance {
+                gateway: self.id.clone(),
+                reason: error.to_string(),
+            }))
+        })
     }
 
     pub(crate) async fn trim(&self, flushed: Seq, before_ms: u64) -> Result<()> {

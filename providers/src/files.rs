@@ -24,30 +24,22 @@ use iceberg::table::Table;
 use object_store::ObjectMeta;
 
 use crate::error::{Error, Result};
-use crate::lake::{DataFileInfo, Warehouse, arrow_schema, live_files};
+use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
 
 /// The rows of one Iceberg snapshot that has data files only.
 #[derive(Debug)]
 pub struct ParquetTable {
     warehouse: Warehouse,
     schema: SchemaRef,
-    files: Vec<DataFileInfo>,
+    files: Arc<[DataFileInfo]>,
 }
 
 impl ParquetTable {
-    /// The rows of `table` at `snapshot_id`; no snapshot, no rows.
+    /// The rows of `files`, which are the live files of a snapshot of `table`.
     ///
     /// # Errors
-    /// [`Error::DeleteFiles`] when another engine left delete files; lake errors when manifests cannot be read.
-    pub async fn open(
-        warehouse: &Warehouse,
-        table: &Table,
-        snapshot_id: Option<i64>,
-    ) -> Result<Self> {
-        let files = match snapshot_id {
-            Some(_) => live_files(table, snapshot_id).await?,
-            None => Vec::new(),
-        };
+    /// [`Error::DeleteFiles`] when another engine left delete files; lake errors when the schema has no Arrow form.
+    pub fn open(warehouse: &Warehouse, table: &Table, files: Arc<[DataFileInfo]>) -> Result<Self> {
         let deletes = files
             .iter()
             .filter(|f| f.content != DataContentType::Data)
@@ -77,7 +69,7 @@ impl ParquetTable {
     /// The files dealt out to `partitions` groups, so that every core has work.
     fn groups(&self, partitions: usize) -> QueryResult<Vec<FileGroup>> {
         let mut files = Vec::with_capacity(self.files.len());
-        for file in &self.files {
+        for file in self.files.iter() {
             // Whole, because `PartitionedFile::new` would encode an encoded path again.
             files.push(PartitionedFile::new_from_meta(ObjectMeta {
                 location: self

@@ -38,6 +38,7 @@ pub use files::ParquetTable;
 pub use live::{Live, Views};
 pub use log::{known_deltas, read_log, read_log_page};
 pub use log_rows::log_batch;
+pub use resolve::Resolved;
 pub use rows_at::{existing, rows_at};
 pub use session::session;
 pub use sink::{InsertRows, WriteError, WriteSink};

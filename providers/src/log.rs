@@ -8,11 +8,9 @@ use datafusion::common::JoinType;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col, lit};
 use datafusion::prelude::{DataFrame, SessionContext};
-use iceberg::table::Table;
 use lakesync_proto::{Hlc, RowId, Seq, SeqDelta, TableSchema, columns};
 
 use crate::error::Result;
-use crate::files::ParquetTable;
 use crate::lake::{Warehouse, arrow_schema};
 use crate::log_rows;
 use crate::resolve::row_ids;
@@ -21,8 +19,7 @@ use crate::view::{LogSnapshot, ReadView};
 
 /// Everything that the log of a view holds: the flushed files and the hot deltas above them.
 pub(crate) async fn deltas_plan(view: &ReadView) -> Result<LogicalPlan> {
-    let flushed =
-        ParquetTable::open(&view.warehouse, &view.log.table, view.log.snapshot_id).await?;
+    let flushed = view.log.scan(&view.warehouse).await?;
     let flushed: Arc<dyn TableProvider> = Arc::new(flushed);
     let name = format!("{}$deltas", view.table());
     let plan = LogicalPlanBuilder::scan(name.clone(), provider_as_source(flushed), None)?;
@@ -50,7 +47,7 @@ pub async fn read_log(
     (log, schema): (&LogSnapshot, &TableSchema),
     (from, to): (Seq, Seq),
 ) -> Result<Vec<Arc<SeqDelta>>> {
-    let frame = log_frame(ctx, warehouse, &log.table, log.snapshot_id).await?;
+    let frame = log_frame(ctx, warehouse, log).await?;
     let frame = frame.filter(
         col(columns::SEQ)
             .gt(lit(from.as_i64()))
@@ -70,7 +67,7 @@ pub async fn read_log_page(
 ) -> Result<Vec<Arc<SeqDelta>>> {
     let ctx = session(&view.warehouse);
     let seq = || col(columns::SEQ);
-    let frame = log_frame(&ctx, &view.warehouse, &view.log.table, view.log.snapshot_id)
+    let frame = log_frame(&ctx, &view.warehouse, &view.log)
         .await?
         .filter(
             seq()
@@ -91,7 +88,7 @@ pub async fn known_deltas(view: &ReadView, rows: &BTreeSet<RowId>) -> Result<Vec
         return Ok(Vec::new());
     }
     let ctx = session(&view.warehouse);
-    let frame = log_frame(&ctx, &view.warehouse, &view.log.table, view.log.snapshot_id).await?;
+    let frame = log_frame(&ctx, &view.warehouse, &view.log).await?;
     read_deltas(only_rows(&ctx, frame, rows)?, &view.schema).await
 }
 
@@ -118,7 +115,7 @@ pub(crate) async fn evidence(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let frame = log_frame(ctx, &view.warehouse, &view.log.table, view.log.snapshot_id).await?;
+    let frame = log_frame(ctx, &view.warehouse, &view.log).await?;
     let frame = frame.filter(
         col(columns::SEQ)
             .lt_eq(lit(view.base.base_seq.as_i64()))
@@ -146,9 +143,8 @@ pub(crate) async fn read_deltas(
 async fn log_frame(
     ctx: &SessionContext,
     warehouse: &Warehouse,
-    table: &Table,
-    snapshot_id: Option<i64>,
+    log: &LogSnapshot,
 ) -> Result<DataFrame> {
-    let files = ParquetTable::open(warehouse, table, snapshot_id).await?;
-    Ok(ctx.read_table(Arc::new(files))?)
+    let rows = log.scan(warehouse).await?;
+    Ok(ctx.read_table(Arc::new(rows))?)
 }

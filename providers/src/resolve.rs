@@ -21,7 +21,6 @@ use lakesync_proto::{
 
 use crate::columnar::{column, value_at};
 use crate::error::{Error, Result};
-use crate::files::ParquetTable;
 use crate::lake::arrow_schema;
 use crate::log::evidence;
 use crate::session::session;
@@ -30,16 +29,25 @@ use crate::view::ReadView;
 type BaseRow = BTreeMap<ColumnName, Value>;
 
 impl ReadView {
-    /// The complete rows that the hot deltas touch, in row id order; made once for the view.
+    /// What the hot deltas make of the rows they touch; made once for the view.
     ///
     /// # Errors
     /// When the base or the log cannot be read.
-    pub async fn resolved(&self) -> Result<&RecordBatch> {
+    pub async fn resolved(&self) -> Result<&Resolved> {
         self.resolved.get_or_try_init(|| resolve(self)).await
     }
 }
 
-async fn resolve(view: &ReadView) -> Result<RecordBatch> {
+/// The overlay of a view, completed from base and log.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The ids of the rows that hot deltas touch, in a column `row_id`: the base no longer speaks for them.
+    pub touched: RecordBatch,
+    /// Those of them that exist, complete, in row id order, with the base's schema.
+    pub rows: RecordBatch,
+}
+
+async fn resolve(view: &ReadView) -> Result<Resolved> {
     let overlay = view.overlay();
     let ctx = session(&view.warehouse);
     let known = known_evidence(&ctx, view).await?;
@@ -53,7 +61,10 @@ async fn resolve(view: &ReadView) -> Result<RecordBatch> {
             rows.push((row_id, values));
         }
     }
-    batch(&view.schema, &arrow_schema(&view.base.table)?, &rows)
+    Ok(Resolved {
+        touched: row_ids(overlay.keys())?,
+        rows: batch(&view.schema, &arrow_schema(&view.base.table)?, &rows)?,
+    })
 }
 
 /// The key columns of a row: no write decides them, its id does.
@@ -100,7 +111,7 @@ async fn base_rows(
     if overlay.is_empty() || view.base.snapshot_id.is_none() {
         return Ok(rows);
     }
-    let base = ParquetTable::open(&view.warehouse, &view.base.table, view.base.snapshot_id).await?;
+    let base = view.base.scan(&view.warehouse).await?;
     let wanted = ctx
         .read_batch(row_ids(overlay.keys())?)?
         .select(vec![col(columns::ROW_ID).alias("wanted")])?;

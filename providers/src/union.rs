@@ -27,12 +27,10 @@ use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, col, lit,
 };
 use datafusion::physical_plan::ExecutionPlan;
-use lakesync_proto::{RowId, columns};
+use lakesync_proto::columns;
 
 use crate::error::{Error, Result};
-use crate::files::ParquetTable;
 use crate::lake::arrow_schema;
-use crate::resolve::row_ids;
 use crate::sink::{InsertSink, WriteSink};
 use crate::view::ReadView;
 
@@ -66,16 +64,15 @@ impl UnionTable {
     pub async fn plan(&self) -> Result<LogicalPlan> {
         let view = &self.view;
         let name = view.table().to_string();
-        let base =
-            ParquetTable::open(&view.warehouse, &view.base.table, view.base.snapshot_id).await?;
+        let base = view.base.scan(&view.warehouse).await?;
         let base: Arc<dyn TableProvider> = Arc::new(base);
         let base = LogicalPlanBuilder::scan(name.clone(), provider_as_source(base), None)?;
-        let touched: Vec<RowId> = view.overlay().into_keys().collect();
-        if touched.is_empty() {
+        if view.hot_deltas().next().is_none() {
             return Ok(base.build()?);
         }
+        let resolved = view.resolved().await?;
         let untouched = if view.base.snapshot_id.is_some() {
-            let ids = memory(row_ids(touched.iter())?)?;
+            let ids = memory(resolved.touched.clone())?;
             let ids = LogicalPlanBuilder::scan("overlay", provider_as_source(ids), None)?
                 .project(vec![col(columns::ROW_ID).alias("touched")])?
                 .build()?;
@@ -88,7 +85,7 @@ impl UnionTable {
         } else {
             base
         };
-        let resolved = memory(view.resolved().await?.clone())?;
+        let resolved = memory(resolved.rows.clone())?;
         let resolved = LogicalPlanBuilder::scan(name, provider_as_source(resolved), None)?;
         Ok(untouched.union(resolved.build()?)?.build()?)
     }

@@ -11,13 +11,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::record_batch::RecordBatch;
 use iceberg::table::Table;
 use lakesync_proto::{GatewayId, Hlc, RowId, RowState, Seq, SeqDelta, TableName, TableSchema};
 use tokio::sync::OnceCell;
 
 use crate::error::Result;
-use crate::lake::{Warehouse, summary};
+use crate::files::ParquetTable;
+use crate::lake::{DataFileInfo, Warehouse, live_files, summary};
+use crate::resolve::Resolved;
 
 /// One snapshot of a base table, with what its summary says of it.
 #[derive(Clone, Debug)]
@@ -30,6 +31,7 @@ pub struct BaseSnapshot {
     pub base_seq: Seq,
     /// The greatest HLC among those deltas: anything newer wins without looking at the log.
     pub max_hlc: Hlc,
+    files: OnceCell<Arc<[DataFileInfo]>>,
 }
 
 impl BaseSnapshot {
@@ -53,7 +55,18 @@ impl BaseSnapshot {
             max_hlc: marks.max_hlc.unwrap_or(Hlc::ZERO),
             snapshot_id,
             table,
+            files: OnceCell::new(),
         })
+    }
+
+    /// The rows of the snapshot; its manifests are read once.
+    ///
+    /// # Errors
+    /// As [`ParquetTable::open`].
+    pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
+        let list = || list_files(&self.table, self.snapshot_id);
+        let files = Arc::clone(self.files.get_or_try_init(list).await?);
+        ParquetTable::open(warehouse, &self.table, files)
     }
 }
 
@@ -68,6 +81,7 @@ pub struct LogSnapshot {
     pub max_seq: Seq,
     /// The greatest HLC that any flush has written.
     pub max_hlc: Hlc,
+    files: OnceCell<Arc<[DataFileInfo]>>,
 }
 
 impl LogSnapshot {
@@ -91,7 +105,25 @@ impl LogSnapshot {
             max_hlc: marks.max_hlc.unwrap_or(Hlc::ZERO),
             snapshot_id,
             table,
+            files: OnceCell::new(),
         })
+    }
+
+    /// The rows of the log; its manifests are read once.
+    ///
+    /// # Errors
+    /// As [`ParquetTable::open`].
+    pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
+        let list = || list_files(&self.table, self.snapshot_id);
+        let files = Arc::clone(self.files.get_or_try_init(list).await?);
+        ParquetTable::open(warehouse, &self.table, files)
+    }
+}
+
+async fn list_files(table: &Table, snapshot_id: Option<i64>) -> Result<Arc<[DataFileInfo]>> {
+    match snapshot_id {
+        Some(_) => Ok(live_files(table, snapshot_id).await?.into()),
+        None => Ok(Arc::new([])),
     }
 }
 
@@ -121,8 +153,8 @@ pub struct ReadView {
     pub seq: Seq,
     /// The deltas above the base seq, by push, ascending by seq.
     pub hot: Vec<Arc<HotPush>>,
-    /// The complete rows that the hot deltas touch, once somebody has asked for them.
-    pub(crate) resolved: OnceCell<RecordBatch>,
+    /// The overlay against the base, once somebody has asked for it.
+    pub(crate) resolved: OnceCell<Resolved>,
 }
 
 impl ReadView {

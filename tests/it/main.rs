@@ -4,6 +4,7 @@
 
 mod gateway;
 mod merge_agreement;
+mod small_histories;
 mod sql;
 mod system;
 mod tidy;

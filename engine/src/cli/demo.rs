@@ -87,25 +87,25 @@ async fn tell(lake: &Lake, url: &str, root: &Path, report: &mut Report) -> Resul
 
     const QUERY: &str = "select id, title, status, points, owner from tasks order by id";
     report.title("SQL over the hot deltas, before any flush")?;
-    report.query(lake, QUERY, Some(&converged[0])).await?;
+    report.query(lake, QUERY, Some(&converged[0].rows)).await?;
 
     report.title("Flush: the deltas become Parquet, one Iceberg snapshot of the log")?;
     report
         .query(lake, "call system.flush('tasks')", None)
         .await?;
-    report.query(lake, QUERY, Some(&converged[0])).await?;
+    report.query(lake, QUERY, Some(&converged[0].rows)).await?;
 
     report.title("Compaction: the log is folded into the base table, by a SQL plan")?;
     report
         .query(lake, "call system.compact('tasks')", None)
         .await?;
-    report.query(lake, QUERY, Some(&converged[0])).await?;
+    report.query(lake, QUERY, Some(&converged[0].rows)).await?;
 
     let (story, late) = story::blocking(story, Story::late_edit).await?;
     report.title("A late edit arrives: stamped before the compaction, it loses the cell that was written since")?;
     report.edits(&late)?;
     let (_, now) = story::blocking(story, Story::sync_all).await?;
-    report.query(lake, QUERY, Some(&now[0])).await?;
+    report.query(lake, QUERY, Some(&now[0].rows)).await?;
     report.converged(&now)?;
 
     report.title("The past stays: the same query as of the flush")?;
@@ -120,7 +120,7 @@ async fn tell(lake: &Lake, url: &str, root: &Path, report: &mut Report) -> Resul
     let past = format!(
         "select id, title, status, points, owner from tasks version as of {snapshot} order by id"
     );
-    report.query(lake, &past, Some(&converged[0])).await?;
+    report.query(lake, &past, Some(&converged[0].rows)).await?;
 
     report.title("Where the files lie")?;
     report.files(root)?;

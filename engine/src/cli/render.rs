@@ -251,7 +251,7 @@ fn csv_field(line: &mut String, place: usize, text: Option<&str>) {
     }
     match text {
         None => {}
-        Some(text) if text.contains([',', '"', '\n', '\r']) => {
+        Some(text) if text.is_empty() || text.contains([',', '"', '\n', '\r']) => {
             line.push('"');
             line.push_str(&text.replace('"', "\"\""));
             line.push('"');

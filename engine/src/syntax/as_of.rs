@@ -172,7 +172,7 @@ impl Travel {
                 at,
             );
         }
-        if false && bare && self.names.iter().flatten().any(|name| *name == table) {
+        if bare && self.names.iter().flatten().any(|name| *name == table) {
             return stop(
                 refuse(
                     format!("{table} is a WITH query, which has no earlier state"),

@@ -113,6 +113,7 @@ impl Dialect for LakeDialect {
         supports_window_function_null_treatment_arg
         supports_dictionary_syntax
         support_map_literal_syntax
+        supports_lambda_functions
         supports_parenthesized_set_variables
         supports_comma_separated_set_assignments
         supports_select_wildcard_except
@@ -244,7 +245,7 @@ mod tests {
         "FROM t",
         "SELECT a, b, FROM t",
         "CREATE TABLE t (a INT ASC, b INT DESC)",
-        "SELECT TRY_CONVERT(INT, '1')",
+        "SELECT TRY_CONVERT('1', INT)",
         "SELECT 1 << 2 >> 1",
         "COMMENT ON TABLE t IS 'x'",
         "LOAD 'extension'",
@@ -276,7 +277,7 @@ mod tests {
         "SELECT a FROM t SETTINGS max_threads = 1",
         "SELECT a FROM t FORMAT JSON",
         "SELECT /*+ hint */ a FROM t",
-        "CREATE TABLE t (a INT CONSTRAINT CHECK (a > 0))",
+        "CREATE TABLE t (a INT, CONSTRAINT CHECK (a > 0))",
         "SELECT at, before, version, timestamp FROM at, before b, version, timestamp AS t",
         "SELECT a AT TIME ZONE 'UTC' FROM t FOR UPDATE",
         "CALL system.compact('t', dry_run => true)",

@@ -160,7 +160,7 @@ impl Level {
 
     fn separate(&mut self) {
         *self = Level {
-            longest: 0,
+            longest: self.total(),
             ..Level::default()
         };
     }

@@ -9,7 +9,7 @@ use arrow::datatypes::Int64Type;
 use arrow::record_batch::RecordBatch;
 use lakesync_proto::Value;
 
-use super::story::{Edit, Rows, Story};
+use super::story::{Edit, Held, Rows, Story};
 use crate::cli::CliError;
 use crate::cli::render::{Format, write_batches};
 use crate::cli::text_table::TextTable;
@@ -71,12 +71,17 @@ impl Report {
         Ok(writeln!(stdout(), "{table}")?)
     }
 
-    /// Shows the rows that every client holds; they must be the same.
-    pub(super) fn converged(&mut self, all: &[Rows]) -> Result<(), CliError> {
-        for rows in all {
-            self.compare("a client", &shown(rows), &shown(&all[0]))?;
+    /// Shows what every client holds; the rows must be the same.
+    pub(super) fn converged(&mut self, all: &[Held]) -> Result<(), CliError> {
+        let mut table = TextTable::new(["client"].into_iter().chain(COLUMNS));
+        for held in all {
+            let rows = shown(&held.rows);
+            self.compare(held.client, &rows, &shown(&all[0].rows))?;
+            for row in rows {
+                table.row([held.client.to_owned()].into_iter().chain(row));
+            }
         }
-        self.rows(&all[0])
+        Ok(writeln!(stdout(), "{table}")?)
     }
 
     /// Runs a statement and shows its rows; they must be `expected`, when that is given.

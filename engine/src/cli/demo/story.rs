@@ -42,6 +42,13 @@ pub(super) struct Edit {
     pub(super) lesson: &'static str,
 }
 
+/// What one client holds.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) client: &'static str,
+    pub(super) rows: Rows,
+}
+
 /// The clients and their way to the gateway.
 #[derive(Debug)]
 pub(super) struct Story {
@@ -196,15 +203,21 @@ impl Story {
     }
 
     /// Syncs everybody until nobody has anything new; gives each one's rows.
-    pub(super) fn sync_all(&mut self) -> Result<Vec<Rows>, CliError> {
+    pub(super) fn sync_all(&mut self) -> Result<Vec<Held>, CliError> {
         let transport = Arc::clone(&self.transport);
         for _ in 0..2 {
             for person in &mut self.people {
                 person.client.sync(transport.as_ref())?;
             }
         }
-        let rows = self.people.iter().map(|person| person.client.rows("tasks"));
-        Ok(rows.collect::<Result<_, _>>()?)
+        let held = self.people.iter().map(|person| {
+            let rows = person.client.rows("tasks")?;
+            Ok(Held {
+                client: person.name,
+                rows,
+            })
+        });
+        held.collect()
     }
 
     /// The clients, in order.

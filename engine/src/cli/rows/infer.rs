@@ -81,7 +81,7 @@ impl Seen {
         match (self, other) {
             (one, two) if one == two => Some(one),
             (Null, one) | (one, Null) => Some(one),
-            (Long, Number) | (Number, Long) => Some(Long),
+            (Long, Number) | (Number, Long) => Some(Number),
             (Date | Timestamp | Text, Date | Timestamp | Text) => Some(Text),
             _ => None,
         }
