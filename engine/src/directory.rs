@@ -130,6 +130,17 @@ impl DataDirectory {
         Ok(names)
     }
 
+    /// Under another name first, so that a crash never leaves half a file.
+    fn write_format(&self, path: &Path) -> std::io::Result<()> {
+        let text = serde_json::to_vec(&Format { format: FORMAT }).expect("a number is JSON");
+        let draft = path.with_extension("json.new");
+        let mut file = File::create(&draft)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        File::open(&self.root)?.sync_all()
+    }
+
     fn check_format(&self) -> Result<()> {
         let path = self.root.join("lakesync.json");
         let wrong = |reason: String| Error::Directory {
@@ -149,11 +160,9 @@ impl DataDirectory {
                     ))),
                 }
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let text =
-                    serde_json::to_vec(&Format { format: FORMAT }).expect("a number is JSON");
-                fs::write(&path, text).map_err(|error| wrong(error.to_string()))
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self
+                .write_format(&path)
+                .map_err(|error| wrong(error.to_string())),
             Err(error) => Err(wrong(error.to_string())),
         }
     }

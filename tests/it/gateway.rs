@@ -45,8 +45,12 @@ fn gateway(lake: &Lake) -> &Arc<Gateway> {
 }
 
 fn delta(client: &str, row: &str, wall_ms: u64, value: i64) -> RowDelta {
+    delta_of("t", client, row, wall_ms, value)
+}
+
+fn delta_of(table: &str, client: &str, row: &str, wall_ms: u64, value: i64) -> RowDelta {
     let key = DeltaKey {
-        table: TableName::parse("t").unwrap(),
+        table: TableName::parse(table).unwrap(),
         row_id: RowId::parse(row).unwrap(),
         client_id: ClientId::parse(client).unwrap(),
         hlc: Hlc::new(wall_ms, 0).unwrap(),
@@ -194,6 +198,31 @@ async fn pulls_cross_flush_and_trim_without_a_gap() {
             "limit {limit}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trimming_waits_for_every_table_of_a_push() {
+    let mut world = World::new();
+    world.config.pull_window = Duration::ZERO;
+    let lake = world.open().await;
+    lake.create_table(&TABLE.replace("\"t\"", "\"u\""))
+        .await
+        .unwrap();
+    let both = vec![
+        delta("ana", "r1", NOW_MS, 1),
+        delta_of("u", "ana", "r1", NOW_MS, 1),
+    ];
+    gateway(&lake).push(push(both)).await.unwrap();
+    world.clock.advance(1);
+    gateway(&lake).flush(Some("t")).await.unwrap();
+    drop(lake);
+    let lake = world.open().await;
+    assert_eq!((count(&lake, "t").await, count(&lake, "u").await), (1, 1));
+    gateway(&lake).flush(Some("u")).await.unwrap();
+    drop(lake);
+    let lake = world.open().await;
+    assert_eq!((count(&lake, "t").await, count(&lake, "u").await), (1, 1));
+    assert_eq!(pulled(gateway(&lake), 1).await, [1, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,7 +37,8 @@ pub struct PushArgs {
     /// The table that rows go to; it is made from the first rows when there is none. Deltas name theirs.
     #[arg(long)]
     table: Option<String>,
-    /// The key columns of the rows, separated by commas; without a key each row gets a new id.
+    /// The key columns of the rows, separated by commas; without a key a row has the id that its
+    /// `row_id` says, or gets a new one.
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     key: Vec<String>,
     /// The type of a column of a new table, as in `price=decimal(15,2)`; may be given several times.
@@ -138,9 +139,18 @@ fn delta_of(
         let change = changes.iter().find(|change| change.column.as_ref() == name);
         change.map(|change| change.value.clone())
     });
-    let row_id = match of_key.map_err(|error| format!("line {}: {error}", row.line))? {
-        Some(row_id) => row_id,
-        None => RowId::parse(&Uuid::now_v7().to_string())?,
+    let at = |reason: String| format!("line {}: {reason}", row.line);
+    let of_key = of_key.map_err(|error| at(error.to_string()))?;
+    let given = row.row_id.as_deref().map(RowId::parse).transpose();
+    let row_id = match (of_key, given.map_err(|error| at(error.to_string()))?) {
+        (Some(key), Some(given)) if key != given => {
+            let reason =
+                format!("row_id is `{given}`, but the key makes it `{key}`; leave row_id out");
+            return Err(at(reason).into());
+        }
+        (Some(key), _) => key,
+        (None, Some(given)) => given,
+        (None, None) => RowId::parse(&Uuid::now_v7().to_string())?,
     };
     let key = DeltaKey {
         table: schema.table.clone(),

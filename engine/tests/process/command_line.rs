@@ -96,6 +96,46 @@ fn sql_gives_the_same_rows_embedded_and_through_the_server_that_holds_the_direct
 }
 
 #[test]
+fn what_select_shows_can_be_pushed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows.ndjson");
+    let (file, dir) = (file.to_str().unwrap(), folder.path().join("data"));
+    let dir = dir.to_str().unwrap();
+    fs::write(
+        file,
+        "{\"v\":1,\"n\":9007199254740993}\n{\"v\":2,\"n\":null}\n",
+    )
+    .unwrap();
+    let pushed = run(&["push", file, "--table", "t", "--dir", dir]);
+    assert!(pushed.status.success(), "{}", text(&pushed.stderr));
+    let query = [
+        "sql",
+        "--dir",
+        dir,
+        "--format",
+        "ndjson",
+        "-c",
+        "select * from t order by v",
+    ];
+    let shown = run(&query).stdout;
+    fs::write(file, &shown).unwrap();
+    let again = run(&["push", file, "--table", "t", "--dir", dir]);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    assert_eq!(
+        text(&run(&query).stdout),
+        text(&shown),
+        "the same rows under the same ids"
+    );
+    fs::write(file, "{\"v\":1,\"row_id\":7}\n").unwrap();
+    let refused = run(&["push", file, "--table", "t", "--dir", dir]);
+    assert!(
+        text(&refused.stderr).contains("line 1"),
+        "{}",
+        text(&refused.stderr)
+    );
+}
+
+#[test]
 fn deltas_of_a_pull_can_be_pushed_as_a_file_and_pushing_them_again_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let from = Server::start(&folder.path().join("from"));

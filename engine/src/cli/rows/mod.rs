@@ -23,7 +23,7 @@ mod lines;
 use std::collections::VecDeque;
 use std::io::BufRead;
 
-use lakesync_proto::{ColumnChange, TableDefinition, TableSchema, Value};
+use lakesync_proto::{ColumnChange, TableDefinition, TableSchema, Value, columns};
 use serde_json::value::RawValue;
 
 pub use error::{RowError, RowErrorKind};
@@ -74,6 +74,8 @@ pub struct Row {
     pub line: u64,
     /// Where the line begins in the input, in bytes.
     byte: u64,
+    /// The row's id, when the line has a `row_id`.
+    pub row_id: Option<String>,
     cells: Vec<(String, Box<RawValue>)>,
 }
 
@@ -237,16 +239,37 @@ impl Row {
     }
 }
 
+/// A row, with its `row_id` taken out of its columns: what `select *` shows can be pushed again.
+fn row_of(mut raw: RawLine) -> Result<Row, RowError> {
+    let place = raw
+        .cells
+        .iter()
+        .position(|(name, _)| name == columns::ROW_ID);
+    let row_id = place.map(|place| raw.cells.remove(place).1);
+    let row_id = row_id.map(|json| serde_json::from_str::<String>(json.get()));
+    let row_id = row_id.transpose().map_err(|_| {
+        let message = "row_id is no text".to_owned();
+        RowError::new(
+            RowErrorKind::Value,
+            message,
+            "write it as \"row_id\": \"…\", or leave it out",
+        )
+        .at(raw.line, Some(raw.byte))
+    })?;
+    Ok(Row {
+        line: raw.line,
+        byte: raw.byte,
+        row_id,
+        cells: raw.cells,
+    })
+}
+
 fn line_of(raw: RawLine) -> Result<Line, RowError> {
     let is_delta = DELTA_MEMBERS
         .iter()
         .all(|member| raw.cells.iter().any(|(name, _)| name == member));
     if !is_delta {
-        return Ok(Line::Row(Row {
-            line: raw.line,
-            byte: raw.byte,
-            cells: raw.cells,
-        }));
+        return row_of(raw).map(Line::Row);
     }
     let client_id = raw.cells.iter().find(|(name, _)| name == "clientId");
     let client_id = client_id.and_then(|(_, json)| serde_json::from_str(json.get()).ok());
