@@ -294,11 +294,14 @@ async fn a_database_restored_from_an_old_copy_begins_a_new_epoch() {
         .push(push(vec![delta("ana", "r3", NOW_MS, 1)]))
         .await
         .unwrap();
-    assert_eq!(
-        pulled(gateway(&lake), 1).await,
-        [1, 2, 3],
-        "the gap in the copy is filled from the lake"
-    );
+    for limit in [1, 100] {
+        let seqs = pulled(gateway(&lake), limit).await;
+        assert_eq!(
+            seqs,
+            [1, 2, 3],
+            "the gap in the copy is filled from the lake, by pages of {limit}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
