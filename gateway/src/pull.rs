@@ -48,14 +48,20 @@ impl Gateway {
         limit: usize,
         feed_from: Seq,
     ) -> Result<(Vec<Arc<SeqDelta>>, Seq)> {
-        let stored = self.stored(since, limit).await?;
-        let before = match stored.first().map(|first| first.seq) {
-            Some(first) if first == since.next() => {
-                let reached = stored.last().map_or(since, |last| last.seq);
-                return Ok((stored, reached));
-            }
-            // Nothing is stored right above the cursor: the flushed log has it, up to what is stored.
-            Some(first) => Seq::from_u64(first.as_u64() - 1).unwrap_or(since),
+        let mut stored = self.stored(since, limit).await?;
+        // A database that was restored from a copy has a gap; what lies above it is for a later page.
+        let run = (1..).zip(&stored);
+        let run = run
+            .take_while(|(nth, delta)| delta.seq.as_u64() == since.as_u64() + nth)
+            .count();
+        if run > 0 {
+            stored.truncate(run);
+            let reached = stored.last().map_or(since, |last| last.seq);
+            return Ok((stored, reached));
+        }
+        // Nothing is stored right above the cursor: the flushed log has it, up to what is stored.
+        let before = match stored.first() {
+            Some(first) => Seq::from_u64(first.seq.as_u64() - 1).unwrap_or(since),
             None => feed_from,
         };
         Ok((self.flushed(since, before, limit).await?, before))
