@@ -1,7 +1,8 @@
 //! ★ Compaction: fold the flushed log into the base, one rewrite commit.
 //!
-//! Steps: pin a view → nothing above the base seq? done → plan the fold → write the new base files →
-//! commit (remove the old files, add the new, move the base seq) → publish the view.
+//! Steps: pin a view on the catalog's newest base (another program may have rewritten its files) → nothing
+//! above the base seq? done → plan the fold → write the new base files → commit (remove the old files, add
+//! the new, move the base seq) → publish the view.
 //!
 //! **Crash windows.** After writing, before the commit: new files are orphans, the table reads as before.
 //! After the commit, before publishing: the next open reads the new base seq from the summary.
@@ -13,10 +14,10 @@ use datafusion::arrow::datatypes::Int64Type;
 use datafusion::functions_aggregate::expr_fn::max;
 use datafusion::prelude::{DataFrame, SessionContext, col, lit};
 use lakesync_providers::lake::{
-    Commit, Fence, WriteOptions, live_files, summary, write_data_stream,
+    Commit, Fence, LakeError, WriteOptions, live_files, summary, write_data_stream,
 };
 use lakesync_providers::proto::{Hlc, Seq, TableName, columns};
-use lakesync_providers::{Live, ReadView, session};
+use lakesync_providers::{BaseSnapshot, Live, ReadView, session};
 
 use crate::error::{Error, Result};
 use crate::fold::fold_sql;
@@ -43,12 +44,13 @@ pub struct CompactReport {
 /// Folds everything that `table` has flushed into its base.
 ///
 /// # Errors
-/// Unknown table, a failed plan or write, or a lost commit; the table is then as it was.
+/// Unknown table, a base that another program changed, a failed plan or write, or a lost commit; the table is
+/// then as it was.
 ///
 /// # Cancel safety
 /// Run it where it is not dropped: a commit whose publication was cut off is found only by the next one.
 pub async fn compact(live: &Live, table: &str, fence: Option<&Fence>) -> Result<CompactReport> {
-    let view = view_of(live, table)?;
+    let view = newest_view(live, table).await?;
     let from_seq = view.base.base_seq;
     let base_seq = view.log.max_seq;
     let mut report = CompactReport {
@@ -94,8 +96,7 @@ pub async fn compact(live: &Live, table: &str, fence: Option<&Fence>) -> Result<
         Ok(committed) => committed,
         Err(error) => {
             // Whatever is in the catalog is what the next attempt starts from.
-            let pair = live.warehouse().load(live.gateway(), view.table()).await?;
-            live.compacted(view.table(), pair.base)?;
+            newest_view(live, table).await?;
             return Err(error.into());
         }
     };
@@ -131,6 +132,27 @@ fn view_of(live: &Live, table: &str) -> Result<Arc<ReadView>> {
         gateway: live.gateway().to_string(),
         table: table.to_owned(),
     })
+}
+
+/// The view of `table` on the base that the catalog has now; the old one stays published when that cannot be read.
+async fn newest_view(live: &Live, table: &str) -> Result<Arc<ReadView>> {
+    let view = view_of(live, table)?;
+    let pair = live.warehouse().load(live.gateway(), view.table()).await?;
+    let base = BaseSnapshot::current(pair.base)?;
+    if let Some(foreign) = base.foreign {
+        return Err(LakeError::from(foreign).into());
+    }
+    if base.base_seq < view.base.base_seq {
+        return Err(Error::RolledBack {
+            table: view.table().clone(),
+            from: view.base.base_seq,
+            to: base.base_seq,
+        });
+    }
+    if base.snapshot_id != view.base.snapshot_id {
+        live.compacted(view.table(), base.table)?;
+    }
+    view_of(live, table)
 }
 
 async fn plan(view: &ReadView) -> Result<(SessionContext, DataFrame)> {

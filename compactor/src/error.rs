@@ -1,7 +1,8 @@
 //! What can stop a compaction. In every case the table reads as before and the job can run again.
 
 use datafusion::error::DataFusionError;
-use lakesync_providers::lake::{CommitError, LakeError};
+use lakesync_providers::lake::{CommitError, CommitErrorKind, LakeError};
+use lakesync_providers::proto::{Seq, TableName};
 use thiserror::Error;
 
 /// The result of this crate's functions.
@@ -28,9 +29,30 @@ pub enum Error {
     /// New files could not be written.
     #[error(transparent)]
     Lake(#[from] LakeError),
+    /// Another program moved the base back, below deltas that this process has let go of.
+    #[error(
+        "the base of `{table}` was rolled back from seq {from} to seq {to} by another program; restart LakeSync, which then \
+         reads the deltas between from the log"
+    )]
+    RolledBack {
+        /// The table.
+        table: TableName,
+        /// The base seq that this process reads at.
+        from: Seq,
+        /// The base seq in the catalog.
+        to: Seq,
+    },
     /// The rewrite could not be committed.
     #[error(transparent)]
     Commit(#[from] CommitError),
+}
+
+impl Error {
+    /// Whether another process has taken over the gateway.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        matches!(self, Self::Commit(error) if error.kind() == CommitErrorKind::Fenced)
+    }
 }
 
 impl From<DataFusionError> for Error {

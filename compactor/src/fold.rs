@@ -7,6 +7,9 @@
 //!
 //! Key columns are the row id's: no write decides them.
 //!
+//! Names of ours stand beside the user's columns, which may be called anything (`id`, `deleted`, `seq_1`), so every
+//! name says which table it is of; `deltas` and `folded` have names of ours only.
+//!
 //! **Invariant:** this is [`fold_row`](lakesync_providers::proto::fold_row) by column; random histories hold the two together.
 
 use std::fmt::Write as _;
@@ -33,32 +36,36 @@ pub fn fold_sql(schema: &TableSchema, base_seq: Seq) -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             gathered,
-            ",\n         is_set(_set, {n}) as set_{n}, {name} as value_{n}"
+            ",\n         is_set(log._set, {n}) as set_{n}, log.{name} as value_{n}"
         );
         let _ = write!(
             folded,
-            ",\n         lww(value_{n}, stamp) filter (where set_{n}) as value_{n}\
-             ,\n         lww(seq, stamp) filter (where set_{n}) as seq_{n}\
-             ,\n         max(stamp) filter (where set_{n}) as stamp_{n}"
+            ",\n         lww(deltas.value_{n}, deltas.stamp) filter (where deltas.set_{n}) as value_{n}\
+             ,\n         lww(deltas.seq, deltas.stamp) filter (where deltas.set_{n}) as seq_{n}\
+             ,\n         max(deltas.stamp) filter (where deltas.set_{n}) as stamp_{n}"
         );
         let _ = write!(
             merged,
-            ",\n       case when seq_{n} > {base_seq} \
-             then case when deleted is null or stamp_{n} > deleted then value_{n} end\n            \
-             when deleted_now is null or stamp_{n} > deleted_now then base.{name} end as {name}"
+            ",\n       case when folded.seq_{n} > {base_seq} \
+             then case when folded.deleted is null or folded.stamp_{n} > folded.deleted \
+             then folded.value_{n} end\n            \
+             when folded.deleted_now is null or folded.stamp_{n} > folded.deleted_now \
+             then base.{name} end as {name}"
         );
     }
     format!(
-        "with touched as (\n  select distinct row_id as id from log where _seq > {base_seq}\n),\n\
-         deltas as (\n  select row_id as id, _seq as seq, _op = 3 as is_delete, \
-         stamp(_hlc, _client, _delta_id) as stamp{gathered}\n  \
+        "with touched as (\n  select distinct log.row_id as id from log where log._seq > {base_seq}\n),\n\
+         deltas as (\n  select log.row_id as id, log._seq as seq, log._op = 3 as is_delete, \
+         stamp(log._hlc, log._client, log._delta_id) as stamp{gathered}\n  \
          from log left semi join touched on log.row_id = touched.id\n),\n\
-         folded as (\n  select id,\n         max(stamp) filter (where is_delete) as deleted,\n         \
-         max(stamp) filter (where is_delete and seq > {base_seq}) as deleted_now,\n         \
-         max(stamp) filter (where not is_delete) as written{folded}\n  from deltas group by id\n)\n\
+         folded as (\n  select deltas.id,\n         \
+         max(deltas.stamp) filter (where deltas.is_delete) as deleted,\n         \
+         max(deltas.stamp) filter (where deltas.is_delete and deltas.seq > {base_seq}) as deleted_now,\n         \
+         max(deltas.stamp) filter (where not deltas.is_delete) as written{folded}\n  \
+         from deltas group by deltas.id\n)\n\
          select folded.id as row_id{merged}\nfrom folded left join base on base.row_id = folded.id\n\
-         where (written is not null and (deleted is null or written > deleted))\n   \
-         or (base.row_id is not null and deleted_now is null)\n\
+         where (folded.written is not null and (folded.deleted is null or folded.written > folded.deleted))\n   \
+         or (base.row_id is not null and folded.deleted_now is null)\n\
          union all\n\
          select base.row_id{kept}\nfrom base left anti join folded on base.row_id = folded.id"
     )

@@ -13,6 +13,7 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +39,7 @@ struct Format {
 #[derive(Debug)]
 pub struct DataDirectory {
     root: PathBuf,
-    lock: File,
+    lock: Arc<File>,
 }
 
 impl DataDirectory {
@@ -71,7 +72,10 @@ impl DataDirectory {
             }
             Err(TryLockError::Error(error)) => return Err(at(&path, error)),
         }
-        let directory = Self { root, lock };
+        let directory = Self {
+            root,
+            lock: Arc::new(lock),
+        };
         directory.check_format()?;
         directory.say(None)?;
         Ok(directory)
@@ -87,7 +91,7 @@ impl DataDirectory {
             url: url.map(str::to_owned),
         };
         let text = serde_json::to_vec(&holder).expect("a process id and a text are JSON");
-        let mut lock = &self.lock;
+        let mut lock = self.lock.as_ref();
         let written = lock
             .set_len(0)
             .and_then(|()| lock.rewind())
@@ -96,6 +100,11 @@ impl DataDirectory {
             path: self.root.join("lakesync.lock"),
             reason: error.to_string(),
         })
+    }
+
+    /// The lock itself: whoever holds it keeps the directory.
+    pub(crate) fn lock(&self) -> Arc<File> {
+        Arc::clone(&self.lock)
     }
 
     /// The directory, absolute.

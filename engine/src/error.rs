@@ -72,16 +72,7 @@ impl Error {
     #[must_use]
     pub fn is_callers(&self) -> bool {
         match self {
-            Self::Query(error) => matches!(
-                error.find_root(),
-                DataFusionError::Plan(_)
-                    | DataFusionError::SQL(..)
-                    | DataFusionError::SchemaError(..)
-                    | DataFusionError::NotImplemented(_)
-                    | DataFusionError::Configuration(_)
-                    | DataFusionError::External(_)
-                    | DataFusionError::Diagnostic(..)
-            ),
+            Self::Query(error) => is_statements(error),
             Self::Syntax(_)
             | Self::Call { .. }
             | Self::UnknownGateway { .. }
@@ -95,9 +86,63 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the same request may succeed in a moment: the gateway is busy, or its log cannot be written now.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        use lakesync_gateway::Error as Gateway;
+        match self {
+            Self::Query(error) => match error.find_root() {
+                DataFusionError::External(inner) => matches!(
+                    inner.downcast_ref(),
+                    Some(lakesync_providers::WriteError::Unavailable { .. })
+                ),
+                _ => false,
+            },
+            Self::Gateway(error) => matches!(
+                error,
+                Gateway::Busy { .. }
+                    | Gateway::Storage { .. }
+                    | Gateway::Poisoned { .. }
+                    | Gateway::Closed { .. }
+            ),
+            _ => false,
+        }
+    }
+}
+
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Self {
         Self::Query(Box::new(error))
+    }
+}
+
+/// Whether the statement is at fault, not what it read or wrote.
+fn is_statements(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::Plan(_)
+        | DataFusionError::SQL(..)
+        | DataFusionError::SchemaError(..)
+        | DataFusionError::NotImplemented(_)
+        | DataFusionError::Configuration(_)
+        | DataFusionError::Diagnostic(..) => true,
+        DataFusionError::External(inner) => match inner.downcast_ref::<lakesync_providers::Error>()
+        {
+            Some(lakesync_providers::Error::Query(error)) => is_statements(error),
+            Some(error) => matches!(
+                error,
+                lakesync_providers::Error::UnknownTable { .. }
+                    | lakesync_providers::Error::UnknownSnapshot { .. }
+                    | lakesync_providers::Error::BelowHorizon { .. }
+                    | lakesync_providers::Error::ReadOnly { .. }
+                    | lakesync_providers::Error::RowId { .. }
+            ),
+            None => matches!(
+                inner.downcast_ref(),
+                Some(lakesync_providers::WriteError::Refused { .. })
+            ),
+        },
+        _ => false,
     }
 }
 
@@ -119,5 +164,67 @@ fn sentence(error: &DataFusionError) -> String {
     match error.find_root() {
         DataFusionError::External(inner) => inner.to_string(),
         root => root.strip_backtrace(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::DataType;
+    use lakesync_proto::{ColumnType, TableName};
+    use lakesync_providers::Error as Table;
+
+    use super::*;
+
+    #[test]
+    fn only_what_the_statement_got_wrong_is_its_authors_fault() {
+        let name = || TableName::parse("t").unwrap();
+        let callers: [Table; 5] = [
+            Table::UnknownTable {
+                gateway: "public".to_owned(),
+                table: "t".to_owned(),
+            },
+            Table::UnknownSnapshot {
+                table: name(),
+                snapshot: 7,
+            },
+            Table::BelowHorizon {
+                table: name(),
+                snapshot: 7,
+                horizon: 9,
+            },
+            Table::ReadOnly {
+                table: "t".to_owned(),
+            },
+            Table::RowId {
+                reason: "too long".to_owned(),
+            },
+        ];
+        let ours = [
+            Table::BrokenDelta {
+                table: name(),
+                seq: 1,
+                reason: "torn".to_owned(),
+            },
+            Table::ColumnType {
+                expected: ColumnType::Long,
+                actual: DataType::Utf8,
+            },
+        ];
+        let wrapped = |error: Table| {
+            let error = DataFusionError::from(error).context("while it ran");
+            Error::from(DataFusionError::Shared(std::sync::Arc::new(error)))
+        };
+        for error in callers.map(wrapped) {
+            assert!(error.is_callers(), "{error}");
+        }
+        for error in ours.map(wrapped) {
+            assert!(!error.is_callers(), "{error}");
+        }
+        let disk = std::io::Error::other("disk full");
+        let failed = Error::from(DataFusionError::External(Box::new(disk)));
+        assert!(!failed.is_callers(), "{failed}");
+        let inner = Table::Query(Box::new(DataFusionError::Plan("no such column".to_owned())));
+        let nested = Error::from(DataFusionError::External(Box::new(inner)));
+        assert!(nested.is_callers(), "{nested}");
     }
 }

@@ -16,7 +16,12 @@ use crate::statement::{Access, Runner};
 use crate::syntax::{LakeStatement, parse};
 
 /// The gateway (SQL schema) that exists from the start.
-pub(crate) const DEFAULT_GATEWAY: &str = "public";
+const DEFAULT_GATEWAY: &str = "public";
+
+/// The name of the gateway that a statement is for when nothing else is said.
+pub(crate) fn default_gateway() -> GatewayId {
+    GatewayId::parse(DEFAULT_GATEWAY).expect("`public` is a name")
+}
 
 /// An open lake. Clones share it; the directory is given up when the last one is dropped.
 #[derive(Clone, Debug)]
@@ -42,7 +47,7 @@ pub struct LakeBuilder {
 }
 
 impl LakeBuilder {
-    /// Another wall clock than the machine's.
+    /// Another wall clock than the machine's, for stamps and for the times of snapshots.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn WallClock>) -> Self {
         self.clock = clock;
@@ -71,8 +76,9 @@ impl LakeBuilder {
     pub async fn open(self) -> Result<Lake> {
         let directory = DataDirectory::take(&self.path)?;
         let warehouse = Warehouse::open_local(directory.root()).await?;
+        let warehouse = warehouse.with_clock(Arc::clone(&self.clock));
         let mut names = self.gateways;
-        names.push(GatewayId::parse(DEFAULT_GATEWAY).expect("`public` is a name"));
+        names.push(default_gateway());
         names.extend(warehouse.namespaces().await?);
         for name in directory.gateways()? {
             names.extend(GatewayId::parse(&name));
@@ -85,6 +91,7 @@ impl LakeBuilder {
                 warehouse: warehouse.clone(),
                 database: directory.gateway_database(name.as_ref()),
                 clock: Arc::clone(&self.clock),
+                lock: Some(directory.lock()),
             };
             let gateway = Gateway::open(name.clone(), components, self.config.clone()).await?;
             gateways.insert(name, gateway);
@@ -119,18 +126,21 @@ impl Lake {
         }
     }
 
-    /// Plans one SQL statement; `collect` or `execute_stream` on the answer runs it.
+    /// Plans one SQL statement of the default gateway; `collect` or `execute_stream` on the answer runs it.
     ///
     /// Besides DataFusion's SQL: `t VERSION AS OF <snapshot id>`, the metadata tables `t$deltas` and
     /// `t$snapshots`, `INSERT INTO`, and `CALL system.flush('t')`, `CALL system.compact('t')` with their
-    /// `EXPLAIN`. Procedures run at once.
+    /// `EXPLAIN`. Procedures run at once. What would be gone after the statement is refused: DDL and `SET`.
     ///
     /// # Errors
     /// [`Error::Syntax`] with the position, [`Error::Query`], or what a procedure answers.
     pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
         let mut statements = parse(sql)?;
         match (statements.pop(), statements.is_empty()) {
-            (Some(statement), true) => self.run(statement, Access::Everything).await,
+            (Some(statement), true) => {
+                self.run(statement, Access::Everything, &default_gateway())
+                    .await
+            }
             (None, _) => Err(Error::Invalid("the SQL text holds no statement".to_owned())),
             (Some(_), false) => Err(Error::Invalid(format!(
                 "the SQL text holds {} statements; give them one at a time",
@@ -139,12 +149,21 @@ impl Lake {
         }
     }
 
-    /// Plans one parsed statement, as far as `access` allows.
+    /// Plans one parsed statement, as far as `access` allows. Tables without a schema are those of `gateway`.
     ///
     /// # Errors
-    /// As [`Lake::sql`]; [`Error::Invalid`] when the statement needs more access.
-    pub async fn run(&self, statement: LakeStatement, access: Access) -> Result<DataFrame> {
-        self.inner.runner.run(self, statement, access).await
+    /// As [`Lake::sql`]; [`Error::Invalid`] when the statement needs more access,
+    /// [`Error::UnknownGateway`].
+    pub async fn run(
+        &self,
+        statement: LakeStatement,
+        access: Access,
+        gateway: &GatewayId,
+    ) -> Result<DataFrame> {
+        self.inner
+            .runner
+            .run(self, statement, access, gateway)
+            .await
     }
 
     /// Creates or evolves a table of the default gateway from its JSON definition.

@@ -5,7 +5,7 @@
 //! | `system.flush(['t'])` | hot deltas → log | a row a table: deltas, files, bytes, max seq, snapshot |
 //! | `system.compact('t')` | log → base | one row: seqs, rows, files |
 //!
-//! A table is `t` in the default gateway or `g.t`.
+//! A table is `t` in the statement's gateway or `g.t`.
 
 use std::sync::Arc;
 
@@ -16,29 +16,41 @@ use lakesync_compactor::CompactReport;
 use lakesync_gateway::{FlushReport, Gateway};
 
 use crate::error::{Error, Result};
-use crate::lake::{DEFAULT_GATEWAY, Lake};
-use crate::syntax::{Call, CallArgument, CallValue};
+use crate::lake::Lake;
+use crate::syntax::Call;
 
-/// Runs a procedure.
-pub(crate) async fn call(ctx: &SessionContext, lake: &Lake, call: &Call) -> Result<DataFrame> {
+/// Runs a procedure of a statement for `gateway`.
+pub(crate) async fn call(
+    ctx: &SessionContext,
+    lake: &Lake,
+    call: &Call,
+    gateway: &Arc<Gateway>,
+) -> Result<DataFrame> {
     let batch = match known(call)? {
         Procedure::Flush => {
             let reports = match table_argument(call)? {
                 Some(name) => {
-                    let (gateway, table) = find(lake, call, &name)?;
+                    let (gateway, table) = find(lake, call, (gateway, name))?;
                     gateway.flush(Some(&table)).await?
                 }
-                None => lake.gateway(DEFAULT_GATEWAY)?.flush(None).await?,
+                None => gateway.flush(None).await?,
             };
             flushed(&reports)?
         }
         Procedure::Compact => {
             let name = table_argument(call)?
                 .ok_or_else(|| wrong(call, "give the table: call system.compact('t')"))?;
-            let (gateway, table) = find(lake, call, &name)?;
+            let (gateway, table) = find(lake, call, (gateway, name))?;
             let work = |gateway: Arc<Gateway>| async move {
-                let (live, fence) = (gateway.live(), gateway.fence());
-                Ok::<_, Error>(lakesync_compactor::compact(live, &table, Some(fence)).await?)
+                let fence = gateway.fence();
+                let done = lakesync_compactor::compact(gateway.live(), &table, Some(&fence)).await;
+                if done
+                    .as_ref()
+                    .is_err_and(lakesync_compactor::Error::is_fenced)
+                {
+                    gateway.yield_to_successor().await;
+                }
+                Ok::<_, Error>(done?)
             };
             compacted(&gateway.maintain(work).await?)?
         }
@@ -47,13 +59,18 @@ pub(crate) async fn call(ctx: &SessionContext, lake: &Lake, call: &Call) -> Resu
 }
 
 /// The plan of a procedure that is one.
-pub(crate) async fn explain(ctx: &SessionContext, lake: &Lake, call: &Call) -> Result<DataFrame> {
+pub(crate) async fn explain(
+    ctx: &SessionContext,
+    lake: &Lake,
+    call: &Call,
+    gateway: &Arc<Gateway>,
+) -> Result<DataFrame> {
     if known(call)? != Procedure::Compact {
         return Err(wrong(call, "only system.compact has a plan to explain"));
     }
     let name = table_argument(call)?
         .ok_or_else(|| wrong(call, "give the table: explain call system.compact('t')"))?;
-    let (gateway, table) = find(lake, call, &name)?;
+    let (gateway, table) = find(lake, call, (gateway, name))?;
     let shown = lakesync_compactor::explain(gateway.live(), &table).await?;
     let (kinds, plans): (Vec<String>, Vec<String>) = shown.into_iter().unzip();
     let batch = RecordBatch::try_from_iter([
@@ -81,26 +98,21 @@ fn known(call: &Call) -> Result<Procedure> {
 }
 
 /// The one argument that these procedures take: a table name, by place or as `table =>`.
-fn table_argument(call: &Call) -> Result<Option<String>> {
-    match call.arguments.as_slice() {
-        [] => Ok(None),
-        [
-            CallArgument {
-                name,
-                value: CallValue::String(table),
-            },
-        ] if name.as_deref().is_none_or(|name| name == "table") => Ok(Some(table.clone())),
-        _ => Err(wrong(
-            call,
-            "it takes one argument, the table as text: 't' or table => 't'",
-        )),
-    }
+fn table_argument(call: &Call) -> Result<Option<&str>> {
+    Ok(call.bind(&["table"])?.string("table")?)
 }
 
-/// The gateway and table that `[g.]t` names; an unknown table is an error here, not an empty answer.
-fn find<'a>(lake: &'a Lake, call: &Call, name: &str) -> Result<(&'a Arc<Gateway>, String)> {
-    let (gateway, table) = name.split_once('.').unwrap_or((DEFAULT_GATEWAY, name));
-    let gateway = lake.gateway(gateway)?;
+/// The gateway and table that `[g.]t` names for a statement of a gateway; an unknown table is an error
+/// here, not an empty answer.
+fn find<'a>(
+    lake: &'a Lake,
+    call: &Call,
+    (gateway, name): (&'a Arc<Gateway>, &str),
+) -> Result<(&'a Arc<Gateway>, String)> {
+    let (gateway, table) = match name.split_once('.') {
+        Some((gateway, table)) => (lake.gateway(gateway)?, table),
+        None => (gateway, name),
+    };
     match gateway.live().view(table) {
         Some(_) => Ok((gateway, table.to_owned())),
         None => Err(wrong(

@@ -1,15 +1,17 @@
 //! Running one statement: fresh views, then DataFusion or a procedure.
 //!
-//! **Invariant:** a statement gets a catalog of its own whose views are taken at one moment; functions and
-//! settings are shared by all statements.
+//! **Invariant:** a statement gets a catalog and a session of its own, whose views are taken at one moment;
+//! nothing that it could set or define outlives it, so what would be forgotten is refused.
 
 use std::fmt;
 use std::sync::Arc;
 
 use datafusion::catalog::MemoryCatalogProviderList;
-use datafusion::execution::context::SQLOptions;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::{DataFrame, SessionContext};
+use lakesync_proto::GatewayId;
 use lakesync_providers::lake::Warehouse;
 use lakesync_providers::{LakeCatalog, WriteSink, session};
 
@@ -25,7 +27,7 @@ pub enum Access {
     Read,
     /// Queries, `INSERT` and `CALL`.
     Write,
-    /// All that, and DataFusion's own statements: views, settings, external files.
+    /// All that, and `COPY … TO`, which writes files wherever this process may.
     Everything,
 }
 
@@ -52,26 +54,33 @@ impl Runner {
         lake: &Lake,
         statement: LakeStatement,
         access: Access,
+        gateway: &GatewayId,
     ) -> Result<DataFrame> {
+        let gateway = lake.gateway(gateway.as_ref())?;
         match statement {
             LakeStatement::Query(statement) => {
-                let ctx = self.session(lake);
+                let ctx = self.session(lake, gateway.id());
                 let plan = ctx.state().statement_to_plan(*statement).await?;
-                options(access)
-                    .verify_plan(&plan)
-                    .map_err(|_| not_allowed(access))?;
+                check(&plan, access)?;
                 Ok(ctx.execute_logical_plan(plan).await?)
             }
             LakeStatement::ExplainCall(explain) => {
-                procedures::explain(&self.template, lake, &explain.call).await
+                procedures::explain(&self.template, lake, &explain.call, gateway).await
             }
-            LakeStatement::Call(_) if access == Access::Read => Err(not_allowed(access)),
-            LakeStatement::Call(call) => procedures::call(&self.template, lake, &call).await,
+            LakeStatement::Call(_) if access == Access::Read => {
+                Err(Error::Invalid(READS_ONLY.to_owned()))
+            }
+            LakeStatement::Call(call) => {
+                procedures::call(&self.template, lake, &call, gateway).await
+            }
         }
     }
 
-    fn session(&self, lake: &Lake) -> SessionContext {
+    fn session(&self, lake: &Lake, gateway: &GatewayId) -> SessionContext {
+        let config = self.template.copied_config();
+        let config = config.with_default_catalog_and_schema("lake", gateway.to_string());
         let state = SessionStateBuilder::new_from_existing(self.template.state())
+            .with_config(config)
             .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
             .build();
         let ctx = SessionContext::new_with_state(state);
@@ -85,19 +94,137 @@ impl Runner {
     }
 }
 
-fn options(access: Access) -> SQLOptions {
-    let everything = access == Access::Everything;
-    SQLOptions::new()
-        .with_allow_ddl(everything)
-        .with_allow_statements(everything)
-        .with_allow_dml(access != Access::Read)
+const READS_ONLY: &str = "this endpoint only reads: SELECT, EXPLAIN and SHOW. Send INSERT and CALL to POST /v1/admin/sql";
+const COPY: &str = "COPY … TO writes files, so a server does not run it; take the rows from the answer (as in \
+     `lakesync sql --format csv`), or stop the server and run it with `lakesync sql`";
+const FILES: &str =
+    "SQL does not read files from outside; load the file into a table with `lakesync push`";
+const TABLES: &str = "tables are not made or dropped in SQL; make or change one with POST /v1/admin/schema, or with `lakesync push`";
+const SESSION: &str = "every statement has a session of its own: settings, views, functions, schemas, prepared statements and \
+     transactions are not kept between statements; say it inside the statement, a view as a WITH query";
+
+/// Refuses what the statement may not do, anywhere in its plan: `EXPLAIN ANALYZE` runs what it explains.
+fn check(plan: &LogicalPlan, access: Access) -> Result<()> {
+    let mut refusal = None;
+    plan.apply_with_subqueries(|node| {
+        refusal = refused(node, access);
+        Ok(match refusal {
+            Some(_) => TreeNodeRecursion::Stop,
+            None => TreeNodeRecursion::Continue,
+        })
+    })?;
+    match refusal {
+        Some(text) => Err(Error::Invalid(text.to_owned())),
+        None => Ok(()),
+    }
 }
 
-fn not_allowed(access: Access) -> Error {
-    Error::Invalid(match access {
-        Access::Read => {
-            "this endpoint only reads: SELECT, EXPLAIN and SHOW. Send INSERT and CALL to POST /v1/admin/sql".to_owned()
+fn refused(node: &LogicalPlan, access: Access) -> Option<&'static str> {
+    match node {
+        LogicalPlan::Ddl(DdlStatement::CreateExternalTable(_)) => Some(FILES),
+        LogicalPlan::Ddl(
+            DdlStatement::CreateMemoryTable(_)
+            | DdlStatement::DropTable(_)
+            | DdlStatement::CreateIndex(_),
+        ) => Some(TABLES),
+        LogicalPlan::Ddl(_) | LogicalPlan::Statement(_) => Some(SESSION),
+        LogicalPlan::Copy(_) if access != Access::Everything => Some(COPY),
+        LogicalPlan::Dml(_) if access == Access::Read => Some(READS_ONLY),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lakesync_proto::ManualClock;
+
+    use super::*;
+
+    async fn lake() -> (Lake, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = Lake::open(folder.path()).await.unwrap();
+        let table = r#"{"table": "t", "columns": [{"name": "v", "type": "json"}]}"#;
+        lake.create_table(table).await.unwrap();
+        (lake, folder)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_would_be_forgotten_is_refused_with_what_to_do_instead() {
+        let (lake, _folder) = lake().await;
+        for (sql, said) in [
+            ("create table u (a int)", "POST /v1/admin/schema"),
+            ("create table u as select * from t", "lakesync push"),
+            ("drop table t", "POST /v1/admin/schema"),
+            (
+                "create view w as select * from t",
+                "not kept between statements",
+            ),
+            ("drop view w", "not kept between statements"),
+            ("create schema s", "not kept between statements"),
+            (
+                "set datafusion.execution.batch_size = 7",
+                "not kept between statements",
+            ),
+            (
+                "reset datafusion.execution.batch_size",
+                "not kept between statements",
+            ),
+            ("prepare p as select 1", "not kept between statements"),
+            ("start transaction", "not kept between statements"),
+            (
+                "create external table u (a int) stored as csv location '/tmp/u.csv'",
+                "lakesync push",
+            ),
+        ] {
+            let error = lake.sql(sql).await.unwrap_err();
+            assert!(error.to_string().contains(said), "{sql}: {error}");
+            assert!(error.is_callers(), "{sql}");
         }
-        _ => "this endpoint takes SELECT, INSERT and CALL; create tables with POST /v1/admin/schema".to_owned(),
-    })
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_insert_holds_as_many_rows_as_a_push() {
+        let (lake, _folder) = lake().await;
+        let insert =
+            |rows: usize| format!("insert into t (v) select '1' from generate_series(1, {rows})");
+        let most = lakesync_proto::limits::PUSH_DELTAS_MAX;
+        let refused = lake.sql(&insert(most * 100)).await.unwrap().collect().await;
+        let error = Error::from(refused.unwrap_err());
+        let said = format!("may hold {most} rows");
+        assert!(error.to_string().contains(&said), "{error}");
+        assert!(error.is_callers(), "{error}");
+        let taken = lake.sql(&insert(most)).await.unwrap().collect().await;
+        assert!(taken.is_ok(), "{taken:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn copy_writes_files_for_the_owner_of_the_process() {
+        let (lake, folder) = lake().await;
+        let file = folder.path().join("out.csv");
+        let sql = format!("copy (select 7 as n) to '{}'", file.display());
+        lake.sql(&sql).await.unwrap().collect().await.unwrap();
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "n\n7\n");
+        let plan = lake.sql(&format!("explain {sql}")).await.unwrap();
+        assert!(plan.collect().await.unwrap()[0].num_rows() > 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn snapshots_are_stamped_by_the_lakes_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let year_2100 = ManualClock::new(4_102_444_800_000);
+        let lake = Lake::builder(folder.path()).with_clock(Arc::new(year_2100));
+        let lake = lake.open().await.unwrap();
+        let table = r#"{"table": "t", "columns": [{"name": "v", "type": "json"}]}"#;
+        lake.create_table(table).await.unwrap();
+        for sql in [
+            "insert into t (v) values ('{ \"a\": 1 }')",
+            "call system.flush('t')",
+        ] {
+            lake.sql(sql).await.unwrap().collect().await.unwrap();
+        }
+        let sql = "select cast(committed_at as varchar) as at from t$snapshots";
+        let rows = lake.sql(sql).await.unwrap().collect().await.unwrap();
+        let shown = arrow::util::display::array_value_to_string(rows[0].column(0), 0).unwrap();
+        assert!(shown.starts_with("2100-01-01"), "{shown}");
+    }
 }

@@ -9,7 +9,13 @@ use lakesync_proto::{DeltaError, ErrorCode, Hlc, Push, RowDelta, Schemas, limits
 
 use crate::error::Refusal;
 
+/// How many bytes the values of one push may take in memory, by whatever door they come: a body of the
+/// largest size takes about three times as much decoded.
+const VALUE_BYTES_MAX: usize = 4 * limits::PUSH_BODY_BYTES_MAX;
+
 /// Checks a decoded push against the schemas and the wall clock.
+///
+/// Gives the size of its values in bytes.
 ///
 /// # Errors
 /// A [`Refusal`] that names the delta by index.
@@ -18,7 +24,7 @@ pub(crate) fn check(
     schemas: &dyn Schemas,
     now_ms: u64,
     drift_ms: u64,
-) -> Result<(), Refusal> {
+) -> Result<usize, Refusal> {
     if push.deltas.len() > limits::PUSH_DELTAS_MAX {
         return Err(Refusal::new(
             ErrorCode::ValidationError,
@@ -29,11 +35,21 @@ pub(crate) fn check(
             ),
         ));
     }
+    let bytes = push.deltas.iter().map(RowDelta::bytes).sum();
+    if bytes > VALUE_BYTES_MAX {
+        return Err(Refusal::new(
+            ErrorCode::ValidationError,
+            format!(
+                "Payload too large: {bytes} bytes of values in one push, at most {VALUE_BYTES_MAX} are taken; send them \
+                 in several"
+            ),
+        ));
+    }
     for (index, delta) in push.deltas.iter().enumerate() {
         check_delta(push, delta, schemas).map_err(|refusal| refusal.at(index))?;
         check_drift(delta, now_ms, drift_ms).map_err(|refusal| refusal.at(index))?;
     }
-    Ok(())
+    Ok(bytes)
 }
 
 fn check_delta(push: &Push, delta: &RowDelta, schemas: &dyn Schemas) -> Result<(), Refusal> {

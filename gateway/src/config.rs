@@ -15,8 +15,12 @@ pub struct GatewayConfig {
     pub feed_bytes_max: usize,
     /// How many pushes one commit may hold (default 256).
     pub group_pushes_max: usize,
+    /// How many bytes of values one commit may hold beyond its last push (default 64 MiB).
+    pub group_bytes_max: usize,
     /// How many pushes may wait for the writer (default 1024); more are told to come back.
     pub queue_pushes_max: usize,
+    /// How many bytes of values may wait for the writer (default 256 MiB); more are told to come back.
+    pub queue_bytes_max: usize,
 }
 
 impl Default for GatewayConfig {
@@ -24,9 +28,11 @@ impl Default for GatewayConfig {
         Self {
             drift: Duration::from_secs(5),
             pull_window: Duration::from_secs(7 * 24 * 60 * 60),
-            feed_bytes_max: 256 * 1024 * 1024,
+            feed_bytes_max: 256 << 20,
             group_pushes_max: 256,
+            group_bytes_max: 64 << 20,
             queue_pushes_max: 1024,
+            queue_bytes_max: 256 << 20,
         }
     }
 }

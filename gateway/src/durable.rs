@@ -13,17 +13,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lakesync_proto::{ClientId, Hlc, Schemas, Seq, SeqDelta, decode_batch, encode_batch};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use lakesync_proto::{
+    ClientId, DecodeErrorKind, Hlc, Schemas, Seq, SeqDelta, decode_batch, encode_batch,
+};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 
 use crate::error::{Error, Result};
+
+/// Bytes of deltas that one read gives at most, beyond its first push.
+const READ_BYTES_MAX: usize = 32 << 20;
 
 /// The version of this file's format, in `PRAGMA user_version`.
 const FORMAT: i64 = 1;
 
 const TRUNCATED: &str = "the file exists but holds no LakeSync tables: it was truncated, or is another program's. \
-    Restore it from a copy; or, if it is lost for good, move it away: what was flushed is in the lake, and \
-    clients send again what was not";
+    Restore it from a copy; or, if it is lost for good, move it away with its -wal and -shm files: what was flushed is \
+    in the lake, and clients send again what was not";
 
 const TABLES: &str = "
     create table pushes (
@@ -53,21 +60,23 @@ pub(crate) struct DurableLog {
 impl DurableLog {
     /// Opens the database at `path`, making it when there is none.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        if !path.exists() {
-            create(path)?;
+        let size = fs::metadata(path).map(|file| file.len());
+        match size {
+            Ok(0) => return Err(refused(path, TRUNCATED)),
+            Ok(_) => {}
+            Err(_) => {
+                refuse_orphaned_wal(path)?;
+                create(path)?;
+            }
         }
+        // First through a connection that cannot write: a file that is refused stays as it is, its WAL too.
+        Self::reader(path)?.check()?;
         let connection = Connection::open(path).map_err(|error| broken(path, &error))?;
         let log = Self {
             connection,
             path: path.to_owned(),
         };
-        log.prepare().map_err(|error| match error {
-            Prepare::Sqlite(error) => broken(path, &error),
-            Prepare::Refused(reason) => Error::Database {
-                path: path.to_owned(),
-                reason,
-            },
-        })?;
+        log.prepare().map_err(|error| broken(path, &error))?;
         Ok(log)
     }
 
@@ -85,45 +94,63 @@ impl DurableLog {
         })
     }
 
-    /// Checks the file before anything is written to it.
-    fn prepare(&self) -> std::result::Result<(), Prepare> {
+    fn prepare(&self) -> rusqlite::Result<()> {
         let db = &self.connection;
         db.busy_timeout(Duration::from_secs(5))?;
-        self.check()?;
         db.pragma_update(None, "journal_mode", "wal")?;
-        db.pragma_update(None, "synchronous", "full")?;
-        Ok(())
+        db.pragma_update(None, "synchronous", "full")
     }
 
-    fn check(&self) -> std::result::Result<(), Prepare> {
+    /// Whether the file is whole and of a format that this program knows.
+    fn check(&self) -> Result<()> {
+        let sqlite = |error| broken(&self.path, &error);
         let db = &self.connection;
-        let format: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let format: i64 = db
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(sqlite)?;
         match format {
             FORMAT => {}
-            0 => return Err(Prepare::Refused(TRUNCATED.to_owned())),
+            0 => return Err(refused(&self.path, TRUNCATED)),
             newer => {
-                return Err(Prepare::Refused(format!(
-                    "the gateway database has format {newer}, this program knows {FORMAT}; open it with the \
-                     version that wrote it, or a later one"
-                )));
+                return Err(refused(
+                    &self.path,
+                    &format!(
+                        "the gateway database has format {newer}, this program knows {FORMAT}; open it with the \
+                         version that wrote it, or a later one"
+                    ),
+                ));
             }
         }
-        let damage: String = db.query_row("pragma quick_check(1)", [], |row| row.get(0))?;
+        let damage: String = db
+            .query_row("pragma quick_check(1)", [], |row| row.get(0))
+            .map_err(sqlite)?;
         match damage.as_str() {
             "ok" => Ok(()),
-            damage => Err(Prepare::Refused(damaged(damage))),
+            damage => Err(refused(&self.path, &damaged(damage))),
         }
     }
 
     /// Stores a group of pushes and each client's newest stamp in one fsynced transaction.
     ///
     /// # Errors
-    /// Any SQLite error: what is on disk is then unknown until the log is opened again.
+    /// [`AppendError::RolledBack`] when nothing was written, [`AppendError::Unknown`] when COMMIT failed.
     pub(crate) fn append(
         &mut self,
         pushes: &[StoredPush],
         newest: &HashMap<ClientId, Hlc>,
-    ) -> rusqlite::Result<()> {
+    ) -> std::result::Result<(), AppendError> {
+        let tx = self
+            .write(pushes, newest)
+            .map_err(AppendError::RolledBack)?;
+        tx.commit().map_err(AppendError::Unknown)
+    }
+
+    /// A transaction with the group in it; dropping it rolls back.
+    fn write(
+        &mut self,
+        pushes: &[StoredPush],
+        newest: &HashMap<ClientId, Hlc>,
+    ) -> rusqlite::Result<Transaction<'_>> {
         let tx = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -150,10 +177,11 @@ impl DurableLog {
                 mark.execute(params![client.as_ref(), hlc.as_i64()])?;
             }
         }
-        tx.commit()
+        Ok(tx)
     }
 
-    /// Stored pushes with deltas above `since`, ascending, until they hold `deltas_max` deltas.
+    /// Stored pushes with deltas above `since`, ascending, until they hold `deltas_max` deltas or
+    /// [`READ_BYTES_MAX`] bytes.
     pub(crate) fn read(
         &self,
         since: Seq,
@@ -163,19 +191,23 @@ impl DurableLog {
         let mut statement = self
             .connection
             .prepare_cached(
-                "select first_seq, arrived_ms, deltas from pushes where last_seq > ?1 order by first_seq",
+                "select first_seq, arrived_ms, deltas, last_seq from pushes where last_seq > ?1 order by first_seq",
             )
             .map_err(|error| broken(&self.path, &error))?;
         let mut rows = statement
             .query(params![since.as_i64()])
             .map_err(|error| broken(&self.path, &error))?;
-        let (mut found, mut count) = (Vec::new(), 0);
-        while count < deltas_max {
+        let (mut found, mut count, mut bytes) = (Vec::new(), 0, 0);
+        while count < deltas_max && bytes < READ_BYTES_MAX {
             let Some(row) = rows.next().map_err(|error| broken(&self.path, &error))? else {
                 break;
             };
             let push = self.stored(row, schemas)?;
-            count += push.deltas.iter().filter(|delta| delta.seq > since).count();
+            let above = push.deltas.iter().filter(|delta| delta.seq > since);
+            for delta in above {
+                count += 1;
+                bytes += delta.delta.bytes();
+            }
             found.push(push);
         }
         Ok(found)
@@ -184,15 +216,32 @@ impl DurableLog {
     fn stored(&self, row: &rusqlite::Row<'_>, schemas: &dyn Schemas) -> Result<StoredPush> {
         let sqlite = |error| broken(&self.path, &error);
         let first: i64 = row.get(0).map_err(sqlite)?;
+        let last: i64 = row.get(3).map_err(sqlite)?;
         let arrived_ms: i64 = row.get(1).map_err(sqlite)?;
         let blob = row
             .get_ref(2)
             .and_then(|value| Ok(value.as_blob()?))
             .map_err(sqlite)?;
-        let deltas = decode_batch(blob, schemas).map_err(|error| Error::Database {
-            path: self.path.clone(),
-            reason: damaged(&format!("the push at seq {first} cannot be read: {error}")),
+        let broken = |what: String| {
+            let what = format!("the push at seq {first} cannot be read: {what}");
+            refused(&self.path, &damaged(&what))
+        };
+        let deltas = decode_batch(blob, schemas).map_err(|error| match error.kind() {
+            DecodeErrorKind::UnknownTable => refused(
+                &self.path,
+                &format!(
+                    "the push at seq {first} is of a table that the catalog does not know ({error}). The database is \
+                     whole; it is catalog.db that was lost or is older: restore that one"
+                ),
+            ),
+            _ => broken(error.to_string()),
         })?;
+        let seqs = deltas.iter().map(|delta| delta.seq.as_i64());
+        if !seqs.eq(first..=last) {
+            return Err(broken(format!(
+                "it does not hold the deltas {first} to {last}"
+            )));
+        }
         Ok(StoredPush {
             arrived_ms: u64::try_from(arrived_ms).unwrap_or(0),
             deltas,
@@ -317,14 +366,33 @@ fn create(path: &Path) -> Result<()> {
         .map_err(at)
 }
 
-enum Prepare {
-    Sqlite(rusqlite::Error),
-    Refused(String),
+/// Why a group of pushes was not stored.
+#[derive(Debug)]
+pub(crate) enum AppendError {
+    /// Nothing of it was.
+    RolledBack(rusqlite::Error),
+    /// It may have been: what is on disk is unknown until the log is opened again.
+    Unknown(rusqlite::Error),
 }
 
-impl From<rusqlite::Error> for Prepare {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
+fn refused(path: &Path, reason: &str) -> Error {
+    Error::Database {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// A WAL without its database holds acknowledged pushes; a new database would replay or delete it.
+fn refuse_orphaned_wal(path: &Path) -> Result<()> {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    match Path::new(&wal).exists() {
+        false => Ok(()),
+        true => Err(refused(
+            path,
+            "the file is missing, but its -wal file is there and may hold acknowledged pushes: put the file back \
+             beside it; or, if it is lost for good, move the -wal and -shm files away too",
+        )),
     }
 }
 

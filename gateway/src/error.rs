@@ -36,6 +36,19 @@ impl Refusal {
     }
 }
 
+impl Error {
+    /// The same answer for another push of a group that was rolled back.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Storage { gateway, reason } => Self::Storage {
+                gateway: gateway.clone(),
+                reason: reason.clone(),
+            },
+            other => unreachable!("only a rollback is told to several pushes, not: {other}"),
+        }
+    }
+}
+
 impl From<DecodeError> for Refusal {
     fn from(error: DecodeError) -> Self {
         Self {
@@ -61,11 +74,20 @@ pub enum Error {
         /// How many pushes wait.
         waiting: usize,
     },
-    /// A commit of the durable log failed: what is on disk is unknown, so nothing more is accepted.
-    #[error(
-        "the durable log of `{gateway}` is closed after a failed write ({reason}); check the disk, then restart the server: it recovers everything that was acknowledged"
-    )]
+    /// The gateway takes nothing more: a commit failed and what is on disk is unknown, or another process took
+    /// over.
+    #[error("gateway `{gateway}` takes nothing more: {reason}")]
     Poisoned {
+        /// The gateway.
+        gateway: GatewayId,
+        /// What happened and what to do.
+        reason: String,
+    },
+    /// The durable log could not take a group of pushes; it was rolled back, nothing of it is stored.
+    #[error(
+        "the durable log of `{gateway}` could not be written ({reason}); nothing was stored, send again"
+    )]
+    Storage {
         /// The gateway.
         gateway: GatewayId,
         /// What failed.

@@ -13,8 +13,15 @@ use lakesync_proto::{ClientId, Seq, SeqDelta};
 pub(crate) enum Found {
     /// The page, and the seq up to which everything is visible.
     Page(Vec<Arc<SeqDelta>>, Seq),
-    /// The feed begins above the cursor: read older sources up to this seq.
-    Older(Seq),
+    /// The feed begins above the cursor: older sources have what is up to `to`.
+    Older {
+        /// The last seq below the feed.
+        to: Seq,
+        /// Everything up to this seq is visible.
+        visible: Seq,
+    },
+    /// The cursor is beyond everything visible: it is of another log.
+    Beyond(Seq),
 }
 
 #[derive(Debug)]
@@ -63,11 +70,26 @@ impl Feed {
         }
     }
 
+    /// Forgets everything: the feed begins again above `seq`.
+    pub(crate) fn begin_at(&self, seq: Seq) {
+        let mut inner = self.lock();
+        inner.deltas.clear();
+        inner.bytes = 0;
+        inner.below = seq;
+        inner.visible = inner.visible.max(seq);
+    }
+
     /// Up to `limit` deltas above `since`.
     pub(crate) fn page(&self, since: Seq, limit: usize) -> Found {
         let inner = self.lock();
         if since < inner.below {
-            return Found::Older(inner.below);
+            return Found::Older {
+                to: inner.below,
+                visible: inner.visible,
+            };
+        }
+        if since > inner.visible {
+            return Found::Beyond(inner.visible);
         }
         let from = inner.deltas.partition_point(|delta| delta.seq <= since);
         let page = inner.deltas.iter().skip(from).take(limit).map(Arc::clone);

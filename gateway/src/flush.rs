@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use lakesync_proto::{ErrorCode, Hlc, Seq, SeqDelta, TableName};
 use lakesync_providers::lake::{
-    Commit, WriteOptions, arrow_schema, day_partition, summary, write_data_files,
+    Commit, CommitError, CommitErrorKind, WriteOptions, arrow_schema, day_partition, summary,
+    write_data_files,
 };
-use lakesync_providers::{ReadView, log_batch};
+use lakesync_providers::{ReadView, log_batches};
 
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::gateway::Gateway;
 
 /// A delta is late when it is stamped this far below the newest stamp of the flushes before; late deltas
@@ -67,8 +68,25 @@ impl Gateway {
                 reports.extend(self.flush_table(view).await?);
             }
         }
+        if !reports.is_empty() {
+            self.renew_fence().await?;
+        }
         self.trim_flushed().await?;
         Ok(reports)
+    }
+
+    /// What follows a commit that did not go through: another's result is what the next attempt starts from,
+    /// and a writer that was taken over stops.
+    pub(crate) async fn after_lost_commit(&self, table: &TableName, error: CommitError) -> Error {
+        let followed = match error.kind() {
+            CommitErrorKind::Conflict | CommitErrorKind::Unknown => self.reload(table).await,
+            CommitErrorKind::Fenced => {
+                self.yield_to_successor().await;
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        followed.err().unwrap_or_else(|| error.into())
     }
 
     async fn flush_table(&self, view: &ReadView) -> Result<Option<FlushReport>> {
@@ -91,8 +109,8 @@ impl Gateway {
             let options = WriteOptions::new("log")
                 .with_partition(day_partition(micros))
                 .with_bloom_column(lakesync_proto::columns::ROW_ID);
-            let batch = log_batch(&view.schema, &schema, &part)?;
-            files.extend(write_data_files(log, vec![batch], &options).await?);
+            let batches = log_batches(&view.schema, &schema, &part)?;
+            files.extend(write_data_files(log, batches, &options).await?);
         }
         let (file_count, bytes) = (
             files.len(),
@@ -100,21 +118,17 @@ impl Gateway {
         );
         // Only on top of the log that was looked at: what another commit has flushed is not flushed again.
         let before = view.log.snapshot_id.map(|_| view.log.max_seq.to_string());
+        let fence = self.fence();
         let commit = Commit::append(files)
             .expecting(summary::MAX_SEQ, before)
             .with_property(summary::MAX_SEQ, view.seq)
             .with_property(summary::MIN_HLC, min_hlc)
             .with_property(summary::MAX_HLC, max_hlc)
-            .with_fence(&self.fence);
+            .with_fence(&fence);
         let warehouse = &self.components.warehouse;
         let committed = match commit.run(warehouse, log.identifier()).await {
             Ok(committed) => committed,
-            Err(error) => {
-                // Whatever is in the catalog is what the next attempt starts from.
-                let pair = warehouse.load(&self.id, view.table()).await?;
-                self.live.flushed(view.table(), pair.log)?;
-                return Err(error.into());
-            }
+            Err(error) => return Err(self.after_lost_commit(view.table(), error).await),
         };
         let snapshot_id = committed.metadata().current_snapshot_id();
         self.live.flushed(view.table(), committed)?;

@@ -1,15 +1,16 @@
 //! ★ One gateway: push, pull, flush, schema. Each verb reads as its list of steps.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::fs::File;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use lakesync_proto::{
-    ClientId, DeltaId, Epoch, ErrorCode, Evolution, GatewayId, Hlc, HlcClock, Op, Push, PushAck,
-    RowId, SchemaChange, Seq, TableDefinition, TableName, TableSchema, WallClock,
+    DeltaId, Epoch, ErrorCode, Evolution, GatewayId, Hlc, HlcClock, Op, Push, PushAck, RowDelta,
+    SchemaChange, Seq, TableDefinition, TableName, TableSchema, WallClock,
 };
 use lakesync_providers::lake::{Fence, Warehouse};
 use lakesync_providers::{Live, known_deltas};
@@ -20,8 +21,10 @@ use crate::config::GatewayConfig;
 use crate::durable::DurableLog;
 use crate::error::{Error, Refusal, Result};
 use crate::feed::Feed;
+use crate::fence;
 use crate::opening::{self, Opened};
-use crate::writer::{Job, Task};
+use crate::sent::Sent;
+use crate::writer::{Answer, Job, Task};
 
 /// What a gateway is made of: the parts that a test or an embedder may exchange.
 #[derive(Clone, Debug)]
@@ -32,6 +35,9 @@ pub struct Components {
     pub database: PathBuf,
     /// The wall clock.
     pub clock: Arc<dyn WallClock>,
+    /// The lock of the directory that the database is in, held as long as the gateway lives: a flush may outlive
+    /// whoever opened it.
+    pub lock: Option<Arc<File>>,
 }
 
 /// The sync server of one namespace.
@@ -43,16 +49,14 @@ pub struct Gateway {
     pub(crate) live: Arc<Live>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) epoch: Epoch,
-    pub(crate) fence: Fence,
+    fence: Mutex<Fence>,
     pub(crate) clock: Mutex<HlcClock>,
     /// The durable log again, for pulls: a second connection that only reads.
     pub(crate) reader: Arc<Mutex<DurableLog>>,
-    /// The greatest stamp that each client is known to have sent.
-    newest: Mutex<HashMap<ClientId, Hlc>>,
-    /// The greatest stamp that the lake held when the gateway was opened.
-    lake_max_hlc: Hlc,
-    /// Whether accepted deltas exist that the durable log no longer holds.
-    forgotten: AtomicBool,
+    sent: Arc<Sent>,
+    waiting_bytes: Arc<AtomicUsize>,
+    /// Held by an INSERT from its look at the rows that exist until its push is durable.
+    pub(crate) inserting: tokio::sync::Mutex<()>,
     tasks: mpsc::Sender<Task>,
     /// Held while the lake changes: flush, schema, compaction.
     maintenance: tokio::sync::Mutex<()>,
@@ -77,10 +81,9 @@ impl Gateway {
             feed,
             epoch,
             fence,
-            newest,
+            sent,
             max_hlc,
-            lake_max_hlc,
-            forgotten,
+            waiting_bytes,
         } = opened;
         let reader = DurableLog::reader(&components.database)?;
         let (tasks, queue) = mpsc::channel(config.queue_pushes_max);
@@ -98,12 +101,12 @@ impl Gateway {
             live,
             feed,
             epoch,
-            fence,
-            clock: Mutex::new(HlcClock::starting_at(max_hlc.max(lake_max_hlc))),
+            fence: Mutex::new(fence),
+            clock: Mutex::new(HlcClock::starting_at(max_hlc)),
             reader: Arc::new(Mutex::new(reader)),
-            newest: Mutex::new(newest),
-            lake_max_hlc,
-            forgotten: AtomicBool::new(forgotten),
+            sent,
+            waiting_bytes,
+            inserting: tokio::sync::Mutex::new(()),
             tasks,
             maintenance: tokio::sync::Mutex::new(()),
             thread: Mutex::new(Some(thread)),
@@ -130,38 +133,50 @@ impl Gateway {
 
     /// What its commits to the lake require.
     #[must_use]
-    pub fn fence(&self) -> &Fence {
-        &self.fence
+    pub fn fence(&self) -> Fence {
+        self.fence
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Accepts a push whole: when this returns, its deltas are fsynced and the next query sees them.
     ///
     /// # Errors
-    /// [`Error::Refused`] naming the delta at fault; [`Error::Busy`], [`Error::Poisoned`].
+    /// [`Error::Refused`] naming the delta at fault; [`Error::Busy`], [`Error::Storage`], [`Error::Poisoned`].
     ///
     /// # Cancel safety
     /// A push whose future is dropped may still be accepted; sending it again is acknowledged as duplicate.
     pub async fn push(&self, push: Push) -> Result<PushAck> {
         let now_ms = self.components.clock.now_ms();
         let drift_ms = u64::try_from(self.config.drift.as_millis()).unwrap_or(u64::MAX);
-        admission::check(&push, self.live.as_ref(), now_ms, drift_ms)?;
-        let older = self.older_duplicates(&push).await?;
+        let bytes = admission::check(&push, self.live.as_ref(), now_ms, drift_ms)?;
+        let newest = push.deltas.iter().map(|delta| delta.hlc).max();
         let Push {
             client_id,
-            deltas,
+            mut deltas,
             last_seen,
         } = push;
-        let newest = deltas.iter().map(|delta| delta.hlc).max();
-        let (reply, answer) = oneshot::channel();
-        self.send(Task::Push(Job {
-            deltas,
-            arrived_ms: now_ms,
-            older,
-            reply,
-        }))?;
-        let outcomes = answer.await.map_err(|_| self.closed())??;
+        let outcomes = loop {
+            let trims = self.sent.trims();
+            let older = self.older_duplicates(&deltas).await?;
+            let (reply, answer) = oneshot::channel();
+            self.enqueue(Job {
+                deltas,
+                bytes,
+                arrived_ms: now_ms,
+                older,
+                trims,
+                reply,
+            })?;
+            match answer.await.map_err(|_| self.closed())?? {
+                Answer::Durable(outcomes) => break outcomes,
+                // Trims are rare and short; each round has seen one more of them.
+                Answer::LookAgain(back) => deltas = back,
+            }
+        };
         if let Some(newest) = newest {
-            self.learn(&client_id, newest, now_ms);
+            self.learn(newest, now_ms);
         }
         Ok(PushAck {
             accepted: u32::try_from(outcomes.len()).expect("a push is bounded by PUSH_DELTAS_MAX"),
@@ -180,8 +195,15 @@ impl Gateway {
         definition: &TableDefinition,
     ) -> Result<(Arc<TableSchema>, bool)> {
         let definition = definition.clone();
-        self.maintain(|gateway| async move { gateway.change_schema(&definition).await })
-            .await
+        self.maintain(|gateway| async move {
+            let changed = gateway.change_schema(&definition).await;
+            if changed.is_err() && gateway.live.view(definition.table.as_ref()).is_some() {
+                // A change that failed between log and base is finished by the load, or is not there at all.
+                gateway.reload(&definition.table).await?;
+            }
+            changed
+        })
+        .await
     }
 
     async fn change_schema(
@@ -203,12 +225,12 @@ impl Gateway {
                     return Ok((held, false));
                 }
                 warehouse
-                    .evolve(&self.id, &evolution, Some(&self.fence))
+                    .evolve(&self.id, &evolution, Some(&self.fence()))
                     .await?
             }
         };
         let schema = Arc::clone(&pair.schema);
-        self.live.put_table(pair, Vec::new())?;
+        self.live.put_table(pair)?;
         Ok((schema, true))
     }
 
@@ -217,9 +239,15 @@ impl Gateway {
     /// # Errors
     /// When the database cannot be written.
     pub async fn raise_floor(&self, floor: Hlc) -> Result<Hlc> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Task::Floor(floor, reply))?;
-        answer.await.map_err(|_| self.closed())?
+        self.ask(|reply| Task::Floor(floor, reply)).await
+    }
+
+    /// Takes no more pushes: another process has taken over the gateway.
+    pub async fn yield_to_successor(&self) {
+        let reason =
+            "another process took it over; use that one, or restart this server to take it back";
+        // A writer that is gone takes nothing more either.
+        drop(self.tasks.send(Task::Close(reason.to_owned())).await);
     }
 
     /// Runs work that changes the lake: one at a time, and to its end even when the caller goes away. A commit
@@ -250,22 +278,57 @@ impl Gateway {
     }
 
     pub(crate) async fn trim(&self, flushed: Seq, before_ms: u64) -> Result<()> {
-        let (reply, answer) = oneshot::channel();
-        self.send(Task::Trim(flushed, before_ms, reply))?;
-        if answer.await.map_err(|_| self.closed())?? {
-            self.forgotten.store(true, Ordering::Release);
-        }
+        self.ask(|reply| Task::Trim(flushed, before_ms, reply))
+            .await
+    }
+
+    /// Gives the fence a new token, so that older copies of the database are told from it.
+    pub(crate) async fn renew_fence(&self) -> Result<()> {
+        let held = self.fence();
+        let set_meta = |key, value| self.ask(move |reply| Task::Meta(key, value, reply));
+        let renewed = fence::renew(&self.components.warehouse, &held, set_meta).await?;
+        *self.fence.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
         Ok(())
     }
 
-    fn send(&self, task: Task) -> Result<()> {
-        self.tasks.try_send(task).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Error::Busy {
-                gateway: self.id.clone(),
-                waiting: self.config.queue_pushes_max,
-            },
-            mpsc::error::TrySendError::Closed(_) => self.closed(),
-        })
+    /// Publishes a table as it is in the catalog.
+    pub(crate) async fn reload(&self, table: &TableName) -> Result<()> {
+        let pair = self.components.warehouse.load(&self.id, table).await?;
+        Ok(self.live.put_table(pair)?)
+    }
+
+    /// Waits for the writer to do something other than a push.
+    async fn ask<T>(&self, task: impl FnOnce(oneshot::Sender<Result<T>>) -> Task) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.tasks.send(task(reply)).await;
+        sent.map_err(|_| self.closed())?;
+        answer.await.map_err(|_| self.closed())?
+    }
+
+    /// Puts a push into the queue, which is bounded by number and by bytes.
+    fn enqueue(&self, job: Job) -> Result<()> {
+        let busy = || Error::Busy {
+            gateway: self.id.clone(),
+            waiting: self.config.queue_pushes_max - self.tasks.capacity(),
+        };
+        let bytes = job.bytes;
+        let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::AcqRel);
+        // The first push of an empty queue always fits.
+        let fits = waiting == 0 || waiting + bytes <= self.config.queue_bytes_max;
+        let sent = match fits {
+            false => Err(busy()),
+            true => self
+                .tasks
+                .try_send(Task::Push(job))
+                .map_err(|error| match error {
+                    mpsc::error::TrySendError::Full(_) => busy(),
+                    mpsc::error::TrySendError::Closed(_) => self.closed(),
+                }),
+        };
+        if sent.is_err() {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        }
+        sent
     }
 
     fn closed(&self) -> Error {
@@ -274,26 +337,10 @@ impl Gateway {
         }
     }
 
-    /// Deltas of this push that the durable log has forgotten (or lost): only those not stamped above what
-    /// their client sent before, or what the lake held at opening, can be; the flushed log knows them.
-    async fn older_duplicates(&self, push: &Push) -> Result<HashMap<DeltaId, (Seq, Op)>> {
-        if !self.forgotten.load(Ordering::Acquire) {
-            return Ok(HashMap::new());
-        }
-        let newest = {
-            let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-            let sent = newest.get(&push.client_id).copied().unwrap_or_default();
-            sent.max(self.lake_max_hlc)
-        };
-        let mut suspects: HashMap<&TableName, BTreeSet<RowId>> = HashMap::new();
-        for delta in push.deltas.iter().filter(|delta| delta.hlc <= newest) {
-            suspects
-                .entry(&delta.table)
-                .or_default()
-                .insert(delta.row_id.clone());
-        }
+    /// Those of `deltas` that the durable log has forgotten, or lost, and the flushed log knows.
+    async fn older_duplicates(&self, deltas: &[RowDelta]) -> Result<HashMap<DeltaId, (Seq, Op)>> {
         let mut older = HashMap::new();
-        for (table, rows) in suspects {
+        for (table, rows) in self.sent.suspects(deltas) {
             if let Some(view) = self.live.view(table.as_ref()) {
                 for delta in known_deltas(&view, &rows).await? {
                     older.insert(delta.delta.delta_id, (delta.seq, delta.delta.op));
@@ -303,12 +350,7 @@ impl Gateway {
         Ok(older)
     }
 
-    fn learn(&self, client: &ClientId, stamp: Hlc, now_ms: u64) {
-        {
-            let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = newest.entry(client.clone()).or_default();
-            *known = (*known).max(stamp);
-        }
+    fn learn(&self, stamp: Hlc, now_ms: u64) {
         // Admission has bounded the drift; a stamp that is refused here teaches nothing and harms nothing.
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         drop(clock.recv(stamp, now_ms));

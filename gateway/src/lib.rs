@@ -16,16 +16,17 @@
 
 mod admission;
 mod config;
-mod cursor;
 mod dedup;
 mod durable;
 mod error;
 mod feed;
+mod fence;
 mod flush;
 mod gateway;
 pub mod http;
 mod opening;
 mod pull;
+mod sent;
 mod sql_write;
 mod writer;
 

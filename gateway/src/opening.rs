@@ -7,17 +7,19 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use lakesync_proto::{ClientId, Epoch, GatewayId, Hlc, Seq, SeqDelta, TableName};
+use lakesync_proto::{Epoch, GatewayId, Hlc, Seq, SeqDelta, TableName};
 use lakesync_providers::lake::{Fence, Warehouse};
 use lakesync_providers::{HotPush, Live, LogSnapshot, read_log, session};
 
 use crate::config::GatewayConfig;
-use crate::cursor;
 use crate::dedup::Dedup;
 use crate::durable::{DurableLog, StoredPush};
 use crate::error::{Error, Result};
 use crate::feed::Feed;
+use crate::fence;
+use crate::sent::Sent;
 use crate::writer::Writer;
 
 /// How many stored deltas are decoded at a time.
@@ -31,13 +33,10 @@ pub(crate) struct Opened {
     pub(crate) feed: Arc<Feed>,
     pub(crate) epoch: Epoch,
     pub(crate) fence: Fence,
-    pub(crate) newest: HashMap<ClientId, Hlc>,
+    pub(crate) sent: Arc<Sent>,
     /// The greatest HLC of any accepted delta that is still known.
     pub(crate) max_hlc: Hlc,
-    /// The greatest HLC that any table's log or base names.
-    pub(crate) lake_max_hlc: Hlc,
-    /// Whether deltas were accepted that the database does not hold.
-    pub(crate) forgotten: bool,
+    pub(crate) waiting_bytes: Arc<AtomicUsize>,
 }
 
 /// Opens the gateway `id` whose database is at `path`.
@@ -48,28 +47,30 @@ pub(crate) async fn open(
     config: &GatewayConfig,
 ) -> Result<Opened> {
     let mut log = DurableLog::open(path)?;
-    let (epoch, fence) = cursor::take(&warehouse, id, &mut log).await?;
+    let (epoch, fence) = fence::take(&warehouse, id, &mut log).await?;
     let live = Live::new(warehouse, id.clone(), Seq::ZERO);
     let flushed = load_tables(&live, id).await?;
     let (first, last) = log.span()?;
     let lake_to = flushed.values().copied().max().unwrap_or(Seq::ZERO);
+    refuse_a_hole(path, first, lake_to)?;
     let seq = last.max(lake_to);
-    // A database that is behind the lake (lost, or restored from a copy) has a gap above it that only the
-    // flushed log fills: the feed then begins after the gap.
-    let feed_from = match last >= lake_to && first > Seq::ZERO {
-        true => Seq::from_u64(first.as_u64() - 1).unwrap_or(Seq::ZERO),
-        false => seq,
-    };
-    let feed = Feed::new(feed_from, config.feed_bytes_max);
+    let feed = Feed::new(before(first), config.feed_bytes_max);
     let mut replay = Replay {
         live: &live,
-        feed: (feed_from < seq).then_some(&feed),
+        feed: &feed,
         flushed: &flushed,
         dedup: Dedup::default(),
         max_hlc: Hlc::ZERO,
+        at: before(first),
+        gap: false,
     };
     replay.run(&log, last)?;
-    let (dedup, replayed_max) = (replay.dedup, replay.max_hlc);
+    let (dedup, replayed_max, gap) = (replay.dedup, replay.max_hlc, replay.gap);
+    if last < seq {
+        // The lake is ahead of a database that was lost or restored: only the flushed log has the rest.
+        feed.begin_at(seq);
+    }
+    let forgotten = seq > Seq::ZERO && (first.as_u64() != 1 || gap || last < lake_to);
     let newest = log.newest_by_client()?;
     let max_hlc = newest
         .values()
@@ -77,15 +78,7 @@ pub(crate) async fn open(
         .max()
         .unwrap_or(Hlc::ZERO)
         .max(replayed_max);
-    let floor = match log.meta("floor")? {
-        None => Hlc::ZERO,
-        Some(text) => text.parse().map_err(|_| Error::Database {
-            path: path.to_owned(),
-            reason: format!(
-                "the stored floor `{text}` is not a stamp; restore the file from a copy"
-            ),
-        })?,
-    };
+    let floor = stored_floor(path, &log)?;
     live.append(
         &HotPush {
             arrived_ms: 0,
@@ -95,6 +88,8 @@ pub(crate) async fn open(
     );
     let lake_max_hlc = newest_in_lake(&live);
     let (live, feed) = (Arc::new(live), Arc::new(feed));
+    let sent = Arc::new(Sent::new(newest, lake_max_hlc, forgotten));
+    let waiting_bytes = Arc::new(AtomicUsize::new(0));
     let writer = Writer {
         gateway: id.clone(),
         log,
@@ -103,7 +98,10 @@ pub(crate) async fn open(
         seq,
         live: Arc::clone(&live),
         feed: Arc::clone(&feed),
+        sent: Arc::clone(&sent),
+        waiting_bytes: Arc::clone(&waiting_bytes),
         group_pushes_max: config.group_pushes_max,
+        group_bytes_max: config.group_bytes_max,
         poisoned: None,
     };
     Ok(Opened {
@@ -112,10 +110,38 @@ pub(crate) async fn open(
         feed,
         epoch,
         fence,
-        newest,
-        max_hlc,
-        lake_max_hlc,
-        forgotten: seq > Seq::ZERO && first.as_u64() != 1,
+        sent,
+        max_hlc: max_hlc.max(lake_max_hlc),
+        waiting_bytes,
+    })
+}
+
+fn stored_floor(path: &Path, log: &DurableLog) -> Result<Hlc> {
+    let Some(text) = log.meta("floor")? else {
+        return Ok(Hlc::ZERO);
+    };
+    text.parse().map_err(|_| Error::Database {
+        path: path.to_owned(),
+        reason: format!("the stored floor `{text}` is not a stamp; restore the file from a copy"),
+    })
+}
+
+/// The last seq before `first`; zero when nothing is stored.
+fn before(first: Seq) -> Seq {
+    Seq::from_u64(first.as_u64().saturating_sub(1)).unwrap_or(Seq::ZERO)
+}
+
+/// The database forgets only what the lake has: a hole between them means that the catalog is an older copy.
+fn refuse_a_hole(path: &Path, first: Seq, lake_to: Seq) -> Result<()> {
+    if before(first) <= lake_to {
+        return Ok(());
+    }
+    Err(Error::Database {
+        path: path.to_owned(),
+        reason: format!(
+            "it begins at seq {first}, and the lake ends at {lake_to}: the deltas between are in neither. catalog.db is \
+             an older copy; restore the newest one"
+        ),
     })
 }
 
@@ -136,7 +162,7 @@ async fn load_tables(live: &Live, id: &GatewayId) -> Result<HashMap<TableName, S
     for table in warehouse.tables(id).await? {
         let pair = warehouse.load(id, &table).await?;
         let schema = Arc::clone(&pair.schema);
-        live.put_table(pair, Vec::new())?;
+        live.put_table(pair)?;
         let view = live
             .view(table.as_ref())
             .expect("the table was put just now");
@@ -157,30 +183,39 @@ async fn load_tables(live: &Live, id: &GatewayId) -> Result<HashMap<TableName, S
 /// Reads the database once, oldest first.
 struct Replay<'a> {
     live: &'a Live,
-    feed: Option<&'a Feed>,
+    feed: &'a Feed,
     flushed: &'a HashMap<TableName, Seq>,
     dedup: Dedup,
     max_hlc: Hlc,
+    /// The last seq that was read.
+    at: Seq,
+    /// Whether seqs are missing in between, as in a copy that was restored and written on.
+    gap: bool,
 }
 
 impl Replay<'_> {
     fn run(&mut self, log: &DurableLog, last: Seq) -> Result<()> {
-        let mut at = Seq::ZERO;
-        while at < last {
-            for push in log.read(at, READ_DELTAS, self.live)? {
-                at = self.push(push).unwrap_or(last);
+        while self.at < last {
+            for push in log.read(self.at, READ_DELTAS, self.live)? {
+                self.push(push);
             }
         }
         Ok(())
     }
 
-    fn push(&mut self, push: StoredPush) -> Option<Seq> {
+    fn push(&mut self, push: StoredPush) {
         self.dedup.extend(push.deltas.iter());
         let deltas: Vec<Arc<SeqDelta>> = push.deltas.into_iter().map(Arc::new).collect();
-        let last = deltas.last()?.seq;
-        if let Some(feed) = self.feed {
-            feed.append(&deltas, last);
+        let (Some(first), Some(last)) = (deltas.first(), deltas.last()) else {
+            return;
+        };
+        if first.seq != self.at.next() {
+            // The feed is contiguous: what is below the gap is read from SQLite, the gap from the lake.
+            self.gap = true;
+            self.feed.begin_at(before(first.seq));
         }
+        self.at = last.seq;
+        self.feed.append(&deltas, self.at);
         for delta in &deltas {
             self.max_hlc = self.max_hlc.max(delta.delta.hlc);
         }
@@ -188,11 +223,9 @@ impl Replay<'_> {
             let flushed = self.flushed.get(&delta.delta.table).copied();
             delta.seq > flushed.unwrap_or(Seq::ZERO)
         });
-        let push = HotPush {
+        self.live.recover(&HotPush {
             arrived_ms: push.arrived_ms,
             deltas: unflushed.collect(),
-        };
-        self.live.recover(&push);
-        Some(last)
+        });
     }
 }

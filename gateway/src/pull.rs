@@ -9,62 +9,89 @@
 
 use std::sync::{Arc, PoisonError};
 
-use lakesync_proto::{PullPage, Seq, SeqDelta, limits};
+use lakesync_proto::{ErrorCode, PullPage, Seq, SeqDelta, limits};
 use lakesync_providers::read_log_page;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::feed::Found;
 use crate::gateway::Gateway;
 
+/// How many bytes of deltas a page may hold, beyond its first: what a client reads in one answer.
+const PAGE_BYTES_MAX: usize = 16 << 20;
+/// How many deltas of the flushed log a page may hold: they are sorted in memory.
+const FLUSHED_DELTAS_MAX: usize = 1_000;
+
+/// Deltas above a cursor, and the seq up to which none is missing.
+struct Run {
+    deltas: Vec<Arc<SeqDelta>>,
+    complete_to: Seq,
+}
+
 impl Gateway {
-    /// The next page above `since`: at most `limit` deltas, which [`limits::PULL_MAX`] bounds.
+    /// The next page above `since`: at most `limit` deltas, which [`limits::PULL_MAX`] bounds, and about 16 MiB.
     ///
     /// # Errors
-    /// When an older source cannot be read.
+    /// [`ErrorCode::CursorExpired`] for a cursor beyond this log: start over from 0. Else when an older source
+    /// cannot be read.
     pub async fn pull(&self, since: Seq, limit: usize) -> Result<PullPage> {
         let limit = limit.clamp(1, limits::PULL_MAX);
-        let (deltas, to) = match self.feed.page(since, limit) {
-            Found::Page(deltas, visible) => (deltas, visible),
-            Found::Older(feed_from) => self.older(since, limit, feed_from).await?,
+        let (run, visible) = match self.feed.page(since, limit) {
+            Found::Page(deltas, visible) => {
+                let complete_to = match deltas.last() {
+                    Some(last) if deltas.len() == limit => last.seq,
+                    _ => visible,
+                };
+                (
+                    Run {
+                        deltas,
+                        complete_to,
+                    },
+                    visible,
+                )
+            }
+            Found::Older { to, visible } => (self.older(since, limit, to).await?, visible),
+            Found::Beyond(visible) => return Err(beyond(since, visible).into()),
         };
-        let last = deltas.last().map(|delta| delta.seq);
-        let full = deltas.len() == limit;
-        let cursor = match (full, last) {
-            (true, Some(last)) => last,
-            _ => to.max(since),
-        };
+        let run = fitting(run);
         Ok(PullPage {
-            has_more: cursor < self.live.seq(),
-            cursor,
-            deltas,
+            has_more: run.complete_to < visible,
+            cursor: run.complete_to,
+            deltas: run.deltas,
             epoch: self.epoch.clone(),
         })
     }
 
-    /// A page from SQLite, or from the flushed log below it, and how far it reaches when it is not full.
-    async fn older(
-        &self,
-        since: Seq,
-        limit: usize,
-        feed_from: Seq,
-    ) -> Result<(Vec<Arc<SeqDelta>>, Seq)> {
-        let mut stored = self.stored(since, limit).await?;
+    /// A run from SQLite, or from the flushed log below it; the feed has what is above `to`.
+    async fn older(&self, since: Seq, limit: usize, to: Seq) -> Result<Run> {
+        let mut deltas = self.stored(since, limit).await?;
         // A database that was restored from a copy has a gap; what lies above it is for a later page.
-        let run = (1..).zip(&stored);
-        let run = run
+        let dense = (1..).zip(&deltas);
+        let dense = dense
             .take_while(|(nth, delta)| delta.seq.as_u64() == since.as_u64() + nth)
             .count();
-        if run > 0 {
-            stored.truncate(run);
-            let reached = stored.last().map_or(since, |last| last.seq);
-            return Ok((stored, reached));
+        if dense > 0 {
+            deltas.truncate(dense);
+            let complete_to = deltas.last().map_or(since, |last| last.seq);
+            return Ok(Run {
+                deltas,
+                complete_to,
+            });
         }
         // Nothing is stored right above the cursor: the flushed log has it, up to what is stored.
-        let before = match stored.first() {
+        let before = match deltas.first() {
             Some(first) => Seq::from_u64(first.seq.as_u64() - 1).unwrap_or(since),
-            None => feed_from,
+            None => to,
         };
-        Ok((self.flushed(since, before, limit).await?, before))
+        let limit = limit.min(FLUSHED_DELTAS_MAX);
+        let deltas = self.flushed(since, before, limit).await?;
+        let complete_to = match deltas.last() {
+            Some(last) if deltas.len() == limit => last.seq,
+            _ => before,
+        };
+        Ok(Run {
+            deltas,
+            complete_to,
+        })
     }
 
     /// Up to `limit` deltas above `since` from SQLite.
@@ -92,4 +119,30 @@ impl Gateway {
         found.truncate(limit);
         Ok(found)
     }
+}
+
+/// The run cut to what one answer may hold.
+fn fitting(mut run: Run) -> Run {
+    let mut bytes = 0;
+    let fits = run.deltas.iter().take_while(|delta| {
+        let before = bytes;
+        bytes += delta.delta.bytes();
+        before < PAGE_BYTES_MAX
+    });
+    let fits = fits.count();
+    if fits < run.deltas.len() {
+        run.deltas.truncate(fits);
+        run.complete_to = run.deltas.last().map_or(run.complete_to, |last| last.seq);
+    }
+    run
+}
+
+fn beyond(since: Seq, visible: Seq) -> Refusal {
+    Refusal::new(
+        ErrorCode::CursorExpired,
+        format!(
+            "since: {since} is beyond this log, which ends at {visible}: it is another log's cursor, or this one was \
+             restored from a copy; start over with since=0"
+        ),
+    )
 }

@@ -14,6 +14,7 @@ use lakesync_proto::{
 use lakesync_providers::{InsertRows, ReadView, WriteError, WriteSink, existing};
 use uuid::Uuid;
 
+use crate::error::Error;
 use crate::gateway::Gateway;
 
 /// The client id of deltas that SQL statements make.
@@ -34,18 +35,25 @@ impl WriteSink for Gateway {
                 rows.len()
             )));
         }
-        refuse_existing(&insert.view, &rows).await?;
+        // One INSERT at a time looks at the rows that exist now, so two of one key cannot both find it free.
+        let _held = self.inserting.lock().await;
+        let view = self
+            .live
+            .view(schema.table.as_ref())
+            .unwrap_or_else(|| Arc::clone(&insert.view));
+        refuse_existing(&view, &rows).await?;
         let client_id = ClientId::parse(SQL_CLIENT).expect("a short plain word is a client id");
-        let deltas = self.stamped(&insert.view, &client_id, rows)?;
+        let deltas = self.stamped(&view, &client_id, rows)?;
         let written = deltas.len() as u64;
         let push = Push {
             client_id,
             deltas,
-            last_seen: insert.view.seq,
+            last_seen: view.seq,
         };
-        self.push(push)
-            .await
-            .map_err(|error| refused(error.to_string()))?;
+        self.push(push).await.map_err(|error| match error {
+            Error::Refused(refusal) => refused(refusal.to_string()),
+            error => unavailable(&error),
+        })?;
         Ok(written)
     }
 }
@@ -86,7 +94,7 @@ async fn refuse_existing(view: &Arc<ReadView>, rows: &[Row]) -> Result<(), Write
     let ids: Vec<RowId> = rows.iter().map(|(id, _)| id.clone()).collect();
     let existing = existing(view, &ids)
         .await
-        .map_err(|error| refused(error.to_string()))?;
+        .map_err(|error| unavailable(&error))?;
     match existing.first() {
         None => Ok(()),
         Some(id) => Err(refused(format!(
@@ -131,6 +139,12 @@ impl Gateway {
     }
 }
 
+fn unavailable(error: &dyn std::error::Error) -> WriteError {
+    WriteError::Unavailable {
+        reason: error.to_string(),
+    }
+}
+
 fn refused(reason: String) -> WriteError {
-    WriteError { reason }
+    WriteError::Refused { reason }
 }

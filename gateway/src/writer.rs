@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lakesync_proto::{
     ClientId, DeltaId, ErrorCode, GatewayId, Hlc, Op, Outcome, RowDelta, Seq, SeqDelta,
@@ -17,18 +18,31 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::check_floor;
 use crate::dedup::Dedup;
-use crate::durable::{DurableLog, StoredPush};
+use crate::durable::{AppendError, DurableLog, StoredPush};
 use crate::error::{Error, Refusal, Result};
 use crate::feed::Feed;
+use crate::sent::Sent;
 
 /// A push that was admitted and waits for its commit.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) deltas: Vec<RowDelta>,
+    /// The size of its values.
+    pub(crate) bytes: usize,
     pub(crate) arrived_ms: u64,
-    /// Deltas that the durable log has forgotten and the flushed log knows.
+    /// Deltas that the durable log has forgotten and the flushed log knows, as of this many trims.
     pub(crate) older: HashMap<DeltaId, (Seq, Op)>,
-    pub(crate) reply: oneshot::Sender<Result<Vec<Outcome>>>,
+    pub(crate) trims: u64,
+    pub(crate) reply: oneshot::Sender<Result<Answer>>,
+}
+
+/// What became of a push.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It is durable and visible.
+    Durable(Vec<Outcome>),
+    /// The log was trimmed since the push was looked up: here it is back, look again.
+    LookAgain(Vec<RowDelta>),
 }
 
 /// What the writer is asked to do.
@@ -37,9 +51,12 @@ pub(crate) enum Task {
     Push(Job),
     /// Raise the floor, durably; it never sinks.
     Floor(Hlc, oneshot::Sender<Result<Hlc>>),
-    /// Forget pushes up to a flushed seq that arrived before a moment (milliseconds since 1970); answers
-    /// whether there were any.
-    Trim(Seq, u64, oneshot::Sender<Result<bool>>),
+    /// Forget pushes up to a flushed seq that arrived before a moment (milliseconds since 1970).
+    Trim(Seq, u64, oneshot::Sender<Result<()>>),
+    /// Set a key of the database's `meta`, durably.
+    Meta(&'static str, String, oneshot::Sender<Result<()>>),
+    /// Take nothing more, for this reason.
+    Close(String),
 }
 
 /// The writer's state; it lives on its own thread.
@@ -53,7 +70,11 @@ pub(crate) struct Writer {
     pub(crate) seq: Seq,
     pub(crate) live: Arc<Live>,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) sent: Arc<Sent>,
+    /// The bytes of pushes that wait in the queue.
+    pub(crate) waiting_bytes: Arc<AtomicUsize>,
     pub(crate) group_pushes_max: usize,
+    pub(crate) group_bytes_max: usize,
     /// Why nothing is accepted any more.
     pub(crate) poisoned: Option<String>,
 }
@@ -62,26 +83,40 @@ impl Writer {
     /// Works until every sender is gone.
     pub(crate) fn run(mut self, mut tasks: mpsc::Receiver<Task>) {
         while let Some(task) = tasks.blocking_recv() {
-            let mut group = Vec::new();
+            let (mut group, mut bytes) = (Vec::new(), 0);
             let mut next = Some(task);
             // Pushes that wait share a commit; any other task ends the group and runs after it.
             while let Some(Task::Push(job)) = next {
+                self.waiting_bytes.fetch_sub(job.bytes, Ordering::AcqRel);
+                bytes += job.bytes;
                 group.push(job);
-                next = match group.len() < self.group_pushes_max {
-                    true => tasks.try_recv().ok(),
-                    false => None,
-                };
+                let fits = group.len() < self.group_pushes_max && bytes < self.group_bytes_max;
+                next = if fits { tasks.try_recv().ok() } else { None };
             }
             if !group.is_empty() {
                 self.commit(group);
             }
-            match next {
-                Some(Task::Floor(floor, reply)) => drop(reply.send(self.raise_floor(floor))),
-                Some(Task::Trim(flushed, before_ms, reply)) => {
-                    drop(reply.send(self.trim(flushed, before_ms)));
-                }
-                Some(Task::Push(_)) | None => {}
+            if let Some(task) = next {
+                self.maintain(task);
             }
+        }
+    }
+
+    fn maintain(&mut self, task: Task) {
+        // A caller that went away asks again; nobody else needs the answer.
+        match task {
+            Task::Floor(floor, reply) => drop(reply.send(self.raise_floor(floor))),
+            Task::Trim(flushed, before_ms, reply) => {
+                drop(reply.send(self.trim(flushed, before_ms)));
+            }
+            Task::Meta(key, value, reply) => {
+                let set = self
+                    .check_open()
+                    .and_then(|()| self.log.set_meta(key, &value));
+                drop(reply.send(set));
+            }
+            Task::Close(reason) => self.poisoned = self.poisoned.take().or(Some(reason)),
+            Task::Push(_) => unreachable!("pushes are taken into a group"),
         }
     }
 
@@ -89,33 +124,62 @@ impl Writer {
         let mut round = Round::new(self.seq);
         let mut waiting = Vec::with_capacity(group.len());
         for job in group {
-            let outcomes = match &self.poisoned {
-                Some(reason) => Err(self.closed(reason.clone())),
-                None => round
-                    .admit(self, job.deltas, job.arrived_ms, &job.older)
-                    .map_err(Error::Refused),
-            };
-            waiting.push((job.reply, outcomes));
+            let (reply, answer) = self.admit(&mut round, job);
+            waiting.push((reply, answer));
         }
         let failed = match round.pushes.is_empty() {
             true => None,
             false => self.log.append(&round.pushes, &round.newest).err(),
         };
-        match failed {
-            None => self.publish(round),
-            Some(error) => self.poisoned = Some(error.to_string()),
-        }
-        for (reply, outcomes) in waiting {
-            let answer = match (&self.poisoned, outcomes) {
-                (Some(reason), Ok(_)) => Err(self.closed(reason.clone())),
-                (_, outcomes) => outcomes,
+        let failed = match failed {
+            None => {
+                self.publish(round);
+                None
+            }
+            Some(AppendError::RolledBack(error)) => Some(Error::Storage {
+                gateway: self.gateway.clone(),
+                reason: error.to_string(),
+            }),
+            Some(AppendError::Unknown(error)) => {
+                self.poisoned = Some(format!(
+                    "a commit of its log failed ({error}), so what is on disk is unknown; check the disk, then restart \
+                     the server: it recovers everything that was acknowledged"
+                ));
+                None
+            }
+        };
+        for (reply, answer) in waiting {
+            let answer = match (answer, &failed) {
+                (Ok(Answer::Durable(_)), Some(failed)) => Err(failed.again()),
+                (Ok(Answer::Durable(outcomes)), None) => {
+                    self.check_open().map(|()| Answer::Durable(outcomes))
+                }
+                (answer, _) => answer,
             };
             // A client that went away has its answer with its next attempt: the deltas are known then.
             drop(reply.send(answer));
         }
     }
 
+    fn admit(
+        &self,
+        round: &mut Round,
+        job: Job,
+    ) -> (oneshot::Sender<Result<Answer>>, Result<Answer>) {
+        let answer = match self.check_open() {
+            Err(closed) => Err(closed),
+            // What was looked up may have been forgotten in between; only a new look tells.
+            Ok(()) if job.trims != self.sent.trims() => Ok(Answer::LookAgain(job.deltas)),
+            Ok(()) => round
+                .admit(self, job.deltas, job.arrived_ms, &job.older)
+                .map(Answer::Durable)
+                .map_err(Error::Refused),
+        };
+        (job.reply, answer)
+    }
+
     fn publish(&mut self, round: Round) {
+        self.sent.raise(round.newest);
         for push in round.pushes {
             self.dedup.extend(push.deltas.iter());
             let deltas: Vec<Arc<SeqDelta>> = push.deltas.into_iter().map(Arc::new).collect();
@@ -133,6 +197,7 @@ impl Writer {
     }
 
     fn raise_floor(&mut self, floor: Hlc) -> Result<Hlc> {
+        self.check_open()?;
         if floor > self.floor {
             self.log.set_meta("floor", &floor.to_string())?;
             self.floor = floor;
@@ -140,18 +205,22 @@ impl Writer {
         Ok(self.floor)
     }
 
-    fn trim(&mut self, flushed: Seq, before_ms: u64) -> Result<bool> {
-        let last = self.log.trim(flushed, before_ms)?;
-        if let Some(last) = last {
+    fn trim(&mut self, flushed: Seq, before_ms: u64) -> Result<()> {
+        self.check_open()?;
+        if let Some(last) = self.log.trim(flushed, before_ms)? {
+            self.sent.begin_trim();
             self.dedup.forget(last);
         }
-        Ok(last.is_some())
+        Ok(())
     }
 
-    fn closed(&self, reason: String) -> Error {
-        Error::Poisoned {
-            gateway: self.gateway.clone(),
-            reason,
+    fn check_open(&self) -> Result<()> {
+        match &self.poisoned {
+            None => Ok(()),
+            Some(reason) => Err(Error::Poisoned {
+                gateway: self.gateway.clone(),
+                reason: reason.clone(),
+            }),
         }
     }
 }

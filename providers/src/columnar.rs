@@ -1,4 +1,4 @@
-//! Values as Arrow columns and back.
+//! Values as Arrow columns and back, and how many rows one batch may have.
 //!
 //! **Invariant:** `value_at(column(t, [v]), 0, t) == v` for every value `v` of type `t`; null stays null.
 //! Presence is not carried here: a column of the log has its own bitmap (`log_rows`).
@@ -15,6 +15,31 @@ use arrow::datatypes::{
 use lakesync_proto::{ColumnType, Decimal, Value};
 
 use crate::error::{Error, Result};
+
+/// The most rows of a batch: what DataFusion itself makes.
+const BATCH_ROWS: usize = 8_192;
+/// The most bytes of values in a batch of more than one row. Offsets into a text column have 32 bits, so a
+/// batch of everything that is hot could be one that Arrow cannot hold (2 GiB).
+const BATCH_BYTES: usize = 64 << 20;
+
+/// `rows` in their order, cut so that each part makes a batch that Arrow can hold; `bytes` is the size of a
+/// row's values. A row that is larger than a batch may be stands alone: each of its columns has one value.
+pub(crate) fn chunks<T>(rows: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let mut chunks = Vec::new();
+    let (mut start, mut held) = (0, 0_usize);
+    for (at, row) in rows.iter().enumerate() {
+        let more = bytes(row);
+        if at > start && (at - start == BATCH_ROWS || held + more > BATCH_BYTES) {
+            chunks.push(&rows[start..at]);
+            (start, held) = (at, 0);
+        }
+        held += more;
+    }
+    if start < rows.len() {
+        chunks.push(&rows[start..]);
+    }
+    chunks
+}
 
 /// One Arrow column of `column_type` from `values`; `None` and [`Value::Null`] both become null.
 ///
@@ -106,4 +131,34 @@ pub(crate) fn value_at(array: &dyn Array, row: usize, column_type: ColumnType) -
         (_, other) => return Err(Error::column_type(column_type, other)),
     };
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lengths(sizes: &[usize]) -> Vec<usize> {
+        let parts = chunks(sizes, |size| *size);
+        assert_eq!(parts.concat(), sizes, "every row once, in order");
+        parts.iter().map(|part| part.len()).collect()
+    }
+
+    #[test]
+    fn a_batch_ends_at_its_most_rows_or_before_its_most_bytes() {
+        assert_eq!(lengths(&[]), [0_usize; 0]);
+        assert_eq!(lengths(&[0; BATCH_ROWS]), [BATCH_ROWS]);
+        assert_eq!(
+            lengths(&[1; BATCH_ROWS * 2 + 1]),
+            [BATCH_ROWS, BATCH_ROWS, 1]
+        );
+        let half = BATCH_BYTES / 2;
+        assert_eq!(lengths(&[half, half, 1, half]), [2, 2]);
+        assert_eq!(lengths(&[half, half + 1, half]), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_row_larger_than_a_batch_stands_alone() {
+        assert_eq!(lengths(&[BATCH_BYTES * 40]), [1]);
+        assert_eq!(lengths(&[1, BATCH_BYTES * 40, 1]), [1, 1, 1]);
+    }
 }

@@ -37,7 +37,7 @@ pub use error::{Error, Result};
 pub use files::ParquetTable;
 pub use live::{Live, Views};
 pub use log::{known_deltas, read_log, read_log_page};
-pub use log_rows::log_batch;
+pub use log_rows::log_batches;
 pub use resolve::Resolved;
 pub use rows_at::{existing, rows_at};
 pub use session::session;

@@ -82,11 +82,11 @@ impl Live {
         self.lock().seq
     }
 
-    /// Adds a table with the deltas above its base seq, or gives a known one its new schema and snapshots.
+    /// Adds a table, or gives a known one its schema and snapshots as they are now.
     ///
     /// # Errors
     /// When a snapshot summary of the pair cannot be read.
-    pub fn put_table(&self, pair: TablePair, hot: Vec<HotPush>) -> Result<()> {
+    pub fn put_table(&self, pair: TablePair) -> Result<()> {
         let base = Arc::new(BaseSnapshot::current(pair.base)?);
         let log = Arc::new(LogSnapshot::current(pair.log)?);
         let mut inner = self.lock();
@@ -98,7 +98,6 @@ impl Live {
             hot: Vec::new(),
             view: None,
         });
-        table.hot.extend(hot.into_iter().map(Arc::new));
         table.schema = pair.schema;
         table.log = log;
         table.set_base(base);

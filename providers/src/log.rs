@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use datafusion::catalog::{MemTable, TableProvider};
-use datafusion::common::JoinType;
+use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col, lit};
 use datafusion::prelude::{DataFrame, SessionContext};
@@ -13,8 +12,9 @@ use lakesync_proto::{Hlc, RowId, Seq, SeqDelta, TableSchema, columns};
 use crate::error::Result;
 use crate::lake::{Warehouse, arrow_schema};
 use crate::log_rows;
-use crate::resolve::row_ids;
+use crate::resolve::only_rows;
 use crate::session::session;
+use crate::union::in_memory;
 use crate::view::{LogSnapshot, ReadView};
 
 /// Everything that the log of a view holds: the flushed files and the hot deltas above them.
@@ -31,8 +31,8 @@ pub(crate) async fn deltas_plan(view: &ReadView) -> Result<LogicalPlan> {
         return Ok(plan.build()?);
     }
     let schema = arrow_schema(&view.log.table)?;
-    let batch = log_rows::log_batch(&view.schema, &schema, &unflushed)?;
-    let hot: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(schema, vec![vec![batch]])?);
+    let batches = log_rows::log_batches(&view.schema, &schema, &unflushed)?;
+    let hot = in_memory(schema, &batches)?;
     let hot = LogicalPlanBuilder::scan(name, provider_as_source(hot), None)?.build()?;
     Ok(plan.union(hot)?.build()?)
 }
@@ -89,20 +89,7 @@ pub async fn known_deltas(view: &ReadView, rows: &BTreeSet<RowId>) -> Result<Vec
     }
     let ctx = session(&view.warehouse);
     let frame = log_frame(&ctx, &view.warehouse, &view.log).await?;
-    read_deltas(only_rows(&ctx, frame, rows)?, &view.schema).await
-}
-
-fn only_rows(ctx: &SessionContext, frame: DataFrame, rows: &BTreeSet<RowId>) -> Result<DataFrame> {
-    let wanted = ctx
-        .read_batch(row_ids(rows.iter())?)?
-        .select(vec![col(columns::ROW_ID).alias("wanted")])?;
-    Ok(frame.join(
-        wanted,
-        JoinType::LeftSemi,
-        &[columns::ROW_ID],
-        &["wanted"],
-        None,
-    )?)
+    read_deltas(only_rows(&ctx, frame, rows.iter())?, &view.schema).await
 }
 
 /// The evidence about `rows`: their flushed deltas at or below the base seq, not older than `oldest`.
@@ -121,7 +108,7 @@ pub(crate) async fn evidence(
             .lt_eq(lit(view.base.base_seq.as_i64()))
             .and(col(columns::HLC).gt_eq(lit(oldest.as_i64()))),
     )?;
-    read_deltas(only_rows(ctx, frame, rows)?, &view.schema).await
+    read_deltas(only_rows(ctx, frame, rows.iter())?, &view.schema).await
 }
 
 /// The deltas of a frame over log rows, ascending by seq.

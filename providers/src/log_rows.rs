@@ -21,20 +21,33 @@ use lakesync_proto::{
     ClientId, ColumnChange, DeltaId, Hlc, Op, RowDelta, RowId, Seq, SeqDelta, TableSchema, columns,
 };
 
-use crate::columnar::{column, value_at};
+use crate::columnar::{chunks, column, value_at};
 use crate::error::{Error, Result};
 
 /// A delta with the moment it was accepted, in milliseconds since 1970.
-pub(crate) type Arrived<'a> = (&'a SeqDelta, u64);
+type Arrived<'a> = (&'a SeqDelta, u64);
 
-/// Rows of the log for `deltas`, in their order; `log_schema` is the Arrow schema of the log table.
+/// Rows of the log for `deltas`, in their order and in as many batches as Arrow needs for them; none for none.
+///
+/// `log_schema` is the Arrow schema of the log table.
 ///
 /// # Errors
 /// When a value is not of its column's type, which admission makes impossible.
-pub fn log_batch(
+pub fn log_batches(
     schema: &TableSchema,
     log_schema: &SchemaRef,
     deltas: &[(&SeqDelta, u64)],
+) -> Result<Vec<RecordBatch>> {
+    chunks(deltas, |(delta, _)| delta.delta.bytes())
+        .into_iter()
+        .map(|deltas| log_batch(schema, log_schema, deltas))
+        .collect()
+}
+
+fn log_batch(
+    schema: &TableSchema,
+    log_schema: &SchemaRef,
+    deltas: &[Arrived<'_>],
 ) -> Result<RecordBatch> {
     let mut arrays = Vec::with_capacity(log_schema.fields().len());
     for field in log_schema.fields() {
@@ -92,9 +105,7 @@ fn user_column(schema: &TableSchema, name: &str, deltas: &[Arrived<'_>]) -> Resu
     };
     let values = deltas.iter().map(|(delta, _)| {
         let change = delta.delta.columns.iter().find(|c| c.column == known.name);
-        let value = change.map(|change| &change.value);
-        // A name that a living column has taken over may come with the dropped one's type.
-        value.filter(|value| value.column_type_matches(known.column_type))
+        change.map(|change| &change.value)
     });
     column(known.column_type, values)
 }
@@ -104,10 +115,7 @@ fn presence(schema: &TableSchema, delta: &RowDelta) -> Vec<u8> {
     let mut bitmap = Vec::new();
     for change in &delta.columns {
         let name = change.column.as_ref();
-        let living = schema.column(name).or_else(|| schema.dropped_column(name));
-        if let Some(column) =
-            living.filter(|column| change.value.column_type_matches(column.column_type))
-        {
+        if let Some(column) = schema.column(name).or_else(|| schema.dropped_column(name)) {
             let byte = (column.number / 8) as usize;
             if bitmap.len() <= byte {
                 bitmap.resize(byte + 1, 0);

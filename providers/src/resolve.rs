@@ -14,17 +14,20 @@ use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::JoinType;
-use datafusion::prelude::{SessionContext, col};
+use datafusion::prelude::{DataFrame, SessionContext};
 use lakesync_proto::{
     ColumnName, Folded, Hlc, RowId, RowState, TableSchema, Value, columns, fold_row,
 };
 
-use crate::columnar::{column, value_at};
+use crate::columnar::{chunks, column, value_at};
 use crate::error::{Error, Result};
 use crate::lake::arrow_schema;
 use crate::log::evidence;
 use crate::session::session;
 use crate::view::ReadView;
+
+/// The column of row ids that tables are joined with: no user column can have this name.
+pub(crate) const WANTED: &str = "wanted$";
 
 type BaseRow = BTreeMap<ColumnName, Value>;
 
@@ -41,10 +44,10 @@ impl ReadView {
 /// The overlay of a view, completed from base and log.
 #[derive(Debug)]
 pub struct Resolved {
-    /// The ids of the rows that hot deltas touch, in a column `row_id`: the base no longer speaks for them.
-    pub touched: RecordBatch,
+    /// The ids of the rows that hot deltas touch, in a column of their own: the base no longer speaks for them.
+    pub touched: Vec<RecordBatch>,
     /// Those of them that exist, complete, in row id order, with the base's schema.
-    pub rows: RecordBatch,
+    pub rows: Vec<RecordBatch>,
 }
 
 async fn resolve(view: &ReadView) -> Result<Resolved> {
@@ -63,7 +66,7 @@ async fn resolve(view: &ReadView) -> Result<Resolved> {
     }
     Ok(Resolved {
         touched: row_ids(overlay.keys())?,
-        rows: batch(&view.schema, &arrow_schema(&view.base.table)?, &rows)?,
+        rows: batches(&view.schema, &arrow_schema(&view.base.table)?, &rows)?,
     })
 }
 
@@ -112,16 +115,7 @@ async fn base_rows(
         return Ok(rows);
     }
     let base = view.base.scan(&view.warehouse).await?;
-    let wanted = ctx
-        .read_batch(row_ids(overlay.keys())?)?
-        .select(vec![col(columns::ROW_ID).alias("wanted")])?;
-    let found = ctx.read_table(Arc::new(base))?.join(
-        wanted,
-        JoinType::LeftSemi,
-        &[columns::ROW_ID],
-        &["wanted"],
-        None,
-    )?;
+    let found = only_rows(ctx, ctx.read_table(Arc::new(base))?, overlay.keys())?;
     for batch in found.collect().await? {
         read_rows(&view.schema, &batch, &mut rows)?;
     }
@@ -156,6 +150,20 @@ fn read_rows(
     Ok(())
 }
 
+fn batches(
+    schema: &TableSchema,
+    arrow: &SchemaRef,
+    rows: &[(&RowId, BaseRow)],
+) -> Result<Vec<RecordBatch>> {
+    let bytes = |(id, values): &(&RowId, BaseRow)| {
+        id.as_str().len() + values.values().map(Value::bytes).sum::<usize>()
+    };
+    chunks(rows, bytes)
+        .into_iter()
+        .map(|rows| batch(schema, arrow, rows))
+        .collect()
+}
+
 fn batch(
     schema: &TableSchema,
     arrow: &SchemaRef,
@@ -177,9 +185,32 @@ fn batch(
     Ok(RecordBatch::try_new(Arc::clone(arrow), arrays)?)
 }
 
-/// Row ids as a batch of one column, `row_id`.
-pub(crate) fn row_ids<'a>(ids: impl Iterator<Item = &'a RowId>) -> Result<RecordBatch> {
-    let schema = Schema::new(vec![Field::new(columns::ROW_ID, DataType::Utf8, false)]);
-    let ids: ArrayRef = Arc::new(StringArray::from_iter_values(ids));
-    Ok(RecordBatch::try_new(Arc::new(schema), vec![ids])?)
+/// The rows of `frame`, which has a column `row_id`, whose id is among `ids`; there is at least one.
+pub(crate) fn only_rows<'a>(
+    ctx: &SessionContext,
+    frame: DataFrame,
+    ids: impl Iterator<Item = &'a RowId>,
+) -> Result<DataFrame> {
+    let wanted = ctx.read_batches(row_ids(ids)?)?;
+    let semi = JoinType::LeftSemi;
+    Ok(frame.join(wanted, semi, &[columns::ROW_ID], &[WANTED], None)?)
+}
+
+/// Row ids as batches of one column, [`WANTED`].
+fn row_ids<'a>(ids: impl Iterator<Item = &'a RowId>) -> Result<Vec<RecordBatch>> {
+    let schema = row_id_schema();
+    let ids: Vec<&RowId> = ids.collect();
+    let parts = chunks(&ids, |id| id.as_str().len()).into_iter();
+    parts
+        .map(|ids| {
+            let ids: ArrayRef = Arc::new(StringArray::from_iter_values(ids));
+            Ok(RecordBatch::try_new(Arc::clone(&schema), vec![ids])?)
+        })
+        .collect()
+}
+
+/// The schema of [`Resolved::touched`].
+pub(crate) fn row_id_schema() -> SchemaRef {
+    let ids = Field::new(WANTED, DataType::Utf8, false);
+    Arc::new(Schema::new(vec![ids]))
 }

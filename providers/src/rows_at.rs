@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::record_batch::RecordBatch;
-use datafusion::common::JoinType;
-use datafusion::prelude::col;
 use lakesync_proto::{RowId, columns};
 
 use crate::error::Result;
-use crate::resolve::row_ids;
+use crate::resolve::only_rows;
 use crate::session::session;
 use crate::union::UnionTable;
 use crate::view::ReadView;
@@ -26,17 +24,8 @@ pub async fn rows_at(view: &Arc<ReadView>, ids: &[RowId]) -> Result<Vec<RecordBa
         return Ok(Vec::new());
     }
     let ctx = session(&view.warehouse);
-    let wanted = ctx
-        .read_batch(row_ids(ids.iter())?)?
-        .select(vec![col(columns::ROW_ID).alias("wanted")])?;
     let table = UnionTable::new(Arc::clone(view), None)?;
-    let found = ctx.read_table(Arc::new(table))?.join(
-        wanted,
-        JoinType::LeftSemi,
-        &[columns::ROW_ID],
-        &["wanted"],
-        None,
-    )?;
+    let found = only_rows(&ctx, ctx.read_table(Arc::new(table))?, ids.iter())?;
     Ok(found.collect().await?)
 }
 

@@ -20,15 +20,12 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType};
 use futures::TryStreamExt;
-use lakesync_proto::{ColumnName, RowId, TableSchema, Value, columns};
+use lakesync_proto::{ColumnName, RowId, TableSchema, Value, columns, limits};
 use thiserror::Error;
 
 use crate::columnar::value_at;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::view::ReadView;
-
-/// How many rows one INSERT may hold: its rows are one batch, accepted whole or refused whole.
-const INSERT_ROWS_MAX: usize = 1_000_000;
 
 /// The rows of one INSERT.
 #[derive(Debug)]
@@ -39,12 +36,21 @@ pub struct InsertRows {
     pub rows: Vec<(Option<RowId>, BTreeMap<ColumnName, Value>)>,
 }
 
-/// Why a write was refused: the text is the answer that the statement's author reads.
+/// Why nothing was written: the text is the answer that the statement's author reads.
 #[derive(Debug, Error)]
-#[error("{reason}")]
-pub struct WriteError {
-    /// What was wrong, where, and what to do.
-    pub reason: String,
+pub enum WriteError {
+    /// The statement is at fault.
+    #[error("{reason}")]
+    Refused {
+        /// What was wrong, where, and what to do.
+        reason: String,
+    },
+    /// The statement is sound, but it cannot be written now.
+    #[error("{reason}")]
+    Unavailable {
+        /// What is in the way and what to do.
+        reason: String,
+    },
 }
 
 /// Where the rows of SQL writes go.
@@ -104,9 +110,12 @@ impl DataSink for InsertSink {
     ) -> QueryResult<u64> {
         let mut rows = Vec::new();
         while let Some(batch) = data.try_next().await? {
-            if rows.len() + batch.num_rows() > INSERT_ROWS_MAX {
-                return Err(DataFusionError::ResourcesExhausted(format!(
-                    "an INSERT may hold {INSERT_ROWS_MAX} rows; split the statement, or push the rows from a file"
+            // Its rows are one push, accepted whole or refused whole; the rest is not waited for.
+            if rows.len() + batch.num_rows() > limits::PUSH_DELTAS_MAX {
+                return Err(refused(format!(
+                    "an INSERT into `{}` may hold {} rows, this one has more; split it, or load the file with `lakesync push`",
+                    self.view.table(),
+                    limits::PUSH_DELTAS_MAX
                 )));
             }
             read(&self.view.schema, &batch, &mut rows)?;
@@ -122,7 +131,11 @@ impl DataSink for InsertSink {
 
 type Rows = Vec<(Option<RowId>, BTreeMap<ColumnName, Value>)>;
 
-fn read(schema: &TableSchema, batch: &RecordBatch, rows: &mut Rows) -> Result<()> {
+fn refused(reason: String) -> DataFusionError {
+    DataFusionError::External(Box::new(WriteError::Refused { reason }))
+}
+
+fn read(schema: &TableSchema, batch: &RecordBatch, rows: &mut Rows) -> QueryResult<()> {
     let ids = batch.column_by_name(columns::ROW_ID).map(Arc::clone);
     for row in 0..batch.num_rows() {
         let id = ids
@@ -138,13 +151,63 @@ fn read(schema: &TableSchema, batch: &RecordBatch, rows: &mut Rows) -> Result<()
         let mut values = BTreeMap::new();
         for column in &schema.columns {
             if let Some(array) = batch.column_by_name(column.name.as_ref()) {
-                values.insert(
-                    column.name.clone(),
-                    value_at(array.as_ref(), row, column.column_type)?,
-                );
+                let value = match value_at(array.as_ref(), row, column.column_type)? {
+                    // The text is as its author wrote it; values are in normal form.
+                    Value::Json(text) => Value::json(&text).map_err(|error| {
+                        let (row, column) = (rows.len() + 1, &column.name);
+                        refused(format!(
+                            "row {row} of the INSERT, column `{column}`: {error}"
+                        ))
+                    })?,
+                    value => value,
+                };
+                values.insert(column.name.clone(), value);
             }
         }
         rows.push((id, values));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray};
+    use lakesync_proto::TableDefinition;
+
+    use super::*;
+
+    fn read_json(texts: &[Option<&str>]) -> Result<Vec<Value>, String> {
+        let definition = br#"{"table": "t", "columns": [{"name": "v", "type": "json"}]}"#;
+        let definition = TableDefinition::from_json(definition).unwrap();
+        let schema = TableSchema::from_definition(&definition).unwrap();
+        let column = Arc::new(StringArray::from(texts.to_vec())) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("v", column)]).unwrap();
+        let mut rows = Rows::new();
+        read(&schema, &batch, &mut rows).map_err(|error| error.to_string())?;
+        let values = rows
+            .into_iter()
+            .flat_map(|(_, values)| values.into_values());
+        Ok(values.collect())
+    }
+
+    #[test]
+    fn json_is_taken_as_people_write_it_and_kept_in_normal_form() {
+        let texts = [Some(r#"{ "b": 1.0, "a": [ ] }"#), Some("null"), None];
+        let normal = Value::Json(r#"{"a":[],"b":1}"#.to_owned());
+        assert_eq!(
+            read_json(&texts).unwrap(),
+            [normal, Value::Null, Value::Null]
+        );
+    }
+
+    #[test]
+    fn text_that_is_no_json_is_refused_by_row_and_column() {
+        let error = read_json(&[Some("{}"), Some("{oops")]).unwrap_err();
+        assert!(
+            error.contains("row 2 of the INSERT, column `v`") && error.contains("oops"),
+            "{error}"
+        );
+    }
 }

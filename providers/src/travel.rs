@@ -133,8 +133,12 @@ fn oldest_seq(table: &Table) -> Seq {
         .unwrap_or(Seq::ZERO)
 }
 
+/// The snapshots that can be read; what another program did and took back is still listed in the metadata.
 fn oldest_first(table: &Table) -> Vec<&SnapshotRef> {
-    let mut snapshots: Vec<_> = table.metadata().snapshots().collect();
+    let readable = |snapshot: &&SnapshotRef| {
+        summary::foreign(table, Some(snapshot.snapshot_id())).is_ok_and(|found| found.is_none())
+    };
+    let mut snapshots: Vec<_> = table.metadata().snapshots().filter(readable).collect();
     snapshots.sort_by_key(|snapshot| snapshot.sequence_number());
     snapshots
 }

@@ -17,20 +17,23 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::{MemTable, Session, TableProvider};
+use datafusion::common::utils::get_available_parallelism;
 use datafusion::common::{JoinType, Result as QueryResult, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{
-    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, col, lit,
+    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, lit,
 };
 use datafusion::physical_plan::ExecutionPlan;
 use lakesync_proto::columns;
 
 use crate::error::{Error, Result};
 use crate::lake::arrow_schema;
+use crate::resolve::{WANTED, row_id_schema};
 use crate::sink::{InsertSink, WriteSink};
 use crate::view::ReadView;
 
@@ -72,30 +75,30 @@ impl UnionTable {
         }
         let resolved = view.resolved().await?;
         let untouched = if view.base.snapshot_id.is_some() {
-            let ids = memory(resolved.touched.clone())?;
-            let ids = LogicalPlanBuilder::scan("overlay", provider_as_source(ids), None)?
-                .project(vec![col(columns::ROW_ID).alias("touched")])?
-                .build()?;
-            base.join(
-                ids,
-                JoinType::LeftAnti,
-                (vec![columns::ROW_ID], vec!["touched"]),
-                None,
-            )?
+            let ids = in_memory(row_id_schema(), &resolved.touched)?;
+            let ids = LogicalPlanBuilder::scan("overlay", provider_as_source(ids), None)?;
+            let keys = (vec![columns::ROW_ID], vec![WANTED]);
+            base.join(ids.build()?, JoinType::LeftAnti, keys, None)?
         } else {
             base
         };
-        let resolved = memory(resolved.rows.clone())?;
+        let resolved = in_memory(Arc::clone(&self.schema), &resolved.rows)?;
         let resolved = LogicalPlanBuilder::scan(name, provider_as_source(resolved), None)?;
         Ok(untouched.union(resolved.build()?)?.build()?)
     }
 }
 
-fn memory(batch: arrow::record_batch::RecordBatch) -> Result<Arc<dyn TableProvider>> {
-    Ok(Arc::new(MemTable::try_new(
-        batch.schema(),
-        vec![vec![batch]],
-    )?))
+/// Batches as a table; several are dealt out, so that more than one core has work.
+pub(crate) fn in_memory(
+    schema: SchemaRef,
+    batches: &[RecordBatch],
+) -> Result<Arc<dyn TableProvider>> {
+    let each = batches.len().div_ceil(get_available_parallelism().max(2));
+    let mut partitions: Vec<_> = batches.chunks(each.max(1)).map(<[_]>::to_vec).collect();
+    if partitions.is_empty() {
+        partitions.push(Vec::new());
+    }
+    Ok(Arc::new(MemTable::try_new(schema, partitions)?))
 }
 
 impl fmt::Debug for UnionTable {

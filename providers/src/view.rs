@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::Result;
 use crate::files::ParquetTable;
-use crate::lake::{DataFileInfo, Warehouse, live_files, summary};
+use crate::lake::{DataFileInfo, ForeignSnapshot, LakeError, Warehouse, live_files, summary};
 use crate::resolve::Resolved;
 
 /// One snapshot of a base table, with what its summary says of it.
@@ -31,6 +31,9 @@ pub struct BaseSnapshot {
     pub base_seq: Seq,
     /// The greatest HLC among those deltas: anything newer wins without looking at the log.
     pub max_hlc: Hlc,
+    /// Set when another program changed the snapshot's rows: they cannot be read, and seq and HLC are those of the
+    /// newest snapshot of ours below.
+    pub foreign: Option<ForeignSnapshot>,
     files: OnceCell<Arc<[DataFileInfo]>>,
 }
 
@@ -49,10 +52,11 @@ impl BaseSnapshot {
     /// # Errors
     /// As [`BaseSnapshot::current`].
     pub fn at(table: Table, snapshot_id: Option<i64>) -> Result<Self> {
-        let marks = summary::watermarks(&table, snapshot_id)?;
+        let marks = summary::settled(&table, snapshot_id)?;
         Ok(Self {
             base_seq: marks.base_seq.unwrap_or(Seq::ZERO),
             max_hlc: marks.max_hlc.unwrap_or(Hlc::ZERO),
+            foreign: summary::foreign(&table, snapshot_id)?,
             snapshot_id,
             table,
             files: OnceCell::new(),
@@ -62,8 +66,11 @@ impl BaseSnapshot {
     /// The rows of the snapshot; its manifests are read once.
     ///
     /// # Errors
-    /// As [`ParquetTable::open`].
+    /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
+        if let Some(foreign) = &self.foreign {
+            return Err(LakeError::from(foreign.clone()).into());
+        }
         let list = || list_files(&self.table, self.snapshot_id);
         let files = Arc::clone(self.files.get_or_try_init(list).await?);
         ParquetTable::open(warehouse, &self.table, files)
@@ -81,6 +88,8 @@ pub struct LogSnapshot {
     pub max_seq: Seq,
     /// The greatest HLC that any flush has written.
     pub max_hlc: Hlc,
+    /// As [`BaseSnapshot::foreign`].
+    pub foreign: Option<ForeignSnapshot>,
     files: OnceCell<Arc<[DataFileInfo]>>,
 }
 
@@ -99,10 +108,11 @@ impl LogSnapshot {
     /// # Errors
     /// As [`LogSnapshot::current`].
     pub fn at(table: Table, snapshot_id: Option<i64>) -> Result<Self> {
-        let marks = summary::watermarks(&table, snapshot_id)?;
+        let marks = summary::settled(&table, snapshot_id)?;
         Ok(Self {
             max_seq: marks.max_seq.unwrap_or(Seq::ZERO),
             max_hlc: marks.max_hlc.unwrap_or(Hlc::ZERO),
+            foreign: summary::foreign(&table, snapshot_id)?,
             snapshot_id,
             table,
             files: OnceCell::new(),
@@ -112,8 +122,11 @@ impl LogSnapshot {
     /// The rows of the log; its manifests are read once.
     ///
     /// # Errors
-    /// As [`ParquetTable::open`].
+    /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
+        if let Some(foreign) = &self.foreign {
+            return Err(LakeError::from(foreign.clone()).into());
+        }
         let list = || list_files(&self.table, self.snapshot_id);
         let files = Arc::clone(self.files.get_or_try_init(list).await?);
         ParquetTable::open(warehouse, &self.table, files)

@@ -305,6 +305,165 @@ async fn a_database_restored_from_an_old_copy_begins_a_new_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restored_copy_that_was_written_on_keeps_its_gap_filled_and_knows_what_the_lake_has() {
+    let world = World::new();
+    let database = world.folder.path().join("gateways/public.db");
+    let one = |row: &str| push(vec![delta("ana", row, NOW_MS, 1)]);
+    let lake = world.open().await;
+    gateway(&lake).push(one("r1")).await.unwrap();
+    drop(lake);
+    let copy = std::fs::read(&database).unwrap();
+    let lake = world.open().await;
+    gateway(&lake).push(one("r2")).await.unwrap();
+    gateway(&lake).push(one("r3")).await.unwrap();
+    gateway(&lake).flush(None).await.unwrap();
+    drop(lake);
+    std::fs::write(&database, copy).unwrap();
+    let lake = world.open().await;
+    gateway(&lake).push(one("r4")).await.unwrap();
+    let again = gateway(&lake).push(one("r2")).await.unwrap();
+    assert_eq!(
+        again.outcomes,
+        [Outcome::Duplicate(seq(2))],
+        "the lake has it, the copy does not"
+    );
+    drop(lake);
+    // The gap is in the middle now: 1, then 4.
+    let lake = world.open().await;
+    let again = gateway(&lake).push(one("r3")).await.unwrap();
+    assert_eq!(again.outcomes, [Outcome::Duplicate(seq(3))]);
+    for limit in [1, 2, 100] {
+        assert_eq!(
+            pulled(gateway(&lake), limit).await,
+            [1, 2, 3, 4],
+            "limit {limit}"
+        );
+    }
+    assert_eq!(count(&lake, "\"t$deltas\"").await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_from_before_the_last_flush_is_told_by_its_fence_and_stale_cursors_start_over() {
+    let world = World::new();
+    let database = world.folder.path().join("gateways/public.db");
+    let lake = world.open().await;
+    gateway(&lake)
+        .push(push(vec![delta("ana", "r1", NOW_MS, 1)]))
+        .await
+        .unwrap();
+    let epoch = gateway(&lake).epoch().clone();
+    // A copy of the files while the server runs, as a backup makes it.
+    let files =
+        ["public.db", "public.db-wal", "public.db-shm"].map(|name| database.with_file_name(name));
+    let copies = files.clone().map(|file| std::fs::read(file).unwrap());
+    for row in ["r2", "r3"] {
+        gateway(&lake)
+            .push(push(vec![delta("ana", row, NOW_MS, 1)]))
+            .await
+            .unwrap();
+        gateway(&lake).flush(None).await.unwrap();
+    }
+    gateway(&lake)
+        .push(push(vec![delta("ana", "r4", NOW_MS, 1)]))
+        .await
+        .unwrap();
+    drop(lake);
+    for (file, copy) in files.iter().zip(copies) {
+        std::fs::write(file, copy).unwrap();
+    }
+    let lake = world.open().await;
+    assert_ne!(*gateway(&lake).epoch(), epoch);
+    assert_eq!(
+        pulled(gateway(&lake), 10).await,
+        [1, 2, 3],
+        "r4 was lost with the disk"
+    );
+    let error = gateway(&lake).pull(seq(4), 10).await.unwrap_err();
+    assert_eq!(refusal(error).0, ErrorCode::CursorExpired);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_inserts_of_one_key_at_once_are_one_row_and_one_error() {
+    let world = World::new();
+    let lake = world.open().await;
+    lake.create_table(
+        r#"{"table": "k", "primaryKey": ["id"], "columns": [{"name": "id", "type": "long"}]}"#,
+    )
+    .await
+    .unwrap();
+    for id in 0..20 {
+        let insert = || {
+            let lake = lake.clone();
+            tokio::spawn(async move {
+                let frame = lake
+                    .sql(&format!("insert into k (id) values ({id})"))
+                    .await
+                    .unwrap();
+                frame.collect().await.is_ok()
+            })
+        };
+        let (one, other) = (insert(), insert());
+        assert!(
+            one.await.unwrap() ^ other.await.unwrap(),
+            "exactly one of two INSERTs of {id}"
+        );
+    }
+    assert_eq!(count(&lake, "\"k$deltas\"").await, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_never_says_there_is_more_and_moves_nowhere() {
+    let world = World::new();
+    let lake = world.open().await;
+    let pushing = {
+        let gateway = Arc::clone(gateway(&lake));
+        tokio::spawn(async move {
+            for n in 0..300_u64 {
+                gateway
+                    .push(push(vec![delta("ana", &format!("r{n}"), NOW_MS, 1)]))
+                    .await
+                    .unwrap();
+            }
+        })
+    };
+    let mut since = Seq::ZERO;
+    while since < seq(300) {
+        let page = gateway(&lake).pull(since, 100).await.unwrap();
+        assert!(
+            !page.has_more || page.cursor > since,
+            "more, but the cursor stays at {since}"
+        );
+        since = page.cursor;
+        tokio::task::yield_now().await;
+    }
+    pushing.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_insert_is_refused_and_the_gateway_takes_the_next_push() {
+    let world = World::new();
+    let lake = world.open().await;
+    lake.create_table(r#"{"table": "big", "columns": [{"name": "v", "type": "string"}]}"#)
+        .await
+        .unwrap();
+    let sql = "insert into big (v) select repeat('x', 4000000) from generate_series(1, 20)";
+    let error = lake
+        .sql(sql)
+        .await
+        .unwrap()
+        .collect()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("Payload too large"), "{error}");
+    gateway(&lake)
+        .push(push(vec![delta("ana", "r1", NOW_MS, 1)]))
+        .await
+        .unwrap();
+    assert_eq!(count(&lake, "big").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_writer_that_was_taken_over_cannot_flush() {
     let world = World::new();
     let lake = world.open().await;
@@ -317,6 +476,7 @@ async fn the_writer_that_was_taken_over_cannot_flush() {
         warehouse: first.live().warehouse().clone(),
         database: world.folder.path().join("other.db"),
         clock: Arc::clone(&world.clock) as Arc<dyn WallClock>,
+        lock: None,
     };
     let id = GatewayId::parse("public").unwrap();
     let second = Gateway::open(id, components, GatewayConfig::default())
@@ -324,6 +484,12 @@ async fn the_writer_that_was_taken_over_cannot_flush() {
         .unwrap();
     let error = first.flush(None).await.unwrap_err();
     assert!(matches!(error, Error::Commit(_)), "{error}");
+    let late = push(vec![delta("ana", "r9", NOW_MS, 1)]);
+    let error = first.push(late).await.unwrap_err();
+    assert!(
+        matches!(error, Error::Poisoned { .. }),
+        "nothing is acknowledged that nobody will flush: {error}"
+    );
     second
         .push(push(vec![delta("bo", "r2", NOW_MS, 1)]))
         .await

@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod foreign;
 mod gateway;
+mod large;
 mod merge_agreement;
+mod names;
 mod small_histories;
 mod sql;
 mod system;

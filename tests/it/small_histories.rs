@@ -15,18 +15,18 @@ use lakesync_tests::oracle::{AsOf, Oracle, OracleDelta, OracleRows, with_every_c
 use lakesync_tests::schemas;
 
 const NOW_MS: u64 = 1_700_000_000_000;
-const TABLE: &str =
-    r#"{"table": "t", "columns": [{"name": "a", "type": "long"}, {"name": "b", "type": "long"}]}"#;
+/// The columns have names that the fold uses itself.
+const TABLE: &str = r#"{"table": "t", "columns": [{"name": "deleted", "type": "long"}, {"name": "value_1", "type": "long"}]}"#;
 
 /// What a delta does: an op, and for each column nothing, a null, or a value of its own.
 type Deed = (Op, &'static [(&'static str, bool)]);
 
 const DEEDS: [Deed; 6] = [
     (Op::Delete, &[]),
-    (Op::Update, &[("a", true)]),
-    (Op::Update, &[("b", true)]),
-    (Op::Update, &[("a", false)]),
-    (Op::Insert, &[("a", true), ("b", true)]),
+    (Op::Update, &[("deleted", true)]),
+    (Op::Update, &[("value_1", true)]),
+    (Op::Update, &[("deleted", false)]),
+    (Op::Insert, &[("deleted", true), ("value_1", true)]),
     (Op::Insert, &[]),
 ];
 
@@ -125,7 +125,7 @@ fn expected(histories: &[Small], deltas_of: impl Fn(&Small) -> usize) -> OracleR
         }
         rows.extend(with_every_column(
             &oracle.table("t", AsOf::NOW),
-            &["a", "b"],
+            &["deleted", "value_1"],
         ));
     }
     rows

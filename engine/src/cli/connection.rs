@@ -10,7 +10,7 @@ use lakesync_proto::{GatewayId, Push, PushAck, Schemas, TableDefinition, TableNa
 use super::CliError;
 use crate::directory::Holder;
 use crate::error::Error;
-use crate::lake::Lake;
+use crate::lake::{Lake, LakeBuilder};
 
 /// An open way to a gateway of a data directory.
 #[derive(Debug)]
@@ -26,30 +26,49 @@ pub enum Connection {
     Server {
         /// The server's base URL.
         url: String,
+        /// The gateway's name.
+        gateway: GatewayId,
         /// The gateway's routes.
         transport: Arc<HttpTransport>,
     },
 }
 
 impl Connection {
-    /// Opens `dir`, or finds the server that has it open.
+    /// Opens `dir`, or finds the server that has it open. The gateway must be there; a server answers for
+    /// itself when it is asked.
+    ///
+    /// # Errors
+    /// When the directory is held by a process that does not serve, cannot be opened, or has no such gateway.
+    pub async fn open(dir: &Path, gateway: &str) -> Result<Self, CliError> {
+        let connection = Self::over(Lake::builder(dir), GatewayId::parse(gateway)?).await?;
+        if let Self::Embedded { lake, gateway } = &connection {
+            lake.gateway(gateway.as_ref())?;
+        }
+        Ok(connection)
+    }
+
+    /// As [`Self::open`], but makes the gateway when this process holds the directory and there is none.
     ///
     /// # Errors
     /// When the directory is held by a process that does not serve, or cannot be opened.
-    pub async fn open(dir: &Path, gateway: &str) -> Result<Self, CliError> {
+    pub async fn open_or_create(dir: &Path, gateway: &str) -> Result<Self, CliError> {
         let gateway = GatewayId::parse(gateway)?;
-        match Lake::builder(dir)
-            .with_gateway(gateway.clone())
-            .open()
-            .await
-        {
+        Self::over(Lake::builder(dir).with_gateway(gateway.clone()), gateway).await
+    }
+
+    async fn over(lake: LakeBuilder, gateway: GatewayId) -> Result<Self, CliError> {
+        match lake.open().await {
             Ok(lake) => Ok(Self::Embedded { lake, gateway }),
             Err(Error::Held {
                 holder: Some(Holder { url: Some(url), .. }),
                 ..
             }) => {
-                let transport = Arc::new(HttpTransport::new(&url, gateway)?);
-                Ok(Self::Server { url, transport })
+                let transport = Arc::new(HttpTransport::new(&url, gateway.clone())?);
+                Ok(Self::Server {
+                    url,
+                    gateway,
+                    transport,
+                })
             }
             Err(error) => Err(error.into()),
         }

@@ -55,7 +55,7 @@ pub struct DirArgs {
     /// The data directory; it is made when there is none.
     #[arg(long, value_name = "DIR", default_value = "lakesync-data")]
     pub dir: PathBuf,
-    /// The gateway, which is the SQL schema.
+    /// The gateway, which is the SQL schema; `serve` and `push` make it when there is none.
     #[arg(long, value_name = "NAME", default_value = "public")]
     pub gateway: String,
 }

@@ -66,7 +66,7 @@ pub async fn run(args: PushArgs) -> Result<(), CliError> {
     let Some(kind) = reader.kind()? else {
         return Err(format!("{} holds no lines", args.file.display()).into());
     };
-    let connection = Connection::open(&args.place.dir, &args.place.gateway).await?;
+    let connection = Connection::open_or_create(&args.place.dir, &args.place.gateway).await?;
     let mut progress = Progress::new();
     match kind {
         LineKind::Row => rows(&args, &connection, &mut reader, &mut progress).await?,

@@ -10,6 +10,7 @@ use clap::Args;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::StreamExt as _;
+use lakesync_proto::GatewayId;
 
 use super::connection::Connection;
 use super::render::{Format, RenderError, RowWriter};
@@ -51,10 +52,13 @@ pub async fn run(args: SqlArgs) -> Result<(), CliError> {
     let connection = Connection::open(&args.place.dir, &args.place.gateway).await?;
     for sql in statements {
         let written = match &connection {
-            Connection::Embedded { lake, .. } => embedded(lake, sql, args.format).await,
-            Connection::Server { url, .. } => {
-                let (url, sql, format) = (url.clone(), sql.to_owned(), args.format);
-                tokio::task::spawn_blocking(move || remote(&url, &sql, format)).await?
+            Connection::Embedded { lake, gateway } => {
+                embedded(lake, gateway, sql, args.format).await
+            }
+            Connection::Server { url, gateway, .. } => {
+                let (url, gateway) = (url.clone(), gateway.clone());
+                let (sql, format) = (sql.to_owned(), args.format);
+                tokio::task::spawn_blocking(move || remote(&url, &gateway, &sql, format)).await?
             }
         };
         match written {
@@ -65,11 +69,16 @@ pub async fn run(args: SqlArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn embedded(lake: &Lake, sql: &str, format: Format) -> Result<usize, CliError> {
+async fn embedded(
+    lake: &Lake,
+    gateway: &GatewayId,
+    sql: &str,
+    format: Format,
+) -> Result<usize, CliError> {
     let Some(statement) = parse(sql)?.pop() else {
         return Ok(0);
     };
-    let frame = lake.run(statement, Access::Everything).await?;
+    let frame = lake.run(statement, Access::Everything, gateway).await?;
     let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
     let mut rows = Output::new(format, &schema)?;
     let mut batches = frame.execute_stream().await.map_err(crate::Error::from)?;
@@ -79,7 +88,7 @@ async fn embedded(lake: &Lake, sql: &str, format: Format) -> Result<usize, CliEr
     rows.finish()
 }
 
-fn remote(url: &str, sql: &str, format: Format) -> Result<usize, CliError> {
+fn remote(url: &str, gateway: &GatewayId, sql: &str, format: Format) -> Result<usize, CliError> {
     let Some(statement) = parse(sql)?.pop() else {
         return Ok(0);
     };
@@ -87,7 +96,7 @@ fn remote(url: &str, sql: &str, format: Format) -> Result<usize, CliError> {
         true => "/v1/sql",
         false => "/v1/admin/sql",
     };
-    let body = serde_json::json!({ "sql": sql }).to_string();
+    let body = serde_json::json!({ "sql": sql, "gateway": gateway }).to_string();
     let mut answer = ureq::post(format!("{url}{path}"))
         .config()
         .http_status_as_error(false)
@@ -166,13 +175,16 @@ impl Output {
 fn reads(statement: &LakeStatement) -> bool {
     match statement {
         LakeStatement::Call(_) => false,
-        LakeStatement::Query(statement) => match statement.as_ref() {
-            Statement::Statement(statement) => {
-                !matches!(statement.as_ref(), SqlStatement::Insert(_))
-            }
-            _ => true,
-        },
+        LakeStatement::Query(statement) => !inserts(statement),
         LakeStatement::ExplainCall { .. } => true,
+    }
+}
+
+fn inserts(statement: &Statement) -> bool {
+    match statement {
+        Statement::Statement(statement) => matches!(statement.as_ref(), SqlStatement::Insert(_)),
+        Statement::Explain(explain) => inserts(&explain.statement),
+        _ => false,
     }
 }
 

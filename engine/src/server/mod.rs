@@ -3,11 +3,12 @@
 //! | route | does |
 //! |---|---|
 //! | the gateway's | see [`lakesync_gateway::http`] |
-//! | `POST /v1/sql` | one statement that reads; body `{"sql": "…"}` |
+//! | `POST /v1/sql` | one statement that reads; body `{"sql": "…", "gateway"?: "…"}` |
 //! | `POST /v1/admin/sql` | one statement that may also be `INSERT` or `CALL` |
 //!
-//! **Invariant:** without authentication the listener is on loopback only.
+//! **Invariant:** without authentication the listener is on loopback only, and pages of other sites are refused.
 
+mod guard;
 mod rows;
 mod sql;
 
@@ -27,11 +28,12 @@ pub(crate) use rows::ARROW_STREAM;
 /// Every route of a lake's server.
 pub fn router(lake: &Lake) -> Router {
     let gateways = Gateways::new(lake.gateways().map(std::sync::Arc::clone));
-    Router::new()
+    let routes = Router::new()
         .route("/v1/sql", post(sql::read))
         .route("/v1/admin/sql", post(sql::write))
         .with_state(lake.clone())
-        .merge(gateway_router(gateways))
+        .merge(gateway_router(gateways));
+    guard::guarded(routes)
 }
 
 /// A bound listener: its address is known before it serves.

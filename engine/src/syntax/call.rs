@@ -108,8 +108,12 @@ impl Call {
                     })?,
             };
             let Some(slot) = places.get_mut(index) else {
-                let message = format!("{} takes at most {}", self.procedure, parameters.len());
-                return Err(refused(format!("{message} arguments"), known()));
+                let most = match parameters.len() {
+                    1 => "one argument".to_owned(),
+                    count => format!("{count} arguments"),
+                };
+                let message = format!("{} takes at most {most}", self.procedure);
+                return Err(refused(message, known()));
             };
             if slot.replace(place).is_some() {
                 let message = format!("{} is given twice", parameters[index]);
@@ -124,12 +128,12 @@ impl Call {
     }
 }
 
-impl Arguments<'_> {
+impl<'a> Arguments<'a> {
     /// The string given for a parameter; none when it is absent or NULL.
     ///
     /// # Errors
     /// `Call` when the value is no string.
-    pub fn string(&self, parameter: &str) -> Result<Option<&str>, SyntaxError> {
+    pub fn string(&self, parameter: &str) -> Result<Option<&'a str>, SyntaxError> {
         self.value(parameter, "a string like 'x'", |value| match value {
             CallValue::String(text) => Some(text.as_str()),
             _ => None,
@@ -158,11 +162,11 @@ impl Arguments<'_> {
         })
     }
 
-    fn value<'b, T>(
-        &'b self,
+    fn value<T>(
+        &self,
         parameter: &str,
         wanted: &str,
-        read: impl Fn(&'b CallValue) -> Option<T>,
+        read: impl Fn(&'a CallValue) -> Option<T>,
     ) -> Result<Option<T>, SyntaxError> {
         let index = self.parameters.iter().position(|known| *known == parameter);
         let Some(place) = index.and_then(|index| self.places[index]) else {

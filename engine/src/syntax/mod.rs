@@ -74,7 +74,7 @@ pub fn parse(sql: &str) -> Result<Vec<LakeStatement>, SyntaxError> {
                 "the text has {} bytes, more than {SQL_BYTES_MAX}",
                 sql.len()
             ),
-            "split it; rows are loaded with lakesync push or COPY",
+            "split it; rows are loaded with lakesync push",
         ));
     }
     stacker::grow(STACK_BYTES, || {

@@ -304,6 +304,25 @@ fn a_truncated_gateway_database_is_refused_and_left_as_it_is() {
             fs::read(&database).unwrap() == whole[..kept],
             "{keep}: a refused file is not touched"
         );
+        fs::remove_file(&database).unwrap();
+        fs::write(
+            folder.path().join("gateways/public.db-wal"),
+            b"acknowledged pushes",
+        )
+        .unwrap();
+        let orphaned = run(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--dir",
+            folder.path().to_str().unwrap(),
+        ]);
+        let said = String::from_utf8(orphaned.stderr).unwrap();
+        assert!(
+            orphaned.status.code() == Some(1) && said.contains("-wal"),
+            "{said}"
+        );
+        fs::remove_file(folder.path().join("gateways/public.db-wal")).unwrap();
         fs::write(&database, &whole).unwrap();
         let server = Server::start(folder.path());
         assert_eq!(

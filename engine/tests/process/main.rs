@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod access;
 mod bad_input;
 mod command_line;
 mod crash;

@@ -34,12 +34,7 @@ impl IntoResponse for ApiError {
             Error::Refused(refusal) => {
                 error_answer(status(refusal.code), refusal.code, &text, refusal.index)
             }
-            Error::Busy { .. } => retry(error_answer(
-                StatusCode::SERVICE_UNAVAILABLE,
-                ErrorCode::BackpressureError,
-                &text,
-                None,
-            )),
+            Error::Busy { .. } | Error::Storage { .. } => unavailable_answer(&text),
             Error::Closed { .. } | Error::Poisoned { .. } => error_answer(
                 StatusCode::SERVICE_UNAVAILABLE,
                 ErrorCode::InternalError,
@@ -90,7 +85,14 @@ fn status(code: ErrorCode) -> StatusCode {
     }
 }
 
-fn retry(mut response: Response) -> Response {
+/// The answer to a sound request that cannot be taken now: come back in a second.
+#[must_use]
+pub fn unavailable_answer(text: &str) -> Response {
+    let (status, code) = (
+        StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::BackpressureError,
+    );
+    let mut response = error_answer(status, code, text, None);
     let headers = response.headers_mut();
     headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response

@@ -30,7 +30,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::error::{Error, Refusal, Result};
 use crate::gateway::Gateway;
 
-pub use answer::{ApiError, error_answer};
+pub use answer::{ApiError, error_answer, unavailable_answer};
 pub use body::{PROTOBUF, read_body};
 
 /// The gateways that one process serves, by name.

@@ -6,13 +6,14 @@
 //! A commit's steps, repeated on a fresh copy of the table when another commit was first:
 //! ```text
 //! load the table ─► is our commit id among its snapshots? then it is done
-//!   ─► validate: watermarks as expected, inputs still live, no deletes added for them meanwhile
+//!   ─► validate: nothing foreign below, watermarks as expected, inputs still live, no deletes added for them meanwhile
 //!   ─► write manifests: added files, and those manifests that hold a removed path
 //!   ─► write the manifest list ─► catalog: requirements, fence, compare-and-set
 //! ```
 //! Appends and row deltas move on top of whatever came between. A rewrite does so only while all its
 //! inputs are live and have got no new delete file; otherwise it is a conflict, and must be planned
-//! again. When the catalog's answer is lost, the table is read again and the commit id looked for.
+//! again. Nothing goes on top of rows that another program changed ([`ForeignSnapshot`](super::ForeignSnapshot)). When
+//! the catalog's answer is lost, the table is read again and the commit id looked for.
 
 mod attempt;
 mod change;
@@ -179,8 +180,8 @@ impl<'a> Commit<'a> {
         self
     }
 
-    /// Requires that the current snapshot's summary has this value (`None`: lacks it) when the commit
-    /// takes effect. That makes a commit conditional: a fold on the base seq it was planned from.
+    /// Requires that the table has this watermark when the commit takes effect; `None`: that it has no
+    /// snapshot at all. That makes a commit conditional: a fold on the base seq it was planned from.
     pub fn expecting(mut self, key: impl Into<String>, value: Option<String>) -> Self {
         self.expected.insert(key.into(), value);
         self

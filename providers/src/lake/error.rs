@@ -2,6 +2,7 @@
 //! [`CommitError`] is separate because its kinds decide whether a commit may be repeated.
 
 use std::error::Error as StdError;
+use std::fmt;
 
 /// A boxed cause that may cross threads.
 pub(crate) type BoxError = Box<dyn StdError + Send + Sync>;
@@ -110,9 +111,71 @@ pub enum LakeError {
         /// The cause.
         source: BoxError,
     },
+    /// The catalog is gone, and what it pointed to is not.
+    #[error(
+        "{catalog} is missing, but {found} is not empty: without its catalog nothing in there can be read. Restore \
+         catalog.db (with catalog.db-wal, where there is one) from a copy, or move the whole directory away to begin anew"
+    )]
+    CatalogLost {
+        /// Where the catalog should be.
+        catalog: String,
+        /// The folder that has something in it.
+        found: String,
+    },
+    /// Another program changed a table's rows.
+    #[error(transparent)]
+    Foreign(#[from] ForeignSnapshot),
     /// A commit failed.
     #[error(transparent)]
     Commit(#[from] CommitError),
+}
+
+/// A snapshot that another program put on top of ours, and that is more than the same rows in other files.
+///
+/// Its rows are no deltas: clients would never hear of them, and the next compaction would undo or double them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "table {table}: another program committed snapshot {snapshot} ({operation}) to it, which LakeSync cannot take over. \
+     {below}; rows for it are written through LakeSync (SQL or push)"
+)]
+pub struct ForeignSnapshot {
+    /// The table.
+    pub table: String,
+    /// The newest snapshot of that kind.
+    pub snapshot: i64,
+    /// What it did, in Iceberg's word.
+    pub operation: String,
+    /// What it stands on, which says how to undo it.
+    pub below: Below,
+}
+
+/// What a foreign snapshot stands on.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Below {
+    /// The newest snapshot of ours.
+    Ours(i64),
+    /// Nothing: the table was empty.
+    Nothing,
+    /// Something that has been expired, and how far the table was with it.
+    Expired,
+}
+
+impl fmt::Display for Below {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours(ours) => write!(
+                f,
+                "With that program, roll the table's branch main back to snapshot {ours}"
+            ),
+            Self::Nothing => f.write_str(
+                "With that program, remove the table's branch main: nothing of LakeSync is below it",
+            ),
+            Self::Expired => f.write_str(
+                "What LakeSync knew of the table was in a snapshot that has been expired: restore catalog.db and the \
+                 table's folder from a copy",
+            ),
+        }
+    }
 }
 
 /// What the caller of a failed lake operation can do.
@@ -133,6 +196,8 @@ pub enum LakeErrorKind {
     Invalid,
     /// What is stored is damaged.
     Corrupt,
+    /// Another program changed rows: undo it there.
+    Foreign,
     /// Somebody else was first: read again, then decide.
     Conflict,
     /// This writer was replaced: stop writing.
@@ -152,7 +217,8 @@ impl LakeError {
             Self::NotFound { .. } => LakeErrorKind::NotFound,
             Self::AlreadyExists { .. } => LakeErrorKind::AlreadyExists,
             Self::Invalid { .. } | Self::Input { .. } => LakeErrorKind::Invalid,
-            Self::Corrupt { .. } => LakeErrorKind::Corrupt,
+            Self::Corrupt { .. } | Self::CatalogLost { .. } => LakeErrorKind::Corrupt,
+            Self::Foreign(_) | Self::Commit(CommitError::Foreign(_)) => LakeErrorKind::Foreign,
             Self::NamespaceChanged { .. } => LakeErrorKind::Conflict,
             Self::Iceberg { source, .. } => kind_of_iceberg(source),
             Self::Commit(commit) => match commit.kind() {
@@ -228,6 +294,9 @@ pub enum CommitError {
         /// What changed underneath.
         reason: String,
     },
+    /// Another program changed the table's rows: undo it there, then plan again.
+    #[error(transparent)]
+    Foreign(#[from] ForeignSnapshot),
     /// The namespace's fence no longer carries this writer's token: stop writing.
     #[error(
         "gateway {namespace} was taken over by another process: this one must stop writing \
@@ -273,7 +342,7 @@ impl CommitError {
     #[must_use]
     pub fn kind(&self) -> CommitErrorKind {
         match self {
-            Self::Conflict { .. } => CommitErrorKind::Conflict,
+            Self::Conflict { .. } | Self::Foreign(_) => CommitErrorKind::Conflict,
             Self::Fenced { .. } => CommitErrorKind::Fenced,
             Self::Unknown { .. } => CommitErrorKind::Unknown,
             Self::Failed { .. } => CommitErrorKind::Failed,

@@ -1,16 +1,17 @@
 //! Watermarks: what a snapshot's summary tells about the deltas in it.
 //!
-//! **Invariant**: a watermark stays in every later snapshot's summary until a commit sets it anew, so
-//! the current snapshot alone tells how far a table is.
+//! **Invariant**: a watermark stays in every later snapshot's summary until a commit of ours sets it anew. Other
+//! programs carry nothing on: a `replace` of theirs, the same rows in other files, has the watermarks of
+//! its parent; whatever else they commit has none that could be right ([`ForeignSnapshot`]).
 
 use std::collections::HashMap;
 use std::str::FromStr;
 
-use iceberg::spec::{Operation, Summary};
+use iceberg::spec::{Operation, SnapshotRef, Summary};
 use iceberg::table::Table;
 use lakesync_proto::{Hlc, Seq};
 
-use super::error::LakeError;
+use super::error::{Below, ForeignSnapshot, LakeError};
 use super::files::find_snapshot;
 
 /// The greatest seq in a log.
@@ -40,26 +41,90 @@ pub struct Watermarks {
     pub max_hlc: Option<Hlc>,
 }
 
-/// The watermarks of a table's snapshot; none at all without a snapshot.
+/// Where a snapshot's watermarks come from.
+#[derive(Debug)]
+pub(super) struct Lineage<'a> {
+    /// The newest snapshot of ours, from this one down.
+    pub(super) ours: Option<&'a SnapshotRef>,
+    /// Set when another program changed rows above it.
+    pub(super) foreign: Option<ForeignSnapshot>,
+}
+
+/// The lineage of a table's snapshot.
 ///
-/// A `replace` by another program, which carries nothing on, has those of its parent: it changes no
-/// row.
+/// # Errors
+/// `NotFound` for an unknown snapshot.
+pub(super) fn lineage(table: &Table, snapshot_id: i64) -> Result<Lineage<'_>, LakeError> {
+    let metadata = table.metadata();
+    let mut snapshot = find_snapshot(table, snapshot_id)?;
+    let mut foreign = None;
+    let below = loop {
+        if !is_foreign(snapshot.summary()) {
+            break Below::Ours(snapshot.snapshot_id());
+        }
+        if snapshot.summary().operation != Operation::Replace {
+            foreign = foreign.or(Some(snapshot));
+        }
+        let Some(parent) = snapshot.parent_snapshot_id() else {
+            break Below::Nothing;
+        };
+        match metadata.snapshot_by_id(parent) {
+            Some(parent) => snapshot = parent,
+            None => break Below::Expired,
+        }
+    };
+    let ours = matches!(below, Below::Ours(_)).then_some(snapshot);
+    if ours.is_none() {
+        // The same rows as nobody knows what.
+        foreign = foreign.or(Some(snapshot));
+    }
+    let foreign = foreign.map(|snapshot| ForeignSnapshot {
+        table: table.identifier().to_string(),
+        snapshot: snapshot.snapshot_id(),
+        operation: snapshot.summary().operation.as_str().to_owned(),
+        below,
+    });
+    Ok(Lineage { ours, foreign })
+}
+
+/// The watermarks of a table's snapshot; none at all without a snapshot, or for one that is [`foreign`].
 ///
 /// # Errors
 /// `NotFound` for an unknown snapshot, `Corrupt` when a value cannot be read.
 pub fn watermarks(table: &Table, snapshot_id: Option<i64>) -> Result<Watermarks, LakeError> {
-    let Some(id) = snapshot_id else {
+    match foreign(table, snapshot_id)? {
+        None => settled(table, snapshot_id),
+        Some(_) => Ok(Watermarks::default()),
+    }
+}
+
+/// The snapshot of another program that keeps `snapshot_id` from being read, when there is one.
+///
+/// # Errors
+/// `NotFound` for an unknown snapshot.
+pub fn foreign(
+    table: &Table,
+    snapshot_id: Option<i64>,
+) -> Result<Option<ForeignSnapshot>, LakeError> {
+    match snapshot_id {
+        Some(id) => Ok(lineage(table, id)?.foreign),
+        None => Ok(None),
+    }
+}
+
+/// The watermarks of the newest snapshot of ours, from `snapshot_id` down: how far the table is by our own count,
+/// whatever another program did on top.
+///
+/// # Errors
+/// As [`watermarks`].
+pub fn settled(table: &Table, snapshot_id: Option<i64>) -> Result<Watermarks, LakeError> {
+    let ours = match snapshot_id {
+        Some(id) => lineage(table, id)?.ours,
+        None => None,
+    };
+    let Some(snapshot) = ours else {
         return Ok(Watermarks::default());
     };
-    let mut snapshot = find_snapshot(table, id)?;
-    while is_foreign(snapshot.summary()) && snapshot.summary().operation == Operation::Replace {
-        let parent = snapshot.parent_snapshot_id();
-        // A parent that was expired took its watermarks with it.
-        match parent.and_then(|id| table.metadata().snapshot_by_id(id)) {
-            Some(parent) => snapshot = parent,
-            None => break,
-        }
-    }
     let properties = &snapshot.summary().additional_properties;
     Ok(Watermarks {
         max_seq: read(table, properties, MAX_SEQ)?,
@@ -93,8 +158,19 @@ fn is_foreign(summary: &Summary) -> bool {
     !summary.additional_properties.contains_key(COMMIT_ID)
 }
 
-/// What the next snapshot's summary takes over from this one's.
-pub(super) fn carried_on(summary: &Summary) -> HashMap<String, String> {
+/// What the next snapshot's summary takes over.
+///
+/// # Errors
+/// `NotFound` when the table's current snapshot is not one of its snapshots.
+pub(super) fn carried_on(table: &Table) -> Result<HashMap<String, String>, LakeError> {
+    let Some(current) = table.metadata().current_snapshot_id() else {
+        return Ok(HashMap::new());
+    };
+    let ours = lineage(table, current)?.ours;
+    Ok(ours.map_or_else(HashMap::new, |snapshot| marks_of(snapshot.summary())))
+}
+
+fn marks_of(summary: &Summary) -> HashMap<String, String> {
     let ours = |key: &str| key.starts_with(PREFIX) && key != COMMIT_ID;
     summary
         .additional_properties
@@ -122,7 +198,7 @@ mod tests {
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),
         };
-        let mut keys: Vec<_> = carried_on(&summary).into_keys().collect();
+        let mut keys: Vec<_> = marks_of(&summary).into_keys().collect();
         keys.sort();
         assert_eq!(keys, [MAX_SEQ, "lakesync.other"]);
         assert!(!is_foreign(&summary));

@@ -3,6 +3,7 @@
 mod catalogs;
 mod commits;
 mod faults;
+mod foreign;
 mod pairs;
 mod races;
 mod storages;

@@ -203,7 +203,9 @@ fn open(data_dir: &Path) -> Result<Warehouse, LakeError> {
     let storage = LakeStorage::local(Arc::clone(&store), data_dir.clone());
     let file_io = FileIOBuilder::new(Arc::new(storage.clone())).build();
     let location = format!("file://{name}/warehouse");
-    let catalog = SqliteCatalog::open(&data_dir.join("catalog.db"), &location, file_io)?;
+    let path = data_dir.join("catalog.db");
+    refuse_lost_catalog(&path, &data_dir)?;
+    let catalog = SqliteCatalog::open(&path, &location, file_io)?;
     sync_directory(&data_dir).map_err(LakeError::io("sync", &data_dir))?;
     Ok(Warehouse {
         catalog: Arc::new(catalog),
@@ -212,4 +214,43 @@ fn open(data_dir: &Path) -> Result<Warehouse, LakeError> {
         store_url: ObjectStoreUrl::local_filesystem(),
         clock: Arc::new(MachineClock),
     })
+}
+
+/// A catalog is made before anything else is, so a directory that has something else and no catalog has lost it.
+/// A new, empty one would make everything in there unreachable, in silence.
+fn refuse_lost_catalog(catalog: &Path, data_dir: &Path) -> Result<(), LakeError> {
+    // Empty is as good as missing: a catalog has a header from its first moment on.
+    let size = match std::fs::metadata(catalog) {
+        Ok(file) => file.len(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => 0,
+        Err(e) => return Err(LakeError::io("look at", catalog)(e)),
+    };
+    if size > 0 {
+        return Ok(());
+    }
+    for (folder, ending) in [("warehouse", ""), ("gateways", ".db")] {
+        let folder = data_dir.join(folder);
+        if holds(&folder, ending).map_err(LakeError::io("list", &folder))? {
+            return Err(LakeError::CatalogLost {
+                catalog: catalog.display().to_string(),
+                found: folder.display().to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a folder has anything whose name ends so; one that is not there has nothing.
+fn holds(folder: &Path, ending: &str) -> std::io::Result<bool> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        if entry?.file_name().to_string_lossy().ends_with(ending) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -71,8 +71,7 @@ impl Commit<'_> {
             let reason = format!("it has Iceberg format {found}, and only v2 can be written");
             return Err(CommitError::failed(ident, reason));
         }
-        let current = metadata.current_snapshot().map(|s| s.summary());
-        validate::watermarks(ident, current, &self.expected)?;
+        validate::watermarks(table, &self.expected)?;
         validate::partitions(table, &self.add)
     }
 
@@ -99,7 +98,8 @@ impl Commit<'_> {
             totals.remove(file, *spec_id);
         }
         let parent_summary = parent.map(|snapshot| snapshot.summary());
-        let mut properties = parent_summary.map_or_else(Default::default, summary::carried_on);
+        let mut properties = summary::carried_on(table)
+            .map_err(|error| CommitError::failed(table.identifier(), error))?;
         properties.extend(self.properties.clone());
         properties.insert(summary::COMMIT_ID.to_owned(), self.commit_id.to_string());
         properties.extend(totals.finish(parent_summary));

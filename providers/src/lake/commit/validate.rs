@@ -2,27 +2,43 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use iceberg::TableIdent;
 use iceberg::metadata_columns::RESERVED_FIELD_ID_DELETE_FILE_PATH;
 use iceberg::spec::{
-    DataContentType, DataFile, Datum, ManifestContentType, ManifestEntry, PrimitiveLiteral, Summary,
+    DataContentType, DataFile, Datum, ManifestContentType, ManifestEntry, PrimitiveLiteral,
 };
 use iceberg::table::Table;
 
 use super::Commit;
 use super::manifests::{Listed, Manifests};
 use crate::lake::error::CommitError;
+use crate::lake::summary;
 
-/// The current snapshot's summary has the expected values.
+/// No other program changed the table's rows, and its watermarks are the expected ones (`None`: it has no snapshot).
 pub(super) fn watermarks(
-    ident: &TableIdent,
-    current: Option<&Summary>,
+    table: &Table,
     expected: &BTreeMap<String, Option<String>>,
 ) -> Result<(), CommitError> {
+    let ident = table.identifier();
+    let current = table.metadata().current_snapshot_id();
+    let mut found = None;
+    if let Some(current) = current {
+        let lineage = summary::lineage(table, current);
+        let lineage = lineage.map_err(|error| CommitError::failed(ident, error))?;
+        if let Some(foreign) = lineage.foreign {
+            return Err(foreign.into());
+        }
+        found = lineage.ours.map(|snapshot| snapshot.summary());
+    }
     for (key, expected) in expected {
-        let found = current.and_then(|summary| summary.additional_properties.get(key));
-        if found != expected.as_ref() {
-            let reason = format!("{key} is {found:?} where {expected:?} was expected");
+        let reason = match expected {
+            None => current.map(|id| format!("it has snapshot {id} where none was expected")),
+            Some(expected) => {
+                let found = found.and_then(|summary| summary.additional_properties.get(key));
+                (found != Some(expected))
+                    .then(|| format!("{key} is {found:?} where {expected} was expected"))
+            }
+        };
+        if let Some(reason) = reason {
             return Err(CommitError::conflict(ident, reason));
         }
     }

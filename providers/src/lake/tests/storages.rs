@@ -162,3 +162,53 @@ async fn a_directory_that_cannot_be_made_is_named() {
     assert_eq!(error.kind(), LakeErrorKind::Io);
     assert!(error.to_string().contains("file"), "{error}");
 }
+
+#[tokio::test]
+async fn a_lost_catalog_is_not_replaced_by_an_empty_one() {
+    let lake = Lake::with_table().await;
+    let dir = lake.dir.path().to_owned();
+    let refused = async |what: &str| {
+        let error = Warehouse::open_local(&dir).await.expect_err(what);
+        assert_eq!(error.kind(), LakeErrorKind::Corrupt, "{what}");
+        let text = error.to_string();
+        assert!(text.contains("catalog.db is missing"), "{what}: {text}");
+        assert!(text.contains("Restore catalog.db"), "{what}: {text}");
+    };
+    let warehouse = lake.warehouse;
+    drop(warehouse);
+    for gone in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        match std::fs::rename(dir.join(gone), dir.join(format!("{gone}.away"))) {
+            Ok(()) => {}
+            Err(e) => assert_ne!(gone, "catalog.db", "{e}"),
+        }
+    }
+    refused("missing").await;
+    std::fs::write(dir.join("catalog.db"), "").unwrap();
+    refused("empty").await;
+    std::fs::remove_file(dir.join("catalog.db")).unwrap();
+    // Databases of gateways alone tell as much.
+    std::fs::rename(dir.join("warehouse"), dir.join("away")).unwrap();
+    std::fs::create_dir(dir.join("gateways")).unwrap();
+    std::fs::write(dir.join("gateways/public.db"), "x").unwrap();
+    refused("gateways").await;
+    assert!(!dir.join("catalog.db").exists(), "a refusal makes nothing");
+    std::fs::remove_dir(dir.join("warehouse")).unwrap();
+    std::fs::rename(dir.join("away"), dir.join("warehouse")).unwrap();
+    for back in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        let away = dir.join(format!("{back}.away"));
+        if away.exists() {
+            std::fs::rename(away, dir.join(back)).unwrap();
+        }
+    }
+    Warehouse::open_local(&dir).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_cut_off_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("warehouse")).unwrap();
+    std::fs::create_dir(dir.path().join("gateways")).unwrap();
+    std::fs::write(dir.path().join("gateways/notes.txt"), "x").unwrap();
+    std::fs::write(dir.path().join("catalog.db"), "").unwrap();
+    Warehouse::open_local(dir.path()).await.unwrap();
+}

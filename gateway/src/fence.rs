@@ -11,6 +11,8 @@
 //! **Invariant:** a commit of ours requires the fence that this process took; whoever takes the next one
 //! ends this process's commits, not its data.
 
+use std::future::Future;
+
 use lakesync_proto::{Epoch, GatewayId};
 use lakesync_providers::lake::{Fence, Warehouse};
 use uuid::Uuid;
@@ -22,6 +24,31 @@ use crate::error::{Error, Result};
 pub(crate) const EPOCH: &str = "lakesync.epoch";
 /// The property of a namespace that names its writer.
 pub(crate) const FENCE: &str = lakesync_providers::lake::FENCE;
+
+/// Gives our fence a new token, so that a copy of the database that was made before is told from it.
+///
+/// `set_meta` sets a key of the database's `meta`, durably.
+pub(crate) async fn renew<F>(
+    warehouse: &Warehouse,
+    held: &Fence,
+    set_meta: impl Fn(&'static str, String) -> F,
+) -> Result<Fence>
+where
+    F: Future<Output = Result<()>>,
+{
+    let token = Uuid::new_v4().to_string();
+    set_meta("pending_fence", token.clone()).await?;
+    let expected = [(FENCE, Some(held.token.as_str()))];
+    let set = [(FENCE, Some(token.as_str()))];
+    warehouse
+        .set_namespace_properties(&held.namespace, &expected, &set)
+        .await?;
+    set_meta("fence", token.clone()).await?;
+    Ok(Fence {
+        namespace: held.namespace.clone(),
+        token,
+    })
+}
 
 /// Takes the fence of `gateway` and finds, or begins, the epoch of its log.
 pub(crate) async fn take(
