@@ -11,16 +11,23 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
-use datafusion::functions_aggregate::expr_fn::max;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::functions_aggregate::expr_fn::{count, max};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{DataFrame, SessionContext, col, lit};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lakesync_providers::lake::{
     Commit, Fence, LakeError, WriteOptions, live_files, summary, write_data_stream,
 };
 use lakesync_providers::proto::{Hlc, Seq, TableName, columns};
 use lakesync_providers::{BaseSnapshot, Live, ReadView, session};
 
+use crate::config::CompactionConfig;
 use crate::error::{Error, Result};
-use crate::fold::fold_sql;
+use crate::fold::{Part, fold_sql};
+
+/// What one folded cell takes: its stamps, its value, and their places in the aggregates' tables.
+const CELL_BYTES: u64 = 400;
 
 /// What one compaction did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +56,12 @@ pub struct CompactReport {
 ///
 /// # Cancel safety
 /// Run it where it is not dropped: a commit whose publication was cut off is found only by the next one.
-pub async fn compact(live: &Live, table: &str, fence: Option<&Fence>) -> Result<CompactReport> {
+pub async fn compact(
+    live: &Live,
+    table: &str,
+    fence: Option<&Fence>,
+    config: &CompactionConfig,
+) -> Result<CompactReport> {
     let view = newest_view(live, table).await?;
     let from_seq = view.base.base_seq;
     let base_seq = view.log.max_seq;
@@ -65,10 +77,11 @@ pub async fn compact(live: &Live, table: &str, fence: Option<&Fence>) -> Result<
     if base_seq <= from_seq {
         return Ok(report);
     }
-    let (ctx, frame) = plan(&view).await?;
-    let max_hlc = newest_hlc(&ctx, &view).await?;
+    let ctx = tables(&view).await?;
+    let candidates = candidates(&ctx, &view).await?;
+    let max_hlc = candidates.max_hlc.max(view.base.max_hlc);
     let base = &view.base;
-    let rows = frame.execute_stream().await?;
+    let rows = folded(&ctx, &view, candidates.parts(&view, config)).await?;
     let new = write_data_stream(&base.table, rows, &WriteOptions::new("base")).await?;
 
     report.base_seq = base_seq;
@@ -108,10 +121,20 @@ pub async fn compact(live: &Live, table: &str, fence: Option<&Fence>) -> Result<
 ///
 /// # Errors
 /// Unknown table, or a plan that cannot be made.
-pub async fn explain(live: &Live, table: &str) -> Result<Vec<(String, String)>> {
+pub async fn explain(
+    live: &Live,
+    table: &str,
+    config: &CompactionConfig,
+) -> Result<Vec<(String, String)>> {
     let view = view_of(live, table)?;
-    let mut shown = vec![("sql".to_owned(), fold_sql(&view.schema, view.base.base_seq))];
-    let (_, frame) = plan(&view).await?;
+    let ctx = tables(&view).await?;
+    let of = candidates(&ctx, &view).await?.parts(&view, config);
+    let sql = fold_sql(&view.schema, view.base.base_seq, Part { index: 0, of });
+    let frame = ctx.sql(&sql).await?;
+    let mut shown = vec![
+        ("parts".to_owned(), of.to_string()),
+        ("sql".to_owned(), sql),
+    ];
     let (state, logical) = frame.into_parts();
     let logical = state.optimize(&logical)?;
     shown.push((
@@ -155,7 +178,8 @@ async fn newest_view(live: &Live, table: &str) -> Result<Arc<ReadView>> {
     view_of(live, table)
 }
 
-async fn plan(view: &ReadView) -> Result<(SessionContext, DataFrame)> {
+/// A session with the view's `base` and `log` as tables, and nothing else.
+async fn tables(view: &ReadView) -> Result<SessionContext> {
     let ctx = session(&view.warehouse);
     let base = view.base.scan(&view.warehouse).await?;
     let log = view.log.scan(&view.warehouse).await?;
@@ -165,26 +189,62 @@ async fn plan(view: &ReadView) -> Result<(SessionContext, DataFrame)> {
     ctx.register_catalog("lake", catalog);
     ctx.register_table("base", Arc::new(base))?;
     ctx.register_table("log", Arc::new(log))?;
-    let frame = ctx.sql(&fold_sql(&view.schema, view.base.base_seq)).await?;
-    Ok((ctx, frame))
+    Ok(ctx)
 }
 
-/// The greatest HLC among the deltas that the new base covers.
-async fn newest_hlc(ctx: &SessionContext, view: &ReadView) -> Result<Hlc> {
+/// The folded rows, part after part: only one part's state is in memory at a time.
+async fn folded(
+    ctx: &SessionContext,
+    view: &ReadView,
+    of: u64,
+) -> Result<SendableRecordBatchStream> {
+    let mut frames = Vec::new();
+    for index in 0..of {
+        let sql = fold_sql(&view.schema, view.base.base_seq, Part { index, of });
+        frames.push(ctx.sql(&sql).await?);
+    }
+    let schema = Arc::new(frames[0].schema().as_arrow().clone());
+    let rows = stream::iter(frames)
+        .then(DataFrame::execute_stream)
+        .try_flatten();
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+}
+
+/// What is above the base seq.
+struct Candidates {
+    count: u64,
+    max_hlc: Hlc,
+}
+
+impl Candidates {
+    /// Into how many parts the fold is cut, so that the aggregates of one stay within their bytes.
+    fn parts(&self, view: &ReadView, config: &CompactionConfig) -> u64 {
+        let columns = u64::try_from(view.schema.columns.len()).unwrap_or(u64::MAX);
+        let bytes = self
+            .count
+            .saturating_mul(columns + 1)
+            .saturating_mul(CELL_BYTES);
+        bytes.div_ceil(config.part_bytes.max(1)).max(1)
+    }
+}
+
+async fn candidates(ctx: &SessionContext, view: &ReadView) -> Result<Candidates> {
     let above = col(columns::SEQ).gt(lit(view.base.base_seq.as_i64()));
-    let newest = ctx
+    let counted = ctx
         .table("log")
         .await?
         .filter(above)?
-        .aggregate(vec![], vec![max(col(columns::HLC)).alias("newest")])?
+        .aggregate(vec![], vec![count(lit(1)), max(col(columns::HLC))])?
         .collect()
         .await?;
-    let newest = newest.iter().find_map(|batch| {
-        let column = batch.column(0).as_primitive::<Int64Type>();
-        column.iter().next().flatten()
-    });
-    let newest = newest
-        .and_then(|hlc| Hlc::from_i64(hlc).ok())
-        .unwrap_or(Hlc::ZERO);
-    Ok(newest.max(view.base.max_hlc))
+    let number = |column: usize| {
+        let rows = counted.iter().filter(|batch| batch.num_rows() > 0);
+        let mut cells =
+            rows.flat_map(|batch| batch.column(column).as_primitive::<Int64Type>().iter());
+        cells.next().flatten().unwrap_or(0)
+    };
+    Ok(Candidates {
+        count: u64::try_from(number(0)).unwrap_or(0),
+        max_hlc: Hlc::from_i64(number(1)).unwrap_or(Hlc::ZERO),
+    })
 }

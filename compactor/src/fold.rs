@@ -16,58 +16,138 @@ use std::fmt::Write as _;
 
 use lakesync_providers::proto::{Column, ColumnType, Seq, TableSchema};
 
-/// The query that folds the tables `base` and `log` of one table into its rows as of the log's end.
+/// One of several even parts of a table's rows, by a hash of the row id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Which one, from 0.
+    pub index: u64,
+    /// Of how many.
+    pub of: u64,
+}
+
+impl Part {
+    /// The whole table.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// `table` as a source of just this part's rows.
+    fn source(self, table: &str) -> String {
+        match self.of {
+            1 => table.to_owned(),
+            of => format!(
+                "(select * from {table} where key_bucket({table}.row_id, {of}) = {}) as {table}",
+                self.index
+            ),
+        }
+    }
+}
+
+/// The query that folds one part of the tables `base` and `log` into its rows as of the log's end.
 ///
-/// `base_seq` is what `base` covers. The columns come out as in the base: `row_id`, then the user's.
+/// `base_seq` is what `base` covers; with zero there is no base, so no evidence either, and the query is
+/// the simpler for it. The columns come out as in the base: `row_id`, then the user's.
 #[must_use]
-pub fn fold_sql(schema: &TableSchema, base_seq: Seq) -> String {
-    let base_seq = base_seq.as_u64();
-    let mut gathered = String::new();
-    let mut folded = String::new();
-    let mut merged = String::new();
-    let mut kept = String::new();
+pub fn fold_sql(schema: &TableSchema, base_seq: Seq, part: Part) -> String {
+    match base_seq {
+        Seq::ZERO => first_fold(schema, part),
+        base_seq => fold_onto(schema, base_seq, part),
+    }
+}
+
+/// The pieces that stand once for each column.
+#[derive(Default)]
+struct Pieces {
+    gathered: String,
+    folded: String,
+    merged: String,
+    kept: String,
+}
+
+fn pieces(schema: &TableSchema, of_column: impl Fn(&str, u32) -> (String, String)) -> Pieces {
+    let mut pieces = Pieces::default();
     for column in &schema.columns {
         let (name, n) = (quoted(column.name.as_ref()), column.number);
-        let _ = write!(kept, ", base.{name}");
+        // Writing to a String cannot fail.
+        let _ = write!(pieces.kept, ", base.{name}");
         if let Some(key) = key_column(schema, column) {
-            let _ = write!(merged, ",\n       {key} as {name}");
+            let _ = write!(pieces.merged, ",\n       {key} as {name}");
             continue;
         }
-        // Writing to a String cannot fail.
         let _ = write!(
-            gathered,
+            pieces.gathered,
             ",\n         is_set(log._set, {n}) as set_{n}, log.{name} as value_{n}"
         );
+        let (aggregates, merged) = of_column(&name, n);
         let _ = write!(
-            folded,
+            pieces.folded,
             ",\n         lww(deltas.value_{n}, deltas.stamp) filter (where deltas.set_{n}) as value_{n}\
-             ,\n         lww(deltas.seq, deltas.stamp) filter (where deltas.set_{n}) as seq_{n}\
-             ,\n         max(deltas.stamp) filter (where deltas.set_{n}) as stamp_{n}"
+             ,\n         max(deltas.stamp) filter (where deltas.set_{n}) as stamp_{n}{aggregates}"
         );
-        let _ = write!(
-            merged,
-            ",\n       case when folded.seq_{n} > {base_seq} \
-             then case when folded.deleted is null or folded.stamp_{n} > folded.deleted \
-             then folded.value_{n} end\n            \
-             when folded.deleted_now is null or folded.stamp_{n} > folded.deleted_now \
-             then base.{name} end as {name}"
-        );
+        let _ = write!(pieces.merged, ",\n       case {merged} end as {name}");
     }
+    pieces
+}
+
+/// Everything is a candidate.
+fn first_fold(schema: &TableSchema, part: Part) -> String {
+    let Pieces {
+        gathered,
+        folded,
+        merged,
+        ..
+    } = pieces(schema, |_, n| {
+        let merged = format!(
+            "when folded.deleted is null or folded.stamp_{n} > folded.deleted then folded.value_{n}"
+        );
+        (String::new(), merged)
+    });
+    let log = part.source("log");
     format!(
-        "with touched as (\n  select distinct log.row_id as id from log where log._seq > {base_seq}\n),\n\
-         deltas as (\n  select log.row_id as id, log._seq as seq, log._op = 3 as is_delete, \
-         stamp(log._hlc, log._client, log._delta_id) as stamp{gathered}\n  \
-         from log left semi join touched on log.row_id = touched.id\n),\n\
+        "with deltas as (\n  select log.row_id as id, log._op = 3 as is_delete, \
+         stamp(log._hlc, log._client, log._delta_id) as stamp{gathered}\n  from {log}\n),\n\
          folded as (\n  select deltas.id,\n         \
          max(deltas.stamp) filter (where deltas.is_delete) as deleted,\n         \
-         max(deltas.stamp) filter (where deltas.is_delete and deltas.seq > {base_seq}) as deleted_now,\n         \
          max(deltas.stamp) filter (where not deltas.is_delete) as written{folded}\n  \
          from deltas group by deltas.id\n)\n\
-         select folded.id as row_id{merged}\nfrom folded left join base on base.row_id = folded.id\n\
+         select folded.id as row_id{merged}\nfrom folded\n\
+         where folded.written is not null and (folded.deleted is null or folded.written > folded.deleted)"
+    )
+}
+
+/// A write is a candidate when its seq is above `base_seq`; it wins a column when it has the greatest stamp there.
+fn fold_onto(schema: &TableSchema, base_seq: Seq, part: Part) -> String {
+    let Pieces {
+        gathered,
+        folded,
+        merged,
+        kept,
+    } = pieces(schema, |name, n| {
+        let candidate = format!(
+            ",\n         max(deltas.stamp) filter (where deltas.set_{n} and deltas.is_candidate) as candidate_{n}"
+        );
+        let merged = format!(
+            "when folded.candidate_{n} = folded.stamp_{n} \
+             then case when folded.deleted is null or folded.stamp_{n} > folded.deleted \
+             then folded.value_{n} end\n            \
+             when folded.deleted_now is null or folded.stamp_{n} > folded.deleted_now then base.{name}"
+        );
+        (candidate, merged)
+    });
+    let (log, base) = (part.source("log"), part.source("base"));
+    format!(
+        "with touched as (\n  select distinct log.row_id as id from {log} where log._seq > {base_seq}\n),\n\
+         deltas as (\n  select log.row_id as id, log._seq > {base_seq} as is_candidate, log._op = 3 as is_delete, \
+         stamp(log._hlc, log._client, log._delta_id) as stamp{gathered}\n  \
+         from {log} left semi join touched on log.row_id = touched.id\n),\n\
+         folded as (\n  select deltas.id,\n         \
+         max(deltas.stamp) filter (where deltas.is_delete) as deleted,\n         \
+         max(deltas.stamp) filter (where deltas.is_delete and deltas.is_candidate) as deleted_now,\n         \
+         max(deltas.stamp) filter (where not deltas.is_delete) as written{folded}\n  \
+         from deltas group by deltas.id\n)\n\
+         select folded.id as row_id{merged}\nfrom folded left join {base} on base.row_id = folded.id\n\
          where (folded.written is not null and (folded.deleted is null or folded.written > folded.deleted))\n   \
          or (base.row_id is not null and folded.deleted_now is null)\n\
          union all\n\
-         select base.row_id{kept}\nfrom base left anti join folded on base.row_id = folded.id"
+         select base.row_id{kept}\nfrom {base} left anti join folded on base.row_id = folded.id"
     )
 }
 

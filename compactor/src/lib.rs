@@ -11,9 +11,11 @@
 //! after, and a job that ran already does nothing.
 
 mod compact;
+mod config;
 mod error;
 mod fold;
 
 pub use compact::{CompactReport, compact, explain};
+pub use config::CompactionConfig;
 pub use error::{Error, Result};
-pub use fold::fold_sql;
+pub use fold::{Part, fold_sql};

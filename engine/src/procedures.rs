@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::record_batch::RecordBatch;
 use datafusion::prelude::{DataFrame, SessionContext};
-use lakesync_compactor::CompactReport;
+use lakesync_compactor::{CompactReport, CompactionConfig, compact};
 use lakesync_gateway::{FlushReport, Gateway};
 
 use crate::error::{Error, Result};
@@ -43,7 +43,13 @@ pub(crate) async fn call(
             let (gateway, table) = find(lake, call, (gateway, name))?;
             let work = |gateway: Arc<Gateway>| async move {
                 let fence = gateway.fence();
-                let done = lakesync_compactor::compact(gateway.live(), &table, Some(&fence)).await;
+                let done = compact(
+                    gateway.live(),
+                    &table,
+                    Some(&fence),
+                    &CompactionConfig::default(),
+                )
+                .await;
                 if done
                     .as_ref()
                     .is_err_and(lakesync_compactor::Error::is_fenced)
@@ -71,7 +77,8 @@ pub(crate) async fn explain(
     let name = table_argument(call)?
         .ok_or_else(|| wrong(call, "give the table: explain call system.compact('t')"))?;
     let (gateway, table) = find(lake, call, (gateway, name))?;
-    let shown = lakesync_compactor::explain(gateway.live(), &table).await?;
+    let shown =
+        lakesync_compactor::explain(gateway.live(), &table, &CompactionConfig::default()).await?;
     let (kinds, plans): (Vec<String>, Vec<String>) = shown.into_iter().unzip();
     let batch = RecordBatch::try_from_iter([
         ("plan_type", Arc::new(StringArray::from(kinds)) as ArrayRef),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lakesync::Lake;
+use lakesync_compactor::{CompactionConfig, compact};
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, ManualClock, Op, Push, RowDelta, RowId, Seq,
     TableName, TableSchema, Value, WallClock,
@@ -111,9 +112,13 @@ async fn run(lake: &Lake, sql: &str) -> Vec<arrow::array::RecordBatch> {
     lake.sql(sql).await.unwrap().collect().await.unwrap()
 }
 
-async fn fold(lake: &Lake) {
+async fn fold(lake: &Lake, config: &CompactionConfig) {
     run(lake, "call system.flush('t')").await;
-    run(lake, "call system.compact('t')").await;
+    let gateway = lake.gateway("public").unwrap();
+    let fence = gateway.fence();
+    compact(gateway.live(), "t", Some(&fence), config)
+        .await
+        .unwrap();
 }
 
 fn expected(histories: &[Small], deltas_of: impl Fn(&Small) -> usize) -> OracleRows {
@@ -150,6 +155,18 @@ fn compare(when: &str, histories: &[Small], found: &OracleRows, expected: &Oracl
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_small_history_is_merged_hot_and_folded_as_the_oracle_says() {
+    check(CompactionConfig::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fold_in_many_parts_gives_the_same_rows() {
+    check(CompactionConfig {
+        part_bytes: 1 << 20,
+    })
+    .await;
+}
+
+async fn check(config: CompactionConfig) {
     let mut histories = histories(3, &DEEDS);
     histories.extend(self::histories(4, &DEEDS[..3]));
     // An INSERT of nothing and a DELETE of one moment would share their delta id.
@@ -182,7 +199,7 @@ async fn every_small_history_is_merged_hot_and_folded_as_the_oracle_says() {
         .collect();
 
     push(&lake, &first).await;
-    fold(&lake).await;
+    fold(&lake, &config).await;
     let found = cells::rows(&schema, &run(&lake, "select * from t").await);
     compare(
         "folded",
@@ -195,7 +212,7 @@ async fn every_small_history_is_merged_hot_and_folded_as_the_oracle_says() {
     let all = expected(&histories, |small| small.deltas.len());
     let found = cells::rows(&schema, &run(&lake, "select * from t").await);
     compare("hot over the base", &histories, &found, &all);
-    fold(&lake).await;
+    fold(&lake, &config).await;
     let found = cells::rows(&schema, &run(&lake, "select * from t").await);
     compare("folded again", &histories, &found, &all);
 }

@@ -6,6 +6,7 @@
 //! | `lww(value, stamp)` | aggregate: the value of the write with the greatest stamp |
 //! | `is_set(_set, column_number)` | whether a delta of the log carries that column |
 //! | `key_part(row_id, position)` | one column of a composite key, as text |
+//! | `key_bucket(row_id, count)` | which of `count` parts a row belongs to |
 //! | `hlc_time(hlc)` | the wall clock of an HLC, as a timestamp |
 //! | `hlc_counter(hlc)` | the counter of an HLC |
 //! | `hlc_at(timestamp)` | the smallest HLC of that millisecond |
@@ -30,8 +31,10 @@ mod hlc_at;
 mod hlc_counter;
 mod hlc_time;
 mod is_set;
+mod key_bucket;
 mod key_part;
 mod lww;
+mod lww_groups;
 mod stamp;
 
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
@@ -44,6 +47,7 @@ pub fn scalar_functions() -> Vec<ScalarUDF> {
         ScalarUDF::from(stamp::StampFunction::new()),
         ScalarUDF::from(is_set::IsSet::new()),
         ScalarUDF::from(key_part::KeyPart::new()),
+        ScalarUDF::from(key_bucket::KeyBucket::new()),
         ScalarUDF::from(hlc_time::HlcTime::new()),
         ScalarUDF::from(hlc_counter::HlcCounter::new()),
         ScalarUDF::from(hlc_at::HlcAt::new()),
