@@ -4,24 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakesync::Lake;
-use lakesync_gateway::{Components, Error, Gateway, GatewayConfig};
+use lakesync_gateway::{Error, Gateway, GatewayConfig};
 use lakesync_proto::{
-    ClientId, ColumnChange, ColumnName, DeltaKey, ErrorCode, GatewayId, Hlc, ManualClock, Op,
-    Outcome, Push, RowDelta, RowId, Seq, TableName, Value, WallClock,
+    ClientId, ColumnChange, ColumnName, DeltaKey, ErrorCode, Hlc, ManualClock, Op, Outcome, Push,
+    RowDelta, RowId, Seq, TableName, Value, WallClock,
 };
 use tempfile::TempDir;
 
-const NOW_MS: u64 = 1_700_000_000_000;
+pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
 const TABLE: &str = r#"{"table": "t", "columns": [{"name": "v", "type": "long"}]}"#;
 
-struct World {
-    folder: TempDir,
-    clock: Arc<ManualClock>,
-    config: GatewayConfig,
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) config: GatewayConfig,
 }
 
 impl World {
-    fn new() -> World {
+    pub(crate) fn new() -> World {
         World {
             folder: tempfile::tempdir().unwrap(),
             clock: Arc::new(ManualClock::new(NOW_MS)),
@@ -29,7 +29,7 @@ impl World {
         }
     }
 
-    async fn open(&self) -> Lake {
+    pub(crate) async fn open(&self) -> Lake {
         let clock = Arc::clone(&self.clock) as Arc<dyn WallClock>;
         let lake = Lake::builder(self.folder.path())
             .with_clock(clock)
@@ -40,11 +40,11 @@ impl World {
     }
 }
 
-fn gateway(lake: &Lake) -> &Arc<Gateway> {
+pub(crate) fn gateway(lake: &Lake) -> &Arc<Gateway> {
     lake.gateway("public").unwrap()
 }
 
-fn delta(client: &str, row: &str, wall_ms: u64, value: i64) -> RowDelta {
+pub(crate) fn delta(client: &str, row: &str, wall_ms: u64, value: i64) -> RowDelta {
     delta_of("t", client, row, wall_ms, value)
 }
 
@@ -63,7 +63,7 @@ fn delta_of(table: &str, client: &str, row: &str, wall_ms: u64, value: i64) -> R
     RowDelta::new(Op::Insert, key, vec![change])
 }
 
-fn push(deltas: Vec<RowDelta>) -> Push {
+pub(crate) fn push(deltas: Vec<RowDelta>) -> Push {
     Push {
         client_id: deltas[0].client_id.clone(),
         deltas,
@@ -71,11 +71,11 @@ fn push(deltas: Vec<RowDelta>) -> Push {
     }
 }
 
-fn seq(number: u64) -> Seq {
+pub(crate) fn seq(number: u64) -> Seq {
     Seq::from_u64(number).unwrap()
 }
 
-async fn pulled(gateway: &Gateway, limit: usize) -> Vec<u64> {
+pub(crate) async fn pulled(gateway: &Gateway, limit: usize) -> Vec<u64> {
     let mut since = Seq::ZERO;
     let mut seqs = Vec::new();
     loop {
@@ -88,7 +88,7 @@ async fn pulled(gateway: &Gateway, limit: usize) -> Vec<u64> {
     }
 }
 
-async fn count(lake: &Lake, from: &str) -> i64 {
+pub(crate) async fn count(lake: &Lake, from: &str) -> i64 {
     use arrow::array::AsArray as _;
     let batches = lake
         .sql(&format!("select count(*) from {from}"))
@@ -103,7 +103,7 @@ async fn count(lake: &Lake, from: &str) -> i64 {
         .value(0)
 }
 
-fn refusal(error: Error) -> (ErrorCode, Option<usize>) {
+pub(crate) fn refusal(error: Error) -> (ErrorCode, Option<usize>) {
     match error {
         Error::Refused(refusal) => (refusal.code, refusal.index),
         other => panic!("refused as {other}"),
@@ -226,163 +226,6 @@ async fn trimming_waits_for_every_table_of_a_push() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_database_begins_a_new_epoch_above_the_lake_and_knows_what_was_flushed() {
-    let world = World::new();
-    let flushed = push(
-        (0..4)
-            .map(|n| delta("ana", &format!("r{n}"), NOW_MS, 1))
-            .collect(),
-    );
-    let lost = push(vec![delta("ana", "r9", NOW_MS + 1, 1)]);
-    let lake = world.open().await;
-    gateway(&lake).push(flushed.clone()).await.unwrap();
-    gateway(&lake).flush(None).await.unwrap();
-    gateway(&lake).push(lost.clone()).await.unwrap();
-    let epoch = gateway(&lake).epoch().clone();
-    drop(lake);
-    for entry in std::fs::read_dir(world.folder.path().join("gateways")).unwrap() {
-        std::fs::remove_file(entry.unwrap().path()).unwrap();
-    }
-    let lake = world.open().await;
-    assert_ne!(*gateway(&lake).epoch(), epoch, "clients must start over");
-    assert_eq!(pulled(gateway(&lake), 3).await, [1, 2, 3, 4]);
-    // A client that sees the new epoch sends everything again.
-    let again = gateway(&lake).push(flushed).await.unwrap();
-    assert!(
-        again
-            .outcomes
-            .iter()
-            .all(|outcome| matches!(outcome, Outcome::Duplicate(_))),
-        "{again:?}"
-    );
-    let again = gateway(&lake).push(lost).await.unwrap();
-    assert_eq!(again.outcomes, [Outcome::Accepted(seq(5))]);
-    assert_eq!(count(&lake, "t").await, 5);
-    let epoch = gateway(&lake).epoch().clone();
-    drop(lake);
-    assert_eq!(
-        *gateway(&world.open().await).epoch(),
-        epoch,
-        "an ordinary restart keeps the epoch"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_database_restored_from_an_old_copy_begins_a_new_epoch() {
-    let world = World::new();
-    let database = world.folder.path().join("gateways/public.db");
-    let lake = world.open().await;
-    gateway(&lake)
-        .push(push(vec![delta("ana", "r1", NOW_MS, 1)]))
-        .await
-        .unwrap();
-    let epoch = gateway(&lake).epoch().clone();
-    drop(lake);
-    let copy = std::fs::read(&database).unwrap();
-    let lake = world.open().await;
-    gateway(&lake)
-        .push(push(vec![delta("ana", "r2", NOW_MS, 1)]))
-        .await
-        .unwrap();
-    gateway(&lake).flush(None).await.unwrap();
-    assert_eq!(*gateway(&lake).epoch(), epoch);
-    drop(lake);
-    std::fs::write(&database, copy).unwrap();
-    let lake = world.open().await;
-    assert_ne!(*gateway(&lake).epoch(), epoch);
-    gateway(&lake)
-        .push(push(vec![delta("ana", "r3", NOW_MS, 1)]))
-        .await
-        .unwrap();
-    for limit in [1, 100] {
-        let seqs = pulled(gateway(&lake), limit).await;
-        assert_eq!(
-            seqs,
-            [1, 2, 3],
-            "the gap in the copy is filled from the lake, by pages of {limit}"
-        );
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restored_copy_that_was_written_on_keeps_its_gap_filled_and_knows_what_the_lake_has() {
-    let world = World::new();
-    let database = world.folder.path().join("gateways/public.db");
-    let one = |row: &str| push(vec![delta("ana", row, NOW_MS, 1)]);
-    let lake = world.open().await;
-    gateway(&lake).push(one("r1")).await.unwrap();
-    drop(lake);
-    let copy = std::fs::read(&database).unwrap();
-    let lake = world.open().await;
-    gateway(&lake).push(one("r2")).await.unwrap();
-    gateway(&lake).push(one("r3")).await.unwrap();
-    gateway(&lake).flush(None).await.unwrap();
-    drop(lake);
-    std::fs::write(&database, copy).unwrap();
-    let lake = world.open().await;
-    gateway(&lake).push(one("r4")).await.unwrap();
-    let again = gateway(&lake).push(one("r2")).await.unwrap();
-    assert_eq!(
-        again.outcomes,
-        [Outcome::Duplicate(seq(2))],
-        "the lake has it, the copy does not"
-    );
-    drop(lake);
-    // The gap is in the middle now: 1, then 4.
-    let lake = world.open().await;
-    let again = gateway(&lake).push(one("r3")).await.unwrap();
-    assert_eq!(again.outcomes, [Outcome::Duplicate(seq(3))]);
-    for limit in [1, 2, 100] {
-        assert_eq!(
-            pulled(gateway(&lake), limit).await,
-            [1, 2, 3, 4],
-            "limit {limit}"
-        );
-    }
-    assert_eq!(count(&lake, "\"t$deltas\"").await, 4);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_from_before_the_last_flush_is_told_by_its_fence_and_stale_cursors_start_over() {
-    let world = World::new();
-    let database = world.folder.path().join("gateways/public.db");
-    let lake = world.open().await;
-    gateway(&lake)
-        .push(push(vec![delta("ana", "r1", NOW_MS, 1)]))
-        .await
-        .unwrap();
-    let epoch = gateway(&lake).epoch().clone();
-    // A copy of the files while the server runs, as a backup makes it.
-    let files =
-        ["public.db", "public.db-wal", "public.db-shm"].map(|name| database.with_file_name(name));
-    let copies = files.clone().map(|file| std::fs::read(file).unwrap());
-    for row in ["r2", "r3"] {
-        gateway(&lake)
-            .push(push(vec![delta("ana", row, NOW_MS, 1)]))
-            .await
-            .unwrap();
-        gateway(&lake).flush(None).await.unwrap();
-    }
-    gateway(&lake)
-        .push(push(vec![delta("ana", "r4", NOW_MS, 1)]))
-        .await
-        .unwrap();
-    drop(lake);
-    for (file, copy) in files.iter().zip(copies) {
-        std::fs::write(file, copy).unwrap();
-    }
-    let lake = world.open().await;
-    assert_ne!(*gateway(&lake).epoch(), epoch);
-    assert_eq!(
-        pulled(gateway(&lake), 10).await,
-        [1, 2, 3],
-        "r4 was lost with the disk"
-    );
-    let error = gateway(&lake).pull(seq(4), 10).await.unwrap_err();
-    assert_eq!(refusal(error).0, ErrorCode::CursorExpired);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn two_inserts_of_one_key_at_once_are_one_row_and_one_error() {
     let world = World::new();
     let lake = world.open().await;
@@ -461,40 +304,6 @@ async fn a_huge_insert_is_refused_and_the_gateway_takes_the_next_push() {
         .await
         .unwrap();
     assert_eq!(count(&lake, "big").await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_writer_that_was_taken_over_cannot_flush() {
-    let world = World::new();
-    let lake = world.open().await;
-    let first = Arc::clone(gateway(&lake));
-    first
-        .push(push(vec![delta("ana", "r1", NOW_MS, 1)]))
-        .await
-        .unwrap();
-    let components = Components {
-        warehouse: first.live().warehouse().clone(),
-        database: world.folder.path().join("other.db"),
-        clock: Arc::clone(&world.clock) as Arc<dyn WallClock>,
-        lock: None,
-    };
-    let id = GatewayId::parse("public").unwrap();
-    let second = Gateway::open(id, components, GatewayConfig::default())
-        .await
-        .unwrap();
-    let error = first.flush(None).await.unwrap_err();
-    assert!(matches!(error, Error::Commit(_)), "{error}");
-    let late = push(vec![delta("ana", "r9", NOW_MS, 1)]);
-    let error = first.push(late).await.unwrap_err();
-    assert!(
-        matches!(error, Error::Poisoned { .. }),
-        "nothing is acknowledged that nobody will flush: {error}"
-    );
-    second
-        .push(push(vec![delta("bo", "r2", NOW_MS, 1)]))
-        .await
-        .unwrap();
-    assert_eq!(second.flush(None).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

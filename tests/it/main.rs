@@ -7,6 +7,7 @@ mod gateway;
 mod large;
 mod merge_agreement;
 mod names;
+mod restore;
 mod small_histories;
 mod sql;
 mod system;
