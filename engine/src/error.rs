@@ -154,7 +154,10 @@ fn holder_text(holder: Option<&Holder>) -> String {
         }) => {
             format!("process {pid}, which serves it at {url}; use that server, or stop it")
         }
-        Some(Holder { pid, url: None }) => format!("process {pid}; wait for it to end, or stop it"),
+        Some(Holder { pid, url: None }) => format!(
+            "process {pid}, which does not listen (yet): a server that is starting does in a moment, else wait for it to \
+             end, or stop it"
+        ),
         None => "another process; wait for it to end, or stop it".to_owned(),
     }
 }
@@ -163,7 +166,22 @@ fn holder_text(holder: Option<&Holder>) -> String {
 fn sentence(error: &DataFusionError) -> String {
     match error.find_root() {
         DataFusionError::External(inner) => inner.to_string(),
-        root => root.strip_backtrace(),
+        root => {
+            let text = root.strip_backtrace();
+            let hint = next_step(&text);
+            text + hint
+        }
+    }
+}
+
+/// What to do about those of DataFusion's sentences that people meet first and that do not say it.
+fn next_step(text: &str) -> &'static str {
+    if text.contains("table '") && text.ends_with("not found") {
+        "; `show tables` lists those that are there, and a name with capitals needs double quotes"
+    } else if text.contains("UPDATE not supported") || text.contains("DELETE not supported") {
+        "; push the change as a delta instead (`lakesync push`, or POST /v1/sync/{gateway}/push)"
+    } else {
+        ""
     }
 }
 

@@ -40,6 +40,13 @@ impl Connection {
     /// # Errors
     /// When the directory is held by a process that does not serve, cannot be opened, or has no such gateway.
     pub async fn open(dir: &Path, gateway: &str) -> Result<Self, CliError> {
+        if !dir.join("lakesync.json").exists() {
+            return Err(format!(
+                "there is no LakeSync data in {}; `lakesync serve` or `lakesync push` make a directory, --dir names another",
+                dir.display()
+            )
+            .into());
+        }
         let connection = Self::over(Lake::builder(dir), GatewayId::parse(gateway)?).await?;
         if let Self::Embedded { lake, gateway } = &connection {
             lake.gateway(gateway.as_ref())?;

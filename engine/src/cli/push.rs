@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use lakesync_proto::{
-    ClientId, ColumnType, DeltaKey, HlcClock, Op, Outcome, Push, RowDelta, RowId, Seq, TableName,
-    TableSchema, WallClock as _, decode_push_json, limits,
+    ClientId, ColumnType, DeltaKey, HlcClock, Op, Outcome, Push, RowDelta, RowId, Seq,
+    TableDefinition, TableName, TableSchema, WallClock as _, decode_push_json, limits,
 };
 use uuid::Uuid;
 
@@ -68,12 +68,15 @@ pub async fn run(args: PushArgs) -> Result<(), CliError> {
     };
     let connection = Connection::open_or_create(&args.place.dir, &args.place.gateway).await?;
     let mut progress = Progress::new();
-    match kind {
-        LineKind::Row => rows(&args, &connection, &mut reader, &mut progress).await?,
-        LineKind::Delta => deltas(&connection, &mut reader, &mut progress).await?,
+    let pushed = match kind {
+        LineKind::Row => rows(&args, &connection, &mut reader, &mut progress).await,
+        LineKind::Delta => deltas(&connection, &mut reader, &mut progress).await,
+    };
+    match &pushed {
+        Ok(()) => progress.end(),
+        Err(_) => progress.cut_short(),
     }
-    progress.end();
-    Ok(())
+    pushed
 }
 
 async fn rows(
@@ -86,46 +89,98 @@ async fn rows(
         .table
         .as_deref()
         .ok_or("plain rows need a table: add --table NAME (and --key COLUMNS)")?;
-    let schema = schema_for(args, connection, reader, &TableName::parse(table)?).await?;
+    let mut target = target(args, connection, reader, &TableName::parse(table)?).await?;
     let client_id = ClientId::parse(&args.client)?;
     let mut clock = HlcClock::new();
     let mut batch = Vec::new();
     let mut bytes = 0;
     while let Some(line) = reader.next_line()? {
         let Line::Row(row) = line else { continue };
-        let delta = delta_of(&row, &schema, &client_id, &mut clock)?;
+        let delta = delta_of(&row, &target.schema, &client_id, &mut clock)?;
         bytes += delta.bytes();
         batch.push(delta);
         if batch.len() == BATCH_ROWS || bytes >= BATCH_BYTES {
+            target.make(connection).await?;
             send(connection, &client_id, std::mem::take(&mut batch), progress).await?;
             bytes = 0;
         }
     }
+    target.make(connection).await?;
     send(connection, &client_id, batch, progress).await
 }
 
-async fn schema_for(
+/// The table that rows go to.
+struct Target {
+    schema: Arc<TableSchema>,
+    /// How to make it, while it does not exist: only once its first rows have been read.
+    to_make: Option<TableDefinition>,
+}
+
+impl Target {
+    async fn make(&mut self, connection: &Connection) -> Result<(), CliError> {
+        if let Some(definition) = self.to_make.take() {
+            connection.put_schema(definition).await?;
+            drop(writeln!(stderr(), "made {}", described(&self.schema)));
+        }
+        Ok(())
+    }
+}
+
+/// `orders (o_orderkey long, …), key o_orderkey`.
+fn described(schema: &TableSchema) -> String {
+    let columns = schema.columns.iter();
+    let columns: Vec<String> = columns
+        .map(|column| format!("{} {}", column.name, column.column_type))
+        .collect();
+    let key: Vec<&str> = schema.primary_key.iter().map(AsRef::as_ref).collect();
+    let key = match key.is_empty() {
+        true => "no key".to_owned(),
+        false => format!("key {}", key.join(", ")),
+    };
+    format!("table {} ({}), {key}", schema.table, columns.join(", "))
+}
+
+async fn target(
     args: &PushArgs,
     connection: &Connection,
     reader: &mut RowReader<Box<dyn BufRead + Send>>,
     table: &TableName,
-) -> Result<Arc<TableSchema>, CliError> {
+) -> Result<Target, CliError> {
     if let Some(schema) = connection.schema(table).await? {
-        let key: Vec<&str> = schema.primary_key.iter().map(AsRef::as_ref).collect();
-        if !args.key.is_empty() && args.key != key {
-            return Err(format!(
-                "`{table}` exists with the key ({}), not ({})",
-                key.join(","),
-                args.key.join(",")
-            )
-            .into());
-        }
-        return Ok(schema);
+        check_known(args, &schema)?;
+        return Ok(Target {
+            schema,
+            to_make: None,
+        });
     }
     let import = Import::new(table.clone(), args.key.clone(), args.types.clone());
-    connection.put_schema(reader.infer(&import)?).await?;
-    let made = connection.schema(table).await?;
-    made.ok_or_else(|| format!("`{table}` was made but cannot be found").into())
+    let definition = reader.infer(&import)?;
+    Ok(Target {
+        schema: Arc::new(TableSchema::from_definition(&definition)?),
+        to_make: Some(definition),
+    })
+}
+
+/// What the command says of a table that exists must be true of it.
+fn check_known(args: &PushArgs, schema: &TableSchema) -> Result<(), CliError> {
+    let table = &schema.table;
+    let key: Vec<&str> = schema.primary_key.iter().map(AsRef::as_ref).collect();
+    if !args.key.is_empty() && args.key != key {
+        let (key, asked) = (key.join(","), args.key.join(","));
+        return Err(format!("`{table}` exists with the key ({key}), not ({asked})").into());
+    }
+    for (name, asked) in &args.types {
+        let reason = match schema.column(name).map(|column| column.column_type) {
+            Some(column_type) if column_type == *asked => continue,
+            Some(column_type) => format!("has `{name}` as {column_type}, not {asked}"),
+            None => format!("has no column `{name}`"),
+        };
+        return Err(format!(
+            "`{table}` exists and {reason}; POST /v1/admin/schema changes a table"
+        )
+        .into());
+    }
+    Ok(())
 }
 
 fn delta_of(
@@ -262,6 +317,18 @@ impl Progress {
 
     fn end(&self) {
         drop(writeln!(stderr(), "{}, durable", self.text()));
+    }
+
+    /// Says what stays when the rest is refused.
+    fn cut_short(&self) {
+        let kept = self.accepted + self.duplicates;
+        let kept = match kept {
+            0 => "nothing was pushed".to_owned(),
+            kept => {
+                format!("the first {kept} were pushed and stay; correct the rest and push again")
+            }
+        };
+        drop(writeln!(stderr(), "{kept}"));
     }
 
     fn text(&self) -> String {

@@ -96,6 +96,45 @@ fn sql_gives_the_same_rows_embedded_and_through_the_server_that_holds_the_direct
 }
 
 #[test]
+fn a_file_with_a_bad_line_says_what_stays_and_makes_no_table_of_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows.ndjson");
+    let (path, dir) = (file.to_str().unwrap(), folder.path().join("data"));
+    let push = |content: &str, more: &[&str]| {
+        fs::write(&file, content).unwrap();
+        let args = [
+            "push",
+            path,
+            "--table",
+            "t",
+            "--key",
+            "id",
+            "--dir",
+            dir.to_str().unwrap(),
+        ];
+        text(&run(&[args.as_slice(), more].concat()).stderr)
+    };
+    let said = push("{\"id\":1}\n{\"id\":12345678901234567890}\n", &[]);
+    assert!(
+        said.contains("line 2") && said.contains("more than 64 bits"),
+        "{said}"
+    );
+    let said = push("{\"id\":1,\"v\":\"x\"}\n{\"v\":\"y\"}\n", &[]);
+    assert!(
+        said.contains("line 2") && said.contains("nothing was pushed"),
+        "{said}"
+    );
+    let rows: String = (0..5_500).map(|id| format!("{{\"id\":{id}}}\n")).collect();
+    let said = push(&format!("{rows}{{\"id\":\"z\"}}\n"), &[]);
+    assert!(
+        said.contains("line 5501") && said.contains("the first 5000 were pushed and stay"),
+        "{said}"
+    );
+    let said = push("{\"id\":1}\n", &["--type", "id=string"]);
+    assert!(said.contains("has `id` as long, not string"), "{said}");
+}
+
+#[test]
 fn what_select_shows_can_be_pushed_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rows.ndjson");
@@ -181,9 +220,17 @@ fn deltas_of_a_pull_can_be_pushed_as_a_file_and_pushing_them_again_changes_nothi
 fn a_wrong_statement_exits_with_1_and_says_where_on_stderr() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().to_str().unwrap();
+    let missing = run(&["sql", "--dir", dir, "-c", "select 1"]);
+    let said = text(&missing.stderr);
+    assert!(
+        missing.status.code() == Some(1) && said.contains("no LakeSync data"),
+        "{said}"
+    );
+    drop(Server::start(folder.path()));
     for (sql, said) in [
         ("selec 1", "selec"),
-        ("select * from nowhere", "nowhere"),
+        ("select * from nowhere", "show tables"),
+        ("update nowhere set a = 1", "nowhere"),
         ("call system.compact('nowhere')", "nowhere"),
         ("call system.explode()", "system.explode"),
     ] {

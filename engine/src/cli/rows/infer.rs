@@ -68,6 +68,10 @@ impl Seen {
             Some(b'"') if is(ColumnType::Timestamp) => Seen::Timestamp,
             Some(b'"') => Seen::Text,
             _ if is(ColumnType::Long) => Seen::Long,
+            // A double would round it, and two keys could become one.
+            _ if !json.contains(['.', 'e', 'E']) => {
+                return Err(format!("{json} is a whole number of more than 64 bits"));
+            }
             _ => match Value::from_json_text(json, ColumnType::Number) {
                 Ok(_) => Seen::Number,
                 Err(error) => return Err(error.to_string()),

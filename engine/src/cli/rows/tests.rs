@@ -48,7 +48,6 @@ fn refused(text: &str, import: &Import) -> RowError {
 fn types_are_the_narrowest_that_hold_all_values() {
     for (values, expected) in [
         (&["1", "-2", "9223372036854775807"][..], "long"),
-        (&["1", "9223372036854775808"], "number"),
         (&["1", "2.5"], "number"),
         (&["1e3"], "number"),
         (&["true", "null", "false"], "boolean"),
@@ -64,6 +63,17 @@ fn types_are_the_narrowest_that_hold_all_values() {
     ] {
         assert_eq!(type_of(values), expected, "{values:?}");
     }
+}
+
+#[test]
+fn a_whole_number_that_a_double_would_round_is_refused() {
+    let text = "{\"c\": 1}\n{\"c\": 9223372036854775808}";
+    let error = refused(text, &import(&[], &[])).to_string();
+    assert!(
+        error.contains("line 2") && error.contains("more than 64 bits"),
+        "{error}"
+    );
+    assert_eq!(columns(text, &["c=decimal(20,0)"])[0].1, "decimal(20,0)");
 }
 
 #[test]
