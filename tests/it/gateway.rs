@@ -368,3 +368,23 @@ async fn the_cursor_of_a_push_skips_no_delta_of_another_client() {
         "bo's are unseen"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_whose_client_hung_up_is_known_when_it_comes_again_after_a_trim() {
+    let mut world = World::new();
+    world.config.pull_window = Duration::ZERO;
+    let lake = world.open().await;
+    let sent = push(vec![delta("ana", "r1", NOW_MS, 1)]);
+    let mut pushing = Box::pin(gateway(&lake).push(sent.clone()));
+    // It is in the writer's queue now; whoever asked for it goes away.
+    let _: std::task::Poll<_> = futures::poll!(&mut pushing);
+    drop(pushing);
+    while pulled(gateway(&lake), 1).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    world.clock.advance(1);
+    gateway(&lake).flush(None).await.unwrap();
+    let again = gateway(&lake).push(sent).await.unwrap();
+    assert_eq!(again.outcomes, [Outcome::Duplicate(seq(1))]);
+    assert_eq!(count(&lake, "\"t$deltas\"").await, 1);
+}

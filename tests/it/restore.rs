@@ -1,6 +1,7 @@
 //! A gateway whose database was lost, restored from a copy, or taken over by another process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lakesync_gateway::{Components, Error, Gateway, GatewayConfig};
 use lakesync_proto::{ErrorCode, GatewayId, Outcome, WallClock};
@@ -196,4 +197,36 @@ async fn the_writer_that_was_taken_over_cannot_flush() {
         .await
         .unwrap();
     assert_eq!(second.flush(None).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_catalog_beside_a_trimmed_database_is_refused_by_name() {
+    let mut world = World::new();
+    world.config.pull_window = Duration::ZERO;
+    let catalog = world.folder.path().join("catalog.db");
+    drop(world.open().await);
+    let older = std::fs::read(&catalog).unwrap();
+    let lake = world.open().await;
+    gateway(&lake)
+        .push(push(vec![delta("ana", "r1", NOW_MS, 1)]))
+        .await
+        .unwrap();
+    world.clock.advance(1);
+    // The database forgets r1 now: only the lake has it, and an older catalog does not know where.
+    gateway(&lake).flush(None).await.unwrap();
+    gateway(&lake)
+        .push(push(vec![delta("ana", "r2", NOW_MS, 1)]))
+        .await
+        .unwrap();
+    drop(lake);
+    let newest = std::fs::read(&catalog).unwrap();
+    std::fs::write(&catalog, older).unwrap();
+    let refused = lakesync::Lake::open(world.folder.path()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("catalog.db is an older copy"),
+        "{refused}"
+    );
+    std::fs::write(&catalog, newest).unwrap();
+    let lake = world.open().await;
+    assert_eq!(pulled(gateway(&lake), 10).await, [1, 2]);
 }
