@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   log (t$deltas, flushed) ──┐
-//!                             ├── fold.rs: one SQL query with lww ──► new base files ──► rewrite commit
+//!                             ├── fold.rs: one SQL query with lww ──► new base files ──► one commit
 //!   base (t) ─────────────────┘
 //! ```
 //! [`fold_sql`] prints the query, [`explain`] its plan, [`compact`] runs it.

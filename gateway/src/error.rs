@@ -36,19 +36,6 @@ impl Refusal {
     }
 }
 
-impl Error {
-    /// The same answer for another push of a group that was rolled back.
-    pub(crate) fn again(&self) -> Self {
-        match self {
-            Self::Storage { gateway, reason } => Self::Storage {
-                gateway: gateway.clone(),
-                reason: reason.clone(),
-            },
-            other => unreachable!("only a rollback is told to several pushes, not: {other}"),
-        }
-    }
-}
-
 impl From<DecodeError> for Refusal {
     fn from(error: DecodeError) -> Self {
         Self {

@@ -131,15 +131,12 @@ impl Writer {
             true => None,
             false => self.log.append(&round.pushes, &round.newest).err(),
         };
-        let failed = match failed {
+        let rolled_back = match failed {
             None => {
                 self.publish(round);
                 None
             }
-            Some(AppendError::RolledBack(error)) => Some(Error::Storage {
-                gateway: self.gateway.clone(),
-                reason: error.to_string(),
-            }),
+            Some(AppendError::RolledBack(error)) => Some(error.to_string()),
             Some(AppendError::Unknown(error)) => {
                 self.poisoned = Some(format!(
                     "a commit of its log failed ({error}), so what is on disk is unknown; check the disk, then restart \
@@ -149,8 +146,11 @@ impl Writer {
             }
         };
         for (reply, answer) in waiting {
-            let answer = match (answer, &failed) {
-                (Ok(Answer::Durable(_)), Some(failed)) => Err(failed.again()),
+            let answer = match (answer, &rolled_back) {
+                (Ok(Answer::Durable(_)), Some(reason)) => Err(Error::Storage {
+                    gateway: self.gateway.clone(),
+                    reason: reason.clone(),
+                }),
                 (Ok(Answer::Durable(outcomes)), None) => {
                     self.check_open().map(|()| Answer::Durable(outcomes))
                 }

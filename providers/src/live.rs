@@ -100,7 +100,12 @@ impl Live {
         });
         table.schema = pair.schema;
         table.log = log;
-        table.set_base(base);
+        table.view = None;
+        // A base that another program changed or rolled back is not published over a good one: its rows cannot be
+        // read, or the deltas that it lacks have left memory.
+        if base.foreign.is_none() && base.base_seq >= table.base.base_seq {
+            table.set_base(base);
+        }
         Ok(())
     }
 

@@ -68,9 +68,7 @@ impl BaseSnapshot {
     /// # Errors
     /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
-        if let Some(foreign) = &self.foreign {
-            return Err(LakeError::from(foreign.clone()).into());
-        }
+        refuse_foreign(self.foreign.as_ref())?;
         let list = || list_files(&self.table, self.snapshot_id);
         let files = Arc::clone(self.files.get_or_try_init(list).await?);
         ParquetTable::open(warehouse, &self.table, files)
@@ -124,12 +122,17 @@ impl LogSnapshot {
     /// # Errors
     /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
-        if let Some(foreign) = &self.foreign {
-            return Err(LakeError::from(foreign.clone()).into());
-        }
+        refuse_foreign(self.foreign.as_ref())?;
         let list = || list_files(&self.table, self.snapshot_id);
         let files = Arc::clone(self.files.get_or_try_init(list).await?);
         ParquetTable::open(warehouse, &self.table, files)
+    }
+}
+
+fn refuse_foreign(foreign: Option<&ForeignSnapshot>) -> Result<()> {
+    match foreign {
+        None => Ok(()),
+        Some(foreign) => Err(LakeError::from(foreign.clone()).into()),
     }
 }
 

@@ -246,6 +246,13 @@ async fn a_base_that_another_program_rolled_back_is_read_whole_after_a_restart()
     let error = fold(&lake).await.unwrap_err();
     assert!(error.contains("restart"), "{error}");
     assert_eq!(sum(&lake).await, Ok(111));
+    let wider = TABLES[0].replace("}]}", r#"}, {"name": "w", "type": "long"}]}"#);
+    lake.create_table(&wider).await.unwrap();
+    assert_eq!(
+        sum(&lake).await,
+        Ok(111),
+        "a schema change publishes no older base"
+    );
     drop(lake);
     let lake = open(folder.path()).await;
     assert_eq!(sum(&lake).await, Ok(111));
