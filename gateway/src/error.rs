@@ -19,6 +19,8 @@ pub struct Refusal {
     pub message: String,
     /// The delta at fault, by its place in the batch.
     pub index: Option<usize>,
+    /// More fields of the answer's body, such as `checkpoint` of an expired cursor or `skewMs` of a wrong clock.
+    pub details: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Refusal {
@@ -27,11 +29,17 @@ impl Refusal {
             code,
             message: message.into(),
             index: None,
+            details: serde_json::Map::new(),
         }
     }
 
     pub(crate) fn at(mut self, index: usize) -> Self {
         self.index = Some(index);
+        self
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.details.insert(name.to_owned(), value.into());
         self
     }
 }
@@ -42,6 +50,7 @@ impl From<DecodeError> for Refusal {
             code: error.code(),
             message: error.to_string(),
             index: error.delta(),
+            details: serde_json::Map::new(),
         }
     }
 }

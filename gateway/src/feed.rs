@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lakesync_proto::{ClientId, Seq, SeqDelta};
+use tokio::sync::watch;
 
 /// What a pull finds in memory.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(crate) enum Found {
 pub(crate) struct Feed {
     bytes_max: usize,
     inner: Mutex<Inner>,
+    visible: watch::Sender<Seq>,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ impl Feed {
     pub(crate) fn new(visible: Seq, bytes_max: usize) -> Self {
         Self {
             bytes_max,
+            visible: watch::Sender::new(visible),
             inner: Mutex::new(Inner {
                 below: visible,
                 visible,
@@ -68,6 +71,12 @@ impl Feed {
             inner.bytes -= oldest.delta.bytes();
             inner.below = oldest.seq;
         }
+        self.visible.send_replace(visible);
+    }
+
+    /// The visible seq, as it grows.
+    pub(crate) fn visible(&self) -> watch::Receiver<Seq> {
+        self.visible.subscribe()
     }
 
     /// Forgets everything: the feed begins again above `seq`.
@@ -77,6 +86,7 @@ impl Feed {
         inner.bytes = 0;
         inner.below = seq;
         inner.visible = inner.visible.max(seq);
+        self.visible.send_replace(inner.visible);
     }
 
     /// Up to `limit` deltas above `since`.

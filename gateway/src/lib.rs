@@ -15,6 +15,7 @@
 //! one delta · a failed commit poisons the log.
 
 mod admission;
+pub mod auth;
 mod config;
 mod dedup;
 mod durable;
@@ -26,6 +27,7 @@ mod gateway;
 pub mod http;
 mod opening;
 mod pull;
+pub mod rules;
 mod sent;
 mod sql_write;
 mod writer;
@@ -34,3 +36,4 @@ pub use config::GatewayConfig;
 pub use error::{Error, Refusal, Result};
 pub use flush::FlushReport;
 pub use gateway::{Components, Gateway};
+pub use pull::{Pull, Since};

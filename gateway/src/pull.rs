@@ -9,12 +9,13 @@
 
 use std::sync::{Arc, PoisonError};
 
-use lakesync_proto::{ErrorCode, PullPage, Seq, SeqDelta, limits};
+use lakesync_proto::{Cursor, ErrorCode, Notes, PullPage, Seq, SeqDelta, limits};
 use lakesync_providers::read_log_page;
 
 use crate::error::{Error, Refusal, Result};
 use crate::feed::Found;
 use crate::gateway::Gateway;
+use crate::rules::Audience;
 
 /// How many bytes of deltas a page may hold, beyond its first: what a client reads in one answer.
 const PAGE_BYTES_MAX: usize = 16 << 20;
@@ -27,7 +28,40 @@ struct Run {
     complete_to: Seq,
 }
 
+/// Where a pull begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// The bare seq of a legacy client: it gets DELETE deltas for rows that left its rules.
+    Seq(Seq),
+    /// A native cursor; none begins at the start, which only a checkpoint or an empty log can serve under rules.
+    Cursor(Option<Cursor>),
+}
+
+/// What to pull.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// Deltas above this place are asked for.
+    pub since: Since,
+    /// At most this many.
+    pub limit: usize,
+    /// The client's hash over all schemas, when it has one.
+    pub schemas: Option<u64>,
+}
+
 impl Gateway {
+    /// The next page for `audience`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::CursorExpired`] with the checkpoint's address when the cursor is of another epoch, of other rules
+    /// or claims, or below what can be filtered; else as [`Gateway::pull`].
+    pub async fn pull_as(&self, pull: &Pull, _audience: &Audience) -> Result<PullPage> {
+        let since = match &pull.since {
+            Since::Seq(seq) => *seq,
+            Since::Cursor(cursor) => cursor.as_ref().map_or(Seq::ZERO, |cursor| cursor.seq),
+        };
+        self.pull(since, pull.limit).await
+    }
+
     /// The next page above `since`: at most `limit` deltas, which [`limits::PULL_MAX`] bounds, and about 16 MiB.
     ///
     /// # Errors
@@ -57,7 +91,9 @@ impl Gateway {
             has_more: run.complete_to < visible,
             cursor: run.complete_to,
             deltas: run.deltas,
+            removed: Vec::new(),
             epoch: self.epoch.clone(),
+            notes: Notes::default(),
         })
     }
 

@@ -44,6 +44,10 @@ pub enum ErrorCode {
     CursorExpired,
     /// The gateway has no such table.
     UnknownTable,
+    /// The disk or the memory budget is full; nothing was stored.
+    StorageFull,
+    /// This server does not do that.
+    NotSupported,
 }
 
 impl ErrorCode {
@@ -67,6 +71,8 @@ impl ErrorCode {
             ErrorCode::LateDelta => "LATE_DELTA",
             ErrorCode::CursorExpired => "CURSOR_EXPIRED",
             ErrorCode::UnknownTable => "UNKNOWN_TABLE",
+            ErrorCode::StorageFull => "STORAGE_FULL",
+            ErrorCode::NotSupported => "NOT_SUPPORTED",
         }
     }
 
@@ -80,6 +86,7 @@ impl ErrorCode {
                 | ErrorCode::InternalError
                 | ErrorCode::AdapterError
                 | ErrorCode::BackpressureError
+                | ErrorCode::StorageFull
         )
     }
 }

@@ -74,10 +74,13 @@
 mod calendar;
 mod canonical;
 mod check;
+mod checksum;
+mod claims;
 mod clock;
 mod codec;
 mod column_type;
 pub mod columns;
+mod cursor;
 mod decimal;
 mod definition;
 mod delta;
@@ -99,6 +102,8 @@ mod value;
 mod value_read;
 
 pub use check::{CheckError, DeltaError, verify_delta};
+pub use checksum::{page_checksum, schemas_hash};
+pub use claims::{ClaimValue, Claims};
 pub use clock::{HlcClock, ManualClock, WallClock, check_drift};
 pub use codec::generated as wire;
 pub use codec::{
@@ -107,6 +112,7 @@ pub use codec::{
     encode_page_json, encode_page_protobuf, encode_push_json, encode_push_protobuf,
 };
 pub use column_type::{ColumnType, ColumnTypeError};
+pub use cursor::{Cursor, CursorError};
 pub use decimal::Decimal;
 pub use definition::{ColumnDefinition, TableDefinition};
 pub use delta::{ColumnChange, DeltaKey, Op, RowDelta};
@@ -117,7 +123,7 @@ pub use fold::{Folded, fold_row};
 pub use hlc::{Hlc, HlcError};
 pub use id::{ClientId, ColumnName, Epoch, GatewayId, IdError, RowId, TableName};
 pub use merge::{Cell, RowState, Stamp};
-pub use message::{Outcome, PullPage, Push, PushAck, SeqDelta};
+pub use message::{Notes, Outcome, PullPage, Push, PushAck, Removed, SchemaNote, SeqDelta};
 pub use row_id::{RowIdError, row_id_of};
 pub use schema::{Column, SchemaError, TableSchema};
 pub use seq::Seq;

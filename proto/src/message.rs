@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
+use crate::cursor::Cursor;
 use crate::delta::RowDelta;
-use crate::id::{ClientId, Epoch};
+use crate::id::{ClientId, Epoch, RowId, TableName};
 use crate::seq::Seq;
 
 /// A client's edits on their way to the gateway.
@@ -48,6 +49,8 @@ pub struct PushAck {
     pub outcomes: Vec<Outcome>,
     /// The log that the cursor belongs to.
     pub epoch: Epoch,
+    /// What only native clients read.
+    pub notes: Notes,
 }
 
 /// A delta with its arrival number.
@@ -66,8 +69,48 @@ pub struct PullPage {
     pub deltas: Vec<Arc<SeqDelta>>,
     /// Where the next pull goes on: with `has_more` the last delta of this page.
     pub cursor: Seq,
+    /// Rows that left what the client may see, ascending by seq: it drops them and leaves no tombstone. Between
+    /// deltas and these the seq decides. A legacy page has none; it has DELETE deltas instead.
+    pub removed: Vec<Removed>,
     /// Whether there is more already.
     pub has_more: bool,
     /// The log that the cursor belongs to.
     pub epoch: Epoch,
+    /// What only native clients read.
+    pub notes: Notes,
+}
+
+/// A row that left what a client may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// The arrival number of the delta that took it away.
+    pub seq: Seq,
+    /// Its table.
+    pub table: TableName,
+    /// Its id.
+    pub row_id: RowId,
+}
+
+/// What an answer tells native clients besides its content; older clients skip it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// The cursor in its native form.
+    pub next: Option<Cursor>,
+    /// The checksum of the page, see [`page_checksum`](crate::page_checksum).
+    pub checksum: Option<u64>,
+    /// Everything up to this seq is in the warehouse, on storage that outlives the gateway's disk.
+    pub durable: Option<Seq>,
+    /// The tables' versions, when the client's are others or it named none.
+    pub schemas: Option<SchemaNote>,
+}
+
+/// The versions of all tables of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaNote {
+    /// One hash over all schemas, see [`schemas_hash`](crate::schemas_hash).
+    pub hash: u64,
+    /// Whether the client's hash is another one: it asks for the schemas before it goes on.
+    pub changed: bool,
+    /// Each table's version; empty when nothing changed.
+    pub tables: Vec<(TableName, u32)>,
 }

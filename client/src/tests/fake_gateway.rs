@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use lakesync_proto::{
-    DeltaId, Epoch, Outcome, PullPage, Push, PushAck, RowDelta, Schemas, Seq, SeqDelta,
+    DeltaId, Epoch, Notes, Outcome, PullPage, Push, PushAck, RowDelta, Schemas, Seq, SeqDelta,
     TableDefinition, TableSchema,
 };
 
@@ -136,6 +136,7 @@ impl Transport for FakeGateway {
             cursor: state.last_seq(),
             outcomes,
             epoch: state.epoch(),
+            notes: Notes::default(),
         })
     }
 
@@ -160,8 +161,10 @@ impl Transport for FakeGateway {
         Ok(PullPage {
             deltas,
             cursor,
+            removed: Vec::new(),
             has_more,
             epoch: state.epoch(),
+            notes: Notes::default(),
         })
     }
 

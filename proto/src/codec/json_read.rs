@@ -18,7 +18,7 @@ use crate::error::shown;
 use crate::hlc::Hlc;
 use crate::id::RowId;
 use crate::limits::{COLUMNS_MAX, PULL_MAX, PUSH_DELTAS_MAX};
-use crate::message::{Outcome, PullPage, Push, PushAck, SeqDelta};
+use crate::message::{Notes, Outcome, PullPage, Push, PushAck, SeqDelta};
 use crate::schema::TableSchema;
 use crate::seq::Seq;
 use crate::value::Value;
@@ -162,9 +162,11 @@ pub fn decode_page_json(body: &[u8], schemas: &dyn Schemas) -> Result<PullPage, 
     }
     Ok(PullPage {
         deltas,
+        removed: Vec::new(),
         cursor,
         has_more,
         epoch,
+        notes: Notes::default(),
     })
 }
 
@@ -200,6 +202,7 @@ pub fn decode_ack_json(body: &[u8]) -> Result<PushAck, DecodeError> {
         cursor,
         outcomes,
         epoch,
+        notes: Notes::default(),
     })
 }
 

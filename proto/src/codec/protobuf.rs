@@ -19,7 +19,7 @@ use crate::delta_id::DeltaId;
 use crate::hlc::Hlc;
 use crate::id::{ColumnName, Epoch, RowId};
 use crate::limits::{COLUMNS_MAX, DECIMAL_PRECISION_MAX, PULL_MAX, PUSH_DELTAS_MAX};
-use crate::message::{PullPage, Push, SeqDelta};
+use crate::message::{Notes, PullPage, Push, SeqDelta};
 use crate::schema::TableSchema;
 use crate::seq::Seq;
 use crate::value::Value;
@@ -102,8 +102,10 @@ pub fn decode_page_protobuf(body: &[u8], schemas: &dyn Schemas) -> Result<PullPa
     Ok(PullPage {
         deltas: deltas.into_iter().map(Arc::new).collect(),
         cursor,
+        removed: Vec::new(),
         has_more: message.has_more,
         epoch,
+        notes: Notes::default(),
     })
 }
 

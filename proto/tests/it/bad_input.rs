@@ -4,10 +4,10 @@ use DecodeErrorKind::{BadField, MissingField, TooMany, UnknownColumn, UnknownTab
 use lakesync_proto::limits::{COLUMNS_MAX, PUSH_DELTAS_MAX};
 use lakesync_proto::wire::{ColumnDelta, RowDelta as WireDelta, SyncPush};
 use lakesync_proto::{
-    DecodeError, DecodeErrorKind, ErrorCode, Op, PullPage, Push, RowDelta, Seq, decode_ack_json,
-    decode_batch, decode_page_json, decode_page_protobuf, decode_push_json, decode_push_protobuf,
-    encode_batch, encode_page_json, encode_page_protobuf, encode_push_json, encode_push_protobuf,
-    verify_delta,
+    DecodeError, DecodeErrorKind, ErrorCode, Notes, Op, PullPage, Push, RowDelta, Seq,
+    decode_ack_json, decode_batch, decode_page_json, decode_page_protobuf, decode_push_json,
+    decode_push_protobuf, encode_batch, encode_page_json, encode_page_protobuf, encode_push_json,
+    encode_push_protobuf, verify_delta,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -428,8 +428,10 @@ fn encoded(deltas: Vec<RowDelta>) -> [Vec<u8>; 5] {
     let page = PullPage {
         deltas,
         cursor: Seq::ZERO,
+        removed: Vec::new(),
         has_more: false,
         epoch,
+        notes: Notes::default(),
     };
     [
         encode_push_json(&push),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use lakesync_proto::{
-    ClientId, ColumnChange, Epoch, Op, Outcome, PullPage, Push, PushAck, RowDelta, Seq, SeqDelta,
-    TableDefinition, Value, decode_ack_json, decode_batch, decode_page_json, decode_page_protobuf,
-    decode_push_json, decode_push_protobuf, encode_ack_json, encode_batch, encode_page_json,
-    encode_page_protobuf, encode_push_json, encode_push_protobuf,
+    ClientId, ColumnChange, Epoch, Notes, Op, Outcome, PullPage, Push, PushAck, RowDelta, Seq,
+    SeqDelta, TableDefinition, Value, decode_ack_json, decode_batch, decode_page_json,
+    decode_page_protobuf, decode_push_json, decode_push_protobuf, encode_ack_json, encode_batch,
+    encode_page_json, encode_page_protobuf, encode_push_json, encode_push_protobuf,
 };
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ proptest! {
     fn pages(deltas in deltas(), cursor in seq(), has_more in any::<bool>()) {
         let tables = tables([all_types()]);
         let deltas = numbered(deltas).into_iter().map(Arc::new).collect();
-        let page = PullPage { deltas, cursor, has_more, epoch: epoch() };
+        let page = PullPage { deltas, removed: Vec::new(), cursor, has_more, epoch: epoch(), notes: Notes::default() };
         prop_assert_eq!(&decode_page_json(&encode_page_json(&page), &tables).unwrap(), &page);
         prop_assert_eq!(&decode_page_protobuf(&encode_page_protobuf(&page), &tables).unwrap(), &page);
     }
@@ -60,7 +60,7 @@ proptest! {
     fn acks(accepted in any::<u32>(), cursor in seq(), outcomes in prop::collection::vec((any::<bool>(), seq()), 0..5)) {
         let outcome = |(new, seq)| if new { Outcome::Accepted(seq) } else { Outcome::Duplicate(seq) };
         let outcomes = outcomes.into_iter().map(outcome).collect();
-        let ack = PushAck { accepted, cursor, outcomes, epoch: epoch() };
+        let ack = PushAck { accepted, cursor, outcomes, epoch: epoch(), notes: Notes::default() };
         prop_assert_eq!(decode_ack_json(&encode_ack_json(&ack)).unwrap(), ack);
     }
 
@@ -113,8 +113,10 @@ fn the_json_forms_are_the_contracts() {
     let page = PullPage {
         deltas: vec![Arc::new(SeqDelta { seq, delta })],
         cursor: seq,
+        removed: Vec::new(),
         has_more: false,
         epoch: epoch(),
+        notes: Notes::default(),
     };
     let expected = format!(
         r#"{{"deltas":[{written},"seq":"4"}}],"serverHlc":"4","hasMore":false,"epoch":"{}"}}"#,
@@ -128,6 +130,7 @@ fn the_json_forms_are_the_contracts() {
         cursor: seq,
         outcomes,
         epoch: epoch(),
+        notes: Notes::default(),
     };
     let expected = format!(
         r#"{{"serverHlc":"4","accepted":2,"deltas":[],"outcomes":[{},{}],"epoch":"{}"}}"#,
