@@ -15,6 +15,7 @@ pub mod generated;
 mod json_body;
 mod json_notes;
 mod json_read;
+mod json_shape;
 mod json_write;
 mod protobuf;
 mod protobuf_answer;
