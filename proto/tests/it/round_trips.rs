@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use lakesync_proto::wire::DeltaBatch;
 use lakesync_proto::{
     ClientId, ColumnChange, Epoch, Notes, Op, Outcome, PullPage, Push, PushAck, RowDelta, Seq,
     SeqDelta, TableDefinition, Value, decode_ack_json, decode_batch, decode_page_json,
     decode_page_protobuf, decode_push_json, decode_push_protobuf, encode_ack_json, encode_batch,
-    encode_page_json, encode_page_protobuf, encode_push_json, encode_push_protobuf,
+    encode_page_json, encode_page_protobuf, encode_push_json, encode_push_protobuf, push_message,
 };
 use proptest::prelude::*;
+use prost::Message;
 
 use crate::samples::{all_types, change, deltas, key, numbered, table, tables};
 
@@ -26,10 +28,12 @@ fn epoch() -> Epoch {
 
 fn push() -> impl Strategy<Value = Push> {
     let client = "[^\\p{Cc}]{1,9}".prop_map(|text| ClientId::parse(&text).unwrap());
-    (client, deltas(), seq()).prop_map(|(client_id, deltas, last_seen)| Push {
+    let schemas = prop::option::of(any::<u64>());
+    (client, deltas(), seq(), schemas).prop_map(|(client_id, deltas, last_seen, schemas)| Push {
         client_id,
         deltas,
         last_seen,
+        schemas,
     })
 }
 
@@ -38,7 +42,9 @@ proptest! {
     fn pushes(push in push()) {
         let tables = tables([all_types()]);
         prop_assert_eq!(&decode_push_json(&encode_push_json(&push), &tables).unwrap(), &push);
-        prop_assert_eq!(&decode_push_protobuf(&encode_push_protobuf(&push), &tables).unwrap(), &push);
+        let bytes = encode_push_protobuf(&push);
+        prop_assert_eq!(&decode_push_protobuf(&bytes, &tables).unwrap(), &push);
+        prop_assert_eq!(&push_message(&push).encode_to_vec(), &bytes, "as the generated code writes it");
     }
 
     #[test]
@@ -53,7 +59,10 @@ proptest! {
     #[test]
     fn batches(deltas in deltas()) {
         let batch = numbered(deltas);
-        prop_assert_eq!(decode_batch(&encode_batch(&batch), &tables([all_types()])).unwrap(), batch);
+        let blob = encode_batch(&batch);
+        prop_assert_eq!(decode_batch(&blob, &tables([all_types()])).unwrap(), batch);
+        let message = DeltaBatch::decode(blob.as_slice()).unwrap();
+        prop_assert_eq!(message.encode_to_vec(), blob, "as the generated code writes it");
     }
 
     #[test]
@@ -105,6 +114,7 @@ fn the_json_forms_are_the_contracts() {
         client_id,
         deltas: vec![delta.clone()],
         last_seen: Seq::from_u64(9).unwrap(),
+        schemas: None,
     };
     let expected = format!(r#"{{"clientId":"c1","deltas":[{written}}}],"lastSeenHlc":"9"}}"#);
     assert_eq!(text(encode_push_json(&push)), expected);
@@ -199,6 +209,7 @@ fn a_push_may_write_a_dropped_column() {
         client_id: delta.client_id.clone(),
         deltas: vec![delta],
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     assert_eq!(
         decode_push_json(&encode_push_json(&push), &after).unwrap(),
@@ -218,6 +229,7 @@ fn names_are_shared_between_deltas() {
         client_id: delta(1).client_id,
         deltas: vec![delta(1), delta(2)],
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     let tables = tables([schema]);
     let decoded = decode_push_json(&encode_push_json(&push), &tables).unwrap();
