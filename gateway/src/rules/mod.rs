@@ -11,9 +11,12 @@
 mod audience;
 mod compiled;
 mod definition;
+mod explain;
 mod membership;
+mod terms;
 
 pub use audience::Audience;
 pub use compiled::{Changed, Rules, changed_tables};
 pub use definition::{Bucket, RuleSet};
+pub(crate) use explain::explain;
 pub(crate) use membership::Membership;
