@@ -14,9 +14,11 @@ mod definition;
 mod explain;
 mod membership;
 mod terms;
+#[cfg(test)]
+mod tests;
 
 pub use audience::Audience;
 pub use compiled::{Changed, Rules, changed_tables};
 pub use definition::{Bucket, RuleSet};
-pub(crate) use explain::explain;
+pub use explain::explain;
 pub(crate) use membership::Membership;
