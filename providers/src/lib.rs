@@ -21,6 +21,7 @@ pub mod lake;
 mod live;
 mod log;
 mod log_rows;
+pub mod predicate;
 mod resolve;
 mod rows_at;
 mod session;
