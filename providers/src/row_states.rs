@@ -28,7 +28,7 @@ use lakesync_proto::{
 };
 
 use crate::error::Result;
-use crate::lake::arrow_schema;
+use crate::lake::{Warehouse, arrow_schema};
 use crate::log::evidence;
 use crate::log_rows;
 use crate::resolve::{BaseRow, base_rows, read_rows};
@@ -188,13 +188,7 @@ impl Merge {
         schema: Arc<TableSchema>,
         after: Option<&RowId>,
     ) -> Result<Self> {
-        let ctx = session(&view.warehouse);
-        ctx.state_ref()
-            .write()
-            .config_mut()
-            .options_mut()
-            .execution
-            .batch_size = SCAN_ROWS;
+        let ctx = paged_session(&view.warehouse);
         let (mut base, mut log) = (None, None);
         if view.base.snapshot_id.is_some() {
             let names = user_columns(&schema, &arrow_schema(&view.base.table)?);
@@ -280,6 +274,16 @@ impl Merge {
 
 fn cell_bytes(cell: &Cell) -> usize {
     size_of::<Cell>() + cell.value.bytes()
+}
+
+/// A session whose batches are small enough to be held as values.
+pub(crate) fn paged_session(warehouse: &Warehouse) -> SessionContext {
+    let ctx = session(warehouse);
+    let state = ctx.state_ref();
+    let mut state = state.write();
+    state.config_mut().options_mut().execution.batch_size = SCAN_ROWS;
+    drop(state);
+    ctx
 }
 
 /// What of a log row is not the user's.
