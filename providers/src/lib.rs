@@ -22,6 +22,7 @@ pub mod lake;
 mod live;
 mod log;
 mod log_rows;
+pub mod predicate;
 mod resolve;
 mod row_states;
 mod rows_at;
