@@ -16,8 +16,10 @@
 
 mod admission;
 pub mod auth;
+mod checkpoint;
 mod config;
 mod dedup;
+mod digest;
 mod durable;
 mod error;
 mod feed;
@@ -29,10 +31,13 @@ mod opening;
 mod pull;
 pub mod rules;
 mod sent;
+mod sight;
 mod sql_write;
 mod writer;
 
+pub use checkpoint::{Checkpoint, CheckpointForm, CheckpointRequest, Chunk};
 pub use config::GatewayConfig;
+pub use digest::{Digest, TableDigest};
 pub use error::{Error, Refusal, Result};
 pub use flush::FlushReport;
 pub use gateway::{Components, Gateway};
