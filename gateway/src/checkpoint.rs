@@ -227,7 +227,8 @@ fn named(
     let mut found = Vec::with_capacity(tables.len());
     for table in tables {
         let view = views.get(table).ok_or_else(|| {
-            let text = format!("there is no table `{table}`; GET the schema to see those there are");
+            let text =
+                format!("there is no table `{table}`; GET the schema to see those there are");
             Refusal::new(ErrorCode::UnknownTable, text)
         })?;
         found.push(Arc::clone(view));

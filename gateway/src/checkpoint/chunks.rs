@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use lakesync_proto::{
     ColumnChange, Notes, Op, PullPage, RowDelta, RowId, RowState, SeqDelta, TableName, TableSchema,
     Value, encode_page_protobuf, limits, page_checksum, row_deltas,
@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::place::Place;
 use super::{CheckpointForm, Chunk};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sight::{Sight, row_values};
 
 /// Bytes of values after which a chunk ends: enough to compress well, little enough to send again.
@@ -121,7 +121,8 @@ impl Chunks {
             };
             let schema = Arc::clone(&rows.schema);
             for (row_id, state) in self.sight.states(&schema, page)? {
-                self.pieces.extend(pieces(self.form, &schema, row_id, &state)?);
+                self.pieces
+                    .extend(pieces(self.form, &schema, row_id, &state)?);
             }
         }
         Ok(true)
@@ -132,7 +133,7 @@ impl Chunks {
         let after = last.filter(|(table, _)| table == view.table());
         Rows {
             schema: Arc::clone(&view.schema),
-            pages: row_states(view, None, after.map(|(_, row_id)| row_id)).boxed(),
+            pages: row_states(view, None, after.map(|(_, row_id)| row_id)),
         }
     }
 
@@ -217,11 +218,7 @@ fn cut(mut delta: RowDelta) -> Vec<RowDelta> {
 }
 
 /// One INSERT of everything, stamped like the newest write; none for a row that does not exist.
-fn legacy_row(
-    schema: &TableSchema,
-    row_id: &RowId,
-    state: &RowState,
-) -> Result<Option<RowDelta>> {
+fn legacy_row(schema: &TableSchema, row_id: &RowId, state: &RowState) -> Result<Option<RowDelta>> {
     let Some(written) = state.written.as_ref().filter(|_| state.exists()) else {
         return Ok(None);
     };
