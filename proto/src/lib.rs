@@ -23,7 +23,7 @@
 //! | describe and change a table | [`TableDefinition`], [`TableSchema`], [`Evolution`] |
 //! | make a row id from a key, and back | [`row_id_of`], [`TableSchema::key_values`] |
 //! | check what came from outside | [`verify_delta`], [`limits`] |
-//! | merge | [`RowState`], [`Stamp`], [`fold_row`] |
+//! | merge, and take a merged row apart again | [`RowState`], [`Stamp`], [`fold_row`], [`row_deltas`] |
 //! | talk | [`Push`], [`PushAck`], [`PullPage`], the `encode_` and `decode_` functions, [`wire`] |
 //!
 //! **Invariants.** Merging is commutative, associative and idempotent. A delta id names one content. A value reads back
@@ -95,6 +95,7 @@ pub mod limits;
 mod merge;
 mod message;
 mod number;
+mod row_deltas;
 mod row_id;
 mod schema;
 mod seq;
@@ -124,6 +125,7 @@ pub use hlc::{Hlc, HlcError};
 pub use id::{ClientId, ColumnName, Epoch, GatewayId, IdError, RowId, TableName};
 pub use merge::{Cell, RowState, Stamp};
 pub use message::{Notes, Outcome, PullPage, Push, PushAck, Removed, SchemaNote, SeqDelta};
+pub use row_deltas::row_deltas;
 pub use row_id::{RowIdError, row_id_of};
 pub use schema::{Column, SchemaError, TableSchema};
 pub use seq::Seq;
