@@ -57,7 +57,8 @@
 //! let done = write("ada", 1_500, "done", Value::from(true))?;
 //!
 //! // Over the wire and back.
-//! let push = Push { client_id: ClientId::parse("ada")?, deltas: vec![title, done], last_seen: Seq::ZERO };
+//! let client_id = ClientId::parse("ada")?;
+//! let push = Push { client_id, deltas: vec![title, done], last_seen: Seq::ZERO, schemas: None };
 //! let received = decode_push_json(&encode_push_json(&push), &schemas)?;
 //! assert_eq!(received, push);
 //!
@@ -108,9 +109,11 @@ pub use claims::{ClaimValue, Claims};
 pub use clock::{HlcClock, ManualClock, WallClock, check_drift};
 pub use codec::generated as wire;
 pub use codec::{
-    DecodeError, DecodeErrorKind, Schemas, decode_ack_json, decode_batch, decode_page_json,
-    decode_page_protobuf, decode_push_json, decode_push_protobuf, encode_ack_json, encode_batch,
-    encode_page_json, encode_page_protobuf, encode_push_json, encode_push_protobuf,
+    DecodeError, DecodeErrorKind, Schemas, ack_message, decode_ack_json, decode_ack_message,
+    decode_ack_protobuf, decode_batch, decode_page_json, decode_page_message, decode_page_protobuf,
+    decode_push_json, decode_push_message, decode_push_protobuf, encode_ack_json,
+    encode_ack_protobuf, encode_batch, encode_page_json, encode_page_protobuf, encode_push_json,
+    encode_push_protobuf, page_message, push_message,
 };
 pub use column_type::{ColumnType, ColumnTypeError};
 pub use cursor::{Cursor, CursorError};
