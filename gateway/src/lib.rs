@@ -17,8 +17,10 @@
 mod admission;
 pub mod auth;
 mod autoflush;
+mod checkpoint;
 mod config;
 mod dedup;
+mod digest;
 mod durable;
 mod error;
 mod feed;
@@ -37,6 +39,7 @@ mod registry;
 mod round;
 pub mod rules;
 mod sent;
+mod sight;
 mod sql_write;
 pub mod stats;
 mod steady;
@@ -44,7 +47,9 @@ mod upkeep;
 mod writer;
 
 pub use autoflush::{FlushPolicy, FlushState, Reason, due};
+pub use checkpoint::{Checkpoint, CheckpointForm, CheckpointRequest, Chunk};
 pub use config::{DeltaIds, FlushFormat, GatewayConfig};
+pub use digest::{Digest, TableDigest};
 pub use error::{Error, Refusal, Result};
 pub use flush::FlushReport;
 pub use gateway::{Components, Gateway};
