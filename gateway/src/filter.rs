@@ -270,7 +270,9 @@ impl Gateway {
             }
         };
         let deltas = deltas.into_iter();
-        deltas.map(|delta| Arc::new(SeqDelta { seq, delta })).collect()
+        deltas
+            .map(|delta| Arc::new(SeqDelta { seq, delta }))
+            .collect()
     }
 }
 

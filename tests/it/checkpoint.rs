@@ -438,7 +438,10 @@ async fn a_checkpoint_resumed_after_any_chunk_is_the_same_whatever_happened_sinc
         apply(&mut read, &page(gateway, &chunk));
     }
     assert_eq!(read, expected);
-    assert!(deltas <= 46, "{deltas}: no row but the large one came twice");
+    assert!(
+        deltas <= 46,
+        "{deltas}: no row but the large one came twice"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
