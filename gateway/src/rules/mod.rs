@@ -12,13 +12,16 @@ mod audience;
 mod change;
 mod compiled;
 mod definition;
+mod explain;
 pub(crate) mod ledger;
 mod membership;
 pub(crate) mod moved;
 pub(crate) mod rows;
 pub(crate) mod ruling;
+mod terms;
 
 pub use audience::Audience;
 pub use compiled::{Changed, Rules, changed_tables};
 pub use definition::{Bucket, RuleSet};
+pub use explain::explain;
 pub(crate) use membership::Membership;
