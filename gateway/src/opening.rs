@@ -19,7 +19,9 @@ use crate::durable::{DurableLog, StoredPush};
 use crate::error::{Error, Result};
 use crate::feed::Feed;
 use crate::fence;
+use crate::rules::ledger::Ledger;
 use crate::sent::Sent;
+use crate::upkeep::Upkeep;
 use crate::writer::Writer;
 
 /// How many stored deltas are decoded at a time.
@@ -37,6 +39,7 @@ pub(crate) struct Opened {
     /// The greatest HLC of any accepted delta that is still known.
     pub(crate) max_hlc: Hlc,
     pub(crate) waiting_bytes: Arc<AtomicUsize>,
+    pub(crate) upkeep: Upkeep,
 }
 
 /// Opens the gateway `id` whose database is at `path`.
@@ -90,15 +93,19 @@ pub(crate) async fn open(
     let (live, feed) = (Arc::new(live), Arc::new(feed));
     let sent = Arc::new(Sent::new(newest, lake_max_hlc, forgotten));
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
+    let upkeep = Upkeep::new(id, path, config, &waiting_bytes);
     let writer = Writer {
         gateway: id.clone(),
         log,
         dedup,
         floor,
+        delta_ids: config.delta_ids,
+        ledger: Ledger::default(),
         seq,
         live: Arc::clone(&live),
         feed: Arc::clone(&feed),
         sent: Arc::clone(&sent),
+        stats: Arc::clone(&upkeep.stats),
         waiting_bytes: Arc::clone(&waiting_bytes),
         group_pushes_max: config.group_pushes_max,
         group_bytes_max: config.group_bytes_max,
@@ -113,6 +120,7 @@ pub(crate) async fn open(
         sent,
         max_hlc: max_hlc.max(lake_max_hlc),
         waiting_bytes,
+        upkeep,
     })
 }
 
@@ -215,7 +223,7 @@ impl Replay<'_> {
             self.feed.begin_at(before(first.seq));
         }
         self.at = last.seq;
-        self.feed.append(&deltas, self.at);
+        self.feed.append(&deltas, &push.moved, self.at);
         for delta in &deltas {
             self.max_hlc = self.max_hlc.max(delta.delta.hlc);
         }
