@@ -14,6 +14,7 @@
 //! `seq` is dense, given inside the commit's critical section, and the only cursor · a delta id names
 //! one delta · a failed commit poisons the log.
 
+pub mod actions;
 mod admission;
 pub mod auth;
 mod config;
@@ -26,6 +27,7 @@ mod flush;
 mod gateway;
 pub mod http;
 mod opening;
+mod outbound;
 mod pull;
 pub mod rules;
 mod sent;
