@@ -3,12 +3,13 @@
 //! **Invariant:** a dead letter leaves only by being retried or discarded, or when there are too many, which is logged.
 //! What was discarded is still known, so that a client that sends it again is not served.
 
-use lakesync_proto::ClientId;
+use lakesync_proto::{ClientId, JsonText};
 use rusqlite::{Row, params};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::store::{State, Store, over, totals, write};
 use super::verdict::DEAD_LETTERED;
+use super::webhook::null;
 
 /// Dead letters of one listing.
 pub const DEAD_PAGE_MAX: usize = 100;
@@ -33,7 +34,7 @@ pub struct DeadLetter {
     /// What to do.
     pub action_type: String,
     /// With what.
-    pub params: Json,
+    pub params: JsonText,
     /// Attempts that were made.
     pub attempts: u32,
     /// How the last one ended.
@@ -132,7 +133,7 @@ fn letter(row: &Row<'_>) -> rusqlite::Result<Option<DeadLetter>> {
         client_id,
         connector: row.get(3)?,
         action_type: row.get(4)?,
-        params: serde_json::from_str(&row.get::<_, String>(5)?).unwrap_or(Json::Null),
+        params: JsonText::parse(&row.get::<_, String>(5)?).unwrap_or_else(|_| null()),
         attempts: row.get(6)?,
         last_error: row.get(7)?,
         received_ms: row.get(8)?,

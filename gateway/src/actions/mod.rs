@@ -15,7 +15,6 @@
 mod backoff;
 mod connector;
 mod dead_letters;
-mod message;
 mod queue;
 mod store;
 #[cfg(test)]
@@ -25,5 +24,4 @@ mod webhook;
 
 pub use connector::{ActionType, Connector, ConnectorError, Webhooks};
 pub use dead_letters::{DEAD_PAGE_MAX, DeadLetter};
-pub use message::{Action, ActionOutcome, ActionPush};
 pub use queue::Actions;

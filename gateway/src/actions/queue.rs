@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lakesync_proto::{ErrorCode, GatewayId, WallClock};
+use lakesync_proto::{Action, ActionOutcome, ActionPush, ErrorCode, GatewayId, WallClock};
 use serde_json::Value as Json;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::{JoinHandle, JoinSet, spawn_blocking};
@@ -17,7 +17,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connector::{Webhook, Webhooks};
 use super::dead_letters::DeadLetter;
-use super::message::{Action, ActionOutcome, ActionPush};
 use super::store::{Admitted, Job, Store};
 use super::verdict::decide;
 use super::webhook::{Delivery, deliver};
@@ -115,7 +114,7 @@ impl Actions {
         identity: &Identity,
     ) -> Result<Vec<ActionOutcome>> {
         for (i, action) in push.actions.iter().enumerate() {
-            let own = identity.check_client(&action.client_id);
+            let own = identity.check_client(&action.content.client_id);
             own.map_err(|refusal| refusal.at(i))?;
         }
         let deadline = Instant::now() + INLINE_WAIT;
@@ -344,7 +343,10 @@ impl Actions {
     }
 
     fn supported<'a>(&self, action: &'a Action) -> Result<&'a Action, ActionOutcome> {
-        match self.webhooks.find(&action.connector, &action.action_type) {
+        match self
+            .webhooks
+            .find(&action.content.connector, &action.content.action_type)
+        {
             Ok(_) => Ok(action),
             Err(message) => Err(ActionOutcome::Failed {
                 code: "ACTION_NOT_SUPPORTED".to_owned(),

@@ -14,12 +14,12 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lakesync_proto::Hlc;
+use lakesync_proto::{Action, ActionOutcome, Hlc, JsonText};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use serde_json::Value as Json;
 
-use super::message::{Action, ActionOutcome};
-use super::verdict::{RETRY_HORIZON, Verdict};
+use super::verdict::{DEAD_LETTERED, RETRY_HORIZON, Verdict};
+use super::webhook::null;
 use crate::error::{Error, Result};
 
 /// The version of this file's format, in `PRAGMA user_version`.
@@ -55,6 +55,9 @@ const TABLES: &str = "
 
 const JOB_COLUMNS: &str =
     "number, action_id, client_id, idempotency_key, connector, action_type, hlc, params, attempts";
+
+/// What is answered while an action waits.
+const QUEUED: &str = r#"{"status":"queued"}"#;
 
 /// Where an action stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +104,8 @@ pub(super) struct Job {
     pub(super) connector: String,
     pub(super) action_type: String,
     pub(super) hlc: Hlc,
-    pub(super) params: Json,
+    /// An object, as JSON text.
+    pub(super) params: String,
     /// Which attempt this is, from 1.
     pub(super) attempts: u32,
 }
@@ -261,7 +265,7 @@ impl Store {
     ) -> rusqlite::Result<()> {
         self.in_flight.remove(&number);
         let (state, due_ms, outcome) = match verdict {
-            Verdict::Done(data) => (State::Done, now_ms, data.to_string()),
+            Verdict::Done(data) => (State::Done, now_ms, data.as_str().to_owned()),
             Verdict::Failed { code, message } => (State::Failed, now_ms, failure(code, message)),
             Verdict::Dead(reason) => (State::Dead, now_ms, reason.clone()),
             Verdict::Again { wait, reason } => (
@@ -331,46 +335,49 @@ fn admit_one(
     let sql = "insert into actions (action_id, client_id, idempotency_key, connector, action_type, hlc, params,
                    received_ms, state, attempts, due_ms, outcome)
                values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 1, ?8, '')";
+    let content = &action.content;
+    let action_id = action.action_id.to_string();
     tx.prepare_cached(sql)?.execute(params![
-        action.action_id,
-        action.client_id.as_str(),
+        action_id,
+        content.client_id.as_str(),
         action.idempotency_key,
-        action.connector,
-        action.action_type,
-        action.hlc.as_i64(),
-        action.params.to_string(),
+        content.connector,
+        content.action_type,
+        content.hlc.as_i64(),
+        content.params.as_str(),
         now_ms,
     ])?;
     Ok(Admitted::New(Job {
         number: tx.last_insert_rowid(),
-        action_id: action.action_id.clone(),
-        client_id: action.client_id.to_string(),
+        action_id,
+        client_id: content.client_id.to_string(),
         idempotency_key: action.idempotency_key.clone(),
-        connector: action.connector.clone(),
-        action_type: action.action_type.clone(),
-        hlc: action.hlc,
-        params: action.params.clone(),
+        connector: content.connector.clone(),
+        action_type: content.action_type.clone(),
+        hlc: content.hlc,
+        params: content.params.as_str().to_owned(),
         attempts: 1,
     }))
 }
 
 /// The action that this one is: of the same id, or what the same client calls the same.
 fn known(tx: &Transaction<'_>, action: &Action) -> rusqlite::Result<Option<i64>> {
-    let mut by_id =
-        tx.prepare_cached("select number from actions where action_id = ?1 and client_id = ?2")?;
-    let same = by_id
-        .query_row([&action.action_id, action.client_id.as_str()], |row| {
-            row.get(0)
-        })
-        .optional()?;
-    let Some(key) = action.idempotency_key.as_ref().filter(|_| same.is_none()) else {
-        return Ok(same);
+    let client = action.content.client_id.as_str();
+    let number = |sql: &str, name: &str| {
+        let mut statement = tx.prepare_cached(sql)?;
+        statement
+            .query_row([client, name], |row| row.get(0))
+            .optional()
     };
-    let sql = "select number from actions where client_id = ?1 and idempotency_key = ?2";
-    let mut by_key = tx.prepare_cached(sql)?;
-    by_key
-        .query_row([action.client_id.as_str(), key], |row| row.get(0))
-        .optional()
+    let by_id = "select number from actions where client_id = ?1 and action_id = ?2";
+    let by_key = "select number from actions where client_id = ?1 and idempotency_key = ?2";
+    match (
+        number(by_id, &action.action_id.to_string())?,
+        &action.idempotency_key,
+    ) {
+        (None, Some(key)) => number(by_key, key),
+        (same, _) => Ok(same),
+    }
 }
 
 /// Rows and bytes of the actions in some states.
@@ -391,7 +398,6 @@ pub(super) fn over(sum: (i64, i64), limit: (i64, i64)) -> bool {
 }
 
 fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
-    let params: String = row.get(7)?;
     Ok(Job {
         number: row.get(0)?,
         action_id: row.get(1)?,
@@ -400,7 +406,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         connector: row.get(4)?,
         action_type: row.get(5)?,
         hlc: Hlc::from_i64(row.get(6)?).unwrap_or_default(),
-        params: serde_json::from_str(&params).unwrap_or(Json::Null),
+        params: row.get(7)?,
         attempts: row.get(8)?,
     })
 }
@@ -419,25 +425,29 @@ fn failure(code: &str, message: &str) -> String {
 }
 
 fn outcome(state: i64, text: &str) -> ActionOutcome {
-    let json = || serde_json::from_str::<Json>(text).unwrap_or(Json::Null);
+    let failed = |code: &str, message: String| ActionOutcome::Failed {
+        code: code.to_owned(),
+        message,
+        retryable: false,
+    };
     match state {
-        1 => ActionOutcome::Done { data: json() },
-        2 => {
-            let json = json();
-            let part = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
-            ActionOutcome::Failed {
-                code: part("code"),
-                message: part("message"),
-                retryable: false,
-            }
-        }
-        3 => ActionOutcome::Failed {
-            code: super::verdict::DEAD_LETTERED.to_owned(),
-            message: format!("it was given up after its last attempt: {text}"),
-            retryable: false,
+        1 => ActionOutcome::Done {
+            data: JsonText::parse(text).unwrap_or_else(|_| null()),
         },
+        2 => {
+            let json: Json = serde_json::from_str(text).unwrap_or_default();
+            let message = json["message"].as_str().unwrap_or_default();
+            failed(
+                json["code"].as_str().unwrap_or_default(),
+                message.to_owned(),
+            )
+        }
+        3 => failed(
+            DEAD_LETTERED,
+            format!("it was given up after its last attempt: {text}"),
+        ),
         _ => ActionOutcome::Done {
-            data: serde_json::json!({"status": "queued"}),
+            data: JsonText::parse(QUEUED).expect("it is a small object"),
         },
     }
 }

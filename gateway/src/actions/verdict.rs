@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value as Json;
+use lakesync_proto::JsonText;
 
 use super::backoff::{WAIT_MAX, wait};
 use super::store::Job;
@@ -29,7 +29,7 @@ const fn if_longer(a: u64, b: u64) -> u64 {
 #[derive(Debug, PartialEq)]
 pub(super) enum Verdict {
     /// It is done, and this is the answer.
-    Done(Json),
+    Done(JsonText),
     /// It will not be done.
     Failed {
         /// The kind of failure.

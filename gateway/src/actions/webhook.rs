@@ -13,7 +13,9 @@
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
-use lakesync_proto::GatewayId;
+use lakesync_proto::{GatewayId, JsonText};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 use ureq::Body;
@@ -36,7 +38,7 @@ pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug, PartialEq)]
 pub(super) enum Delivery {
     /// It was carried out.
-    Done(Json),
+    Done(JsonText),
     /// The webhook does not want it: trying again would change nothing.
     Refused(String),
     /// It may work later.
@@ -71,20 +73,34 @@ pub(super) fn deliver(webhook: &Webhook, gateway: &GatewayId, job: &Job, now_s: 
     }
 }
 
+/// What is sent.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Message<'a> {
+    action_id: &'a str,
+    gateway: &'a GatewayId,
+    client_id: &'a str,
+    hlc: String,
+    connector: &'a str,
+    action_type: &'a str,
+    params: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
+}
+
 fn body(gateway: &GatewayId, job: &Job) -> String {
-    let mut body = json!({
-        "actionId": job.action_id,
-        "gateway": gateway,
-        "clientId": job.client_id,
-        "hlc": job.hlc.to_string(),
-        "connector": job.connector,
-        "actionType": job.action_type,
-        "params": job.params,
-    });
-    if let Some(key) = &job.idempotency_key {
-        body["idempotencyKey"] = json!(key);
-    }
-    body.to_string()
+    let message = Message {
+        action_id: &job.action_id,
+        gateway,
+        client_id: &job.client_id,
+        hlc: job.hlc.to_string(),
+        connector: &job.connector,
+        action_type: &job.action_type,
+        // As it was stored: numbers keep their digits.
+        params: serde_json::from_str(&job.params).ok(),
+        idempotency_key: job.idempotency_key.as_deref(),
+    };
+    serde_json::to_string(&message).expect("texts and JSON become JSON")
 }
 
 /// A client's own key is hashed with its id: what two clients call the same is not the same.
@@ -134,17 +150,24 @@ fn outcome(mut answer: Response<Body>) -> Delivery {
     }
 }
 
-/// What the client is told of an action that was carried out.
-fn data(body: Result<Vec<u8>, ReadError>) -> Json {
-    match body {
-        Ok(bytes) if bytes.is_empty() => Json::Null,
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .unwrap_or_else(|_| Json::String(String::from_utf8_lossy(&bytes).into_owned())),
+/// What the client is told of an action that was carried out: the answer when it is JSON, else its text.
+fn data(body: Result<Vec<u8>, ReadError>) -> JsonText {
+    let text = match body {
+        Ok(bytes) if bytes.is_empty() => return null(),
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) => {
             let note = format!("carried out, but the webhook's answer was not kept: {error}");
-            json!({"status": "done", "note": note})
+            json!({"status": "done", "note": note}).to_string()
         }
-    }
+    };
+    JsonText::parse(&text)
+        .or_else(|_| JsonText::parse(&Json::String(text).to_string()))
+        .unwrap_or_else(|_| null())
+}
+
+/// No data.
+pub(super) fn null() -> JsonText {
+    JsonText::parse("null").expect("null is JSON")
 }
 
 /// What a webhook that did not do it said: the `message` or `error` of its answer, or its text.
