@@ -14,8 +14,10 @@ mod identity;
 mod jwks;
 mod keys;
 #[cfg(test)]
-mod matrix;
+pub(crate) mod matrix;
 mod mint;
+#[cfg(test)]
+mod test_keys;
 mod token;
 mod verified;
 
