@@ -14,6 +14,7 @@
 //! `seq` is dense, given inside the commit's critical section, and the only cursor · a delta id names
 //! one delta · a failed commit poisons the log.
 
+pub mod actions;
 mod admission;
 pub mod auth;
 mod autoflush;
@@ -27,11 +28,13 @@ mod feed;
 mod fence;
 mod filter;
 mod flush;
+mod flushed_mark;
 mod gateway;
 pub mod http;
 mod ndjson;
 mod notes;
 mod opening;
+mod outbound;
 mod pressure;
 mod pull;
 mod push;
