@@ -24,6 +24,7 @@ mod error;
 mod feed;
 mod fence;
 mod flush;
+mod flushed_mark;
 mod gateway;
 pub mod http;
 mod ndjson;
