@@ -183,7 +183,7 @@ async fn above_the_hard_limit_pushes_wait_until_compaction_has_made_room() {
     gateway.flush(None).await.unwrap();
     lake.sql("call system.compact('t')").await.unwrap();
     assert_eq!(gateway.metrics().hot.bytes, 0);
-    gateway.push(rows("ana", 9_000, 9_010)).await.unwrap();
+    gateway.push(rows("bo", 4_000, 4_010)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
