@@ -12,6 +12,8 @@ mod audience;
 mod change;
 mod compiled;
 mod definition;
+#[cfg(test)]
+mod histories;
 pub(crate) mod ledger;
 mod membership;
 pub(crate) mod moved;
