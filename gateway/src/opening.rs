@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::feed::Feed;
 use crate::fence::{self, Taken};
 use crate::flushed_mark::{self, FlushedMark};
+use crate::rules::ledger::Ledger;
 use crate::sent::Sent;
 use crate::upkeep::Upkeep;
 use crate::writer::Writer;
@@ -57,66 +58,22 @@ pub(crate) async fn open(
     let taken = fence::take(&warehouse, id, &mut log).await?;
     let live = Live::new(warehouse, id.clone(), Seq::ZERO);
     let flushed = load_tables(&live, id).await?;
-    let (first, last) = log.span()?;
-    let lake_to = flushed.values().copied().max().unwrap_or(Seq::ZERO);
-    refuse_a_hole(path, first, lake_to)?;
-    let seq = last.max(lake_to);
-    let marked = marked(&log, &taken, &flushed)?;
-    let begin = before(first).max(marked);
-    let feed = Feed::new(begin, config.feed_bytes_max);
-    let mut replay = Replay {
-        live: &live,
-        feed: &feed,
-        flushed: &flushed,
-        dedup: Dedup::default(),
-        max_hlc: Hlc::ZERO,
-        at: begin,
-        gap: false,
-    };
-    replay.run(&log, last)?;
-    let (dedup, replayed_max, gap) = (replay.dedup, replay.max_hlc, replay.gap);
-    if last < seq {
-        // The lake is ahead of a database that was lost or restored: only the flushed log has the rest.
-        feed.begin_at(seq);
-    }
-    let forgotten =
-        seq > Seq::ZERO && (first.as_u64() != 1 || begin > Seq::ZERO || gap || last < lake_to);
-    let newest = log.newest_by_client()?;
-    let max_hlc = newest
-        .values()
-        .copied()
-        .max()
-        .unwrap_or(Hlc::ZERO)
-        .max(replayed_max);
+    let recovered = recover((&log, path), &live, &taken, (&flushed, config))?;
     let floor = stored_floor(path, &log)?;
-    live.append(
-        &HotPush {
-            arrived_ms: 0,
-            deltas: Vec::new(),
-        },
-        seq,
-    );
-    let lake_max_hlc = newest_in_lake(&live);
-    let seen = Seen {
-        database: last.max(marked),
-        lake: lake_to,
-    };
-    let unknown_below = match seen.all_clients(&log, &taken.epoch)? {
-        true => Hlc::ZERO,
-        false => lake_max_hlc,
-    };
     let mark = FlushedMark::of(&live.views(), &taken.fence);
     log.set_meta(flushed_mark::KEY, &mark.to_text())?;
-    let (live, feed) = (Arc::new(live), Arc::new(feed));
-    let sent = Arc::new(Sent::new(newest, forgotten.then_some(unknown_below)));
+    let (live, feed) = (Arc::new(live), Arc::new(recovered.feed));
+    let sent = Arc::new(recovered.sent);
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
     let upkeep = Upkeep::new(id, path, config, &waiting_bytes);
     let writer = Writer {
         gateway: id.clone(),
         log,
-        dedup,
+        dedup: recovered.dedup,
         floor,
-        seq,
+        delta_ids: config.delta_ids,
+        ledger: Ledger::default(),
+        seq: recovered.seq,
         live: Arc::clone(&live),
         feed: Arc::clone(&feed),
         sent: Arc::clone(&sent),
@@ -133,9 +90,78 @@ pub(crate) async fn open(
         epoch: taken.epoch,
         fence: taken.fence,
         sent,
-        max_hlc: max_hlc.max(lake_max_hlc),
+        max_hlc: recovered.max_hlc,
         waiting_bytes,
         upkeep,
+    })
+}
+
+/// What the database gave.
+#[derive(Debug)]
+struct Recovered {
+    feed: Feed,
+    dedup: Dedup,
+    sent: Sent,
+    /// The last seq given.
+    seq: Seq,
+    max_hlc: Hlc,
+}
+
+/// Reads the database above what the lake is known to hold; `flushed` is how far each table of the lake is.
+fn recover(
+    (log, path): (&DurableLog, &Path),
+    live: &Live,
+    taken: &Taken,
+    (flushed, config): (&HashMap<TableName, Seq>, &GatewayConfig),
+) -> Result<Recovered> {
+    let (first, last) = log.span()?;
+    let lake_to = flushed.values().copied().max().unwrap_or(Seq::ZERO);
+    refuse_a_hole(path, first, lake_to)?;
+    let seq = last.max(lake_to);
+    let marked = marked(log, taken, flushed)?;
+    let begin = before(first).max(marked);
+    let feed = Feed::new(begin, config.feed_bytes_max);
+    let mut replay = Replay {
+        live,
+        feed: &feed,
+        flushed,
+        dedup: Dedup::default(),
+        max_hlc: Hlc::ZERO,
+        at: begin,
+        gap: false,
+    };
+    replay.run(log, last)?;
+    let (dedup, replayed_max, gap) = (replay.dedup, replay.max_hlc, replay.gap);
+    if last < seq {
+        // The lake is ahead of a database that was lost or restored: only the flushed log has the rest.
+        feed.begin_at(seq);
+    }
+    live.append(
+        &HotPush {
+            arrived_ms: 0,
+            deltas: Vec::new(),
+        },
+        seq,
+    );
+    let newest = log.newest_by_client()?;
+    let lake_max = newest_in_lake(live);
+    let sent_max = newest.values().copied().max().unwrap_or(Hlc::ZERO);
+    let seen = Seen {
+        database: last.max(marked),
+        lake: lake_to,
+    };
+    let anyone = match seen.all_clients(log, &taken.epoch)? {
+        true => Hlc::ZERO,
+        false => lake_max,
+    };
+    let forgotten =
+        seq > Seq::ZERO && (begin > Seq::ZERO || first == Seq::ZERO || gap || last < lake_to);
+    Ok(Recovered {
+        feed,
+        dedup,
+        sent: Sent::new(newest, forgotten.then_some(anyone)),
+        seq,
+        max_hlc: sent_max.max(replayed_max).max(lake_max),
     })
 }
 
@@ -271,7 +297,7 @@ impl Replay<'_> {
             self.feed.begin_at(before(first.seq));
         }
         self.at = last.seq;
-        self.feed.append(&deltas, self.at);
+        self.feed.append(&deltas, &push.moved, self.at);
         for delta in &deltas {
             self.max_hlc = self.max_hlc.max(delta.delta.hlc);
         }
@@ -339,6 +365,7 @@ mod tests {
             client_id: key.client_id.clone(),
             deltas: vec![RowDelta::new(Op::Insert, key, vec![change])],
             last_seen: Seq::ZERO,
+            schemas: None,
         };
         gateway.push(push).await.unwrap();
     }

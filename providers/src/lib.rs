@@ -13,6 +13,7 @@
 //! **Invariant:** the rows of a view are those of the merge rule over all deltas with `seq` up to the
 //! view's; flush and compaction publish new views and change no answer.
 
+mod as_of_seq;
 mod catalog;
 mod columnar;
 mod error;
@@ -22,7 +23,9 @@ pub mod lake;
 mod live;
 mod log;
 mod log_rows;
+pub mod predicate;
 mod resolve;
+mod row_states;
 mod rows_at;
 mod session;
 mod sink;
@@ -30,9 +33,11 @@ mod snapshots;
 mod travel;
 mod union;
 mod view;
+mod visible_rows;
 
 pub use lakesync_proto as proto;
 
+pub use as_of_seq::view_at_seq;
 pub use catalog::LakeCatalog;
 pub use error::{Error, Result};
 pub use files::ParquetTable;
@@ -41,9 +46,11 @@ pub use live::{Live, Views};
 pub use log::{known_deltas, read_log, read_log_page};
 pub use log_rows::log_batches;
 pub use resolve::Resolved;
+pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
 pub use session::session;
 pub use sink::{InsertRows, WriteError, WriteSink};
 pub use travel::Pinned;
 pub use union::UnionTable;
 pub use view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
+pub use visible_rows::{RowWithValues, visible_rows};

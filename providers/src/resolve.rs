@@ -14,6 +14,7 @@ use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::JoinType;
+use datafusion::logical_expr::{col, lit};
 use datafusion::prelude::{DataFrame, SessionContext};
 use lakesync_proto::{
     ColumnName, Folded, Hlc, RowId, RowState, TableSchema, Value, columns, fold_row,
@@ -29,7 +30,11 @@ use crate::view::ReadView;
 /// The column of row ids that tables are joined with: no user column can have this name.
 pub(crate) const WANTED: &str = "wanted$";
 
-type BaseRow = BTreeMap<ColumnName, Value>;
+/// So many row ids are looked up by name: bounds and bloom filters of the files then spare most of them.
+const FEW_IDS: usize = 20;
+
+/// A row of the base: the columns that its files have.
+pub(crate) type BaseRow = BTreeMap<ColumnName, Value>;
 
 impl ReadView {
     /// What the hot deltas make of the rows they touch; made once for the view.
@@ -54,7 +59,7 @@ async fn resolve(view: &ReadView) -> Result<Resolved> {
     let overlay = view.overlay();
     let ctx = session(&view.warehouse);
     let known = known_evidence(&ctx, view).await?;
-    let base = base_rows(&ctx, view, &overlay).await?;
+    let base = base_rows(&ctx, view, overlay.keys()).await?;
     let nothing = RowState::default();
     let mut rows = Vec::new();
     for (row_id, candidates) in &overlay {
@@ -104,29 +109,30 @@ async fn known_evidence(
     Ok(known)
 }
 
-/// The base's values of the rows in the overlay.
-async fn base_rows(
+/// The base's values of the rows with these ids.
+pub(crate) async fn base_rows<'a>(
     ctx: &SessionContext,
     view: &ReadView,
-    overlay: &BTreeMap<RowId, RowState>,
+    ids: impl ExactSizeIterator<Item = &'a RowId>,
 ) -> Result<BTreeMap<RowId, BaseRow>> {
     let mut rows = BTreeMap::new();
-    if overlay.is_empty() || view.base.snapshot_id.is_none() {
+    if ids.len() == 0 || view.base.snapshot_id.is_none() {
         return Ok(rows);
     }
     let base = view.base.scan(&view.warehouse).await?;
-    let found = only_rows(ctx, ctx.read_table(Arc::new(base))?, overlay.keys())?;
+    let found = only_rows(ctx, ctx.read_table(Arc::new(base))?, ids)?;
     for batch in found.collect().await? {
-        read_rows(&view.schema, &batch, &mut rows)?;
+        rows.extend(read_rows(&view.schema, &batch)?);
     }
     Ok(rows)
 }
 
-fn read_rows(
+/// The rows of one batch of the base, in its order.
+pub(crate) fn read_rows(
     schema: &TableSchema,
     batch: &RecordBatch,
-    rows: &mut BTreeMap<RowId, BaseRow>,
-) -> Result<()> {
+) -> Result<Vec<(RowId, BaseRow)>> {
+    let mut rows = Vec::with_capacity(batch.num_rows());
     let ids = batch
         .column_by_name(columns::ROW_ID)
         .expect("a base has a row id")
@@ -145,9 +151,9 @@ fn read_rows(
                 values.insert(column.name.clone(), value);
             }
         }
-        rows.insert(id, values);
+        rows.push((id, values));
     }
-    Ok(())
+    Ok(rows)
 }
 
 fn batches(
@@ -191,7 +197,12 @@ pub(crate) fn only_rows<'a>(
     frame: DataFrame,
     ids: impl Iterator<Item = &'a RowId>,
 ) -> Result<DataFrame> {
-    let wanted = ctx.read_batches(row_ids(ids)?)?;
+    let ids: Vec<&RowId> = ids.collect();
+    if ids.len() <= FEW_IDS {
+        let ids = ids.iter().map(|id| lit(id.as_str())).collect();
+        return Ok(frame.filter(col(columns::ROW_ID).in_list(ids, false))?);
+    }
+    let wanted = ctx.read_batches(row_ids(ids.into_iter())?)?;
     let semi = JoinType::LeftSemi;
     Ok(frame.join(wanted, semi, &[columns::ROW_ID], &[WANTED], None)?)
 }
