@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use lakesync_proto::{ErrorCode, TableName};
-use lakesync_providers::predicate::Filter;
+use lakesync_providers::predicate::{Filter, check_sql};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
@@ -62,7 +62,7 @@ impl Bucket {
     }
 
     /// Whether it holds every row of its tables, for everybody.
-    pub(crate) fn is_unconditional(&self) -> bool {
+    fn is_unconditional(&self) -> bool {
         self.filters.is_empty() && self.where_sql.is_none()
     }
 }
@@ -100,6 +100,20 @@ impl RuleSet {
         serde_json::to_string(self).expect("names, texts and numbers are plain JSON")
     }
 
+    /// What decides who sees a row of `table`: the conditions of its buckets, whatever their names; none when
+    /// everybody sees everything.
+    pub(super) fn seen(&self, table: &TableName) -> Option<BTreeSet<(&[Filter], Option<&str>)>> {
+        let buckets = self.buckets.iter().filter(|bucket| bucket.names(table));
+        let mut conditions = BTreeSet::new();
+        for bucket in buckets {
+            if bucket.is_unconditional() {
+                return None;
+            }
+            conditions.insert((bucket.filters.as_slice(), bucket.where_sql.as_deref()));
+        }
+        (!self.buckets.is_empty()).then_some(conditions)
+    }
+
     fn check(&self) -> Result<(), Refusal> {
         if self.version == 0 {
             return Err(refused("version: versions count from 1"));
@@ -133,6 +147,9 @@ impl Bucket {
             return Err(format!(
                 "it has {count} filters, {FILTERS_MAX} are allowed; write it as SQL in `where`"
             ));
+        }
+        if let Some(sql) = &self.where_sql {
+            check_sql(sql).map_err(|error| format!("where: {error}"))?;
         }
         for (index, filter) in self.filters.iter().enumerate() {
             if filter.value.is_empty() || filter.claim() == Some("") {
