@@ -3,7 +3,7 @@
 //! **Invariant:** whether an audience sees a row is decided by its membership alone; no condition is evaluated for a
 //! client and a delta together unless it compares a column with a claim by other than equality.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +12,7 @@ use lakesync_providers::predicate::{ListOrder, Row, Rows};
 use sha2::{Digest, Sha256};
 
 use super::audience::Audience;
-use super::definition::RuleSet;
+use super::definition::{Condition, RuleSet};
 use super::membership::{Membership, key_hash};
 use super::terms::{Misfit, RuleTerm, TableTerms, Terms};
 use crate::error::Refusal;
@@ -236,6 +236,11 @@ impl Rules {
         }
     }
 
+    /// What decides who sees `table`; none when everybody does.
+    fn seen(&self, table: &TableName) -> Option<BTreeSet<Condition<'_>>> {
+        self.set.as_ref()?.seen(table)
+    }
+
     fn claims_of(&self, table: &TableName) -> Option<&BTreeMap<String, ListOrder>> {
         Some(&self.terms.tables.get(table)?.claims)
     }
@@ -290,8 +295,7 @@ pub fn changed_tables(old: &Rules, new: &Rules, old_claims: u64, claims: &Claims
             let compiled = new.claims_of(table).or_else(|| old.claims_of(table));
             compiled.is_some_and(|claims| !claims.is_empty())
         };
-        let definition = |rules: &Rules| rules.set.as_ref().and_then(|set| set.seen(table));
-        definition(old) != definition(new) || (other_claims && asks())
+        old.seen(table) != new.seen(table) || (other_claims && asks())
     });
     match tables.is_empty() {
         true => Changed::Nothing,

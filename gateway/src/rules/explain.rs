@@ -23,7 +23,8 @@ use super::terms::RuleTerm;
 ///      "gateCondition":  {"text", "holds": bool} | null,      the claims alone
 ///      "claimCondition": {"text", "holds": bool} | null}]}]}  both
 /// ```
-pub(crate) fn explain(
+#[must_use]
+pub fn explain(
     rules: &Rules,
     table: &TableName,
     row: &(RowId, Option<BTreeMap<ColumnName, Value>>),

@@ -21,9 +21,11 @@ pub(crate) mod moved;
 pub(crate) mod rows;
 pub(crate) mod ruling;
 mod terms;
+#[cfg(test)]
+mod tests;
 
 pub use audience::Audience;
 pub use compiled::{Changed, Rules, changed_tables};
 pub use definition::{Bucket, RuleSet};
-pub(crate) use explain::explain;
+pub use explain::explain;
 pub(crate) use membership::Membership;
