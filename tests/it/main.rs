@@ -15,3 +15,4 @@ mod small_histories;
 mod sql;
 mod system;
 mod tidy;
+mod upkeep;
