@@ -15,6 +15,9 @@ pub const PULL_DEFAULT: usize = 100;
 /// Deltas of one pull page at most; a larger wish is cut to this in silence, as legacy gateways did.
 pub const PULL_MAX: usize = 10_000;
 
+/// Tables whose versions one answer tells. A gateway has fewer; a peer that sends more is none.
+pub const SCHEMA_NOTE_TABLES_MAX: usize = 10_000;
+
 /// Milliseconds that a stamp may be ahead of the receiver's wall clock. Exactly this much passes.
 pub const DRIFT_MS: u64 = 5_000;
 

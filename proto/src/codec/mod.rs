@@ -9,9 +9,11 @@ mod fields;
 #[rustfmt::skip]
 pub mod generated;
 mod json_body;
+mod json_notes;
 mod json_read;
 mod json_write;
 mod protobuf;
+mod protobuf_answer;
 mod resolve;
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,8 +24,12 @@ pub use error::{DecodeError, DecodeErrorKind};
 pub use json_read::{decode_ack_json, decode_page_json, decode_push_json};
 pub use json_write::{encode_ack_json, encode_page_json, encode_push_json};
 pub use protobuf::{
-    decode_batch, decode_page_protobuf, decode_push_protobuf, encode_batch, encode_page_protobuf,
-    encode_push_protobuf,
+    decode_batch, decode_push_message, decode_push_protobuf, encode_batch, encode_push_protobuf,
+    push_message,
+};
+pub use protobuf_answer::{
+    ack_message, decode_ack_message, decode_ack_protobuf, decode_page_message,
+    decode_page_protobuf, encode_ack_protobuf, encode_page_protobuf, page_message,
 };
 
 use crate::id::TableName;

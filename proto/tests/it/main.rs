@@ -9,6 +9,7 @@ mod delta_ids;
 mod fold_model;
 mod generated;
 mod laws;
+mod native_fields;
 mod round_trips;
 mod samples;
 mod values;

@@ -43,7 +43,7 @@ fn a_push() {
     let push = SyncPush {
         client_id: "c1".to_owned(),
         deltas: vec![delta()],
-        last_seen_hlc: 0,
+        ..SyncPush::default()
     };
     let vector = "0a026331122c08021205746f646f731a027231220c0a057469746c6512032278222901000068e5cf8b01320263313a026431";
     check(push, vector);
@@ -55,6 +55,7 @@ fn a_pull() {
         client_id: "c1".to_owned(),
         since_hlc: 1,
         max_deltas: 100,
+        ..SyncPull::default()
     };
     check(pull, "0a0263311101000000000000001864");
 }
