@@ -22,7 +22,7 @@ use super::front::Front;
 use super::observe::Seen;
 use super::rate::address_key;
 use crate::auth::{Authenticator, Identity, Role};
-use crate::error::{Error, Refusal};
+use crate::error::Refusal;
 use crate::gateway::Gateway;
 
 /// How requests are authenticated.
@@ -230,19 +230,15 @@ fn check_scope(identity: &Identity, name: &str) -> Result<(), ApiError> {
 
 /// The gateway, or the names of those that the caller may know.
 fn find(gate: &Gate, identity: &Identity, name: &str) -> Result<Arc<Gateway>, ApiError> {
-    let found = gate.front.gateways().find(name).map(Arc::clone);
-    found.map_err(|_| {
-        let gateways = gate.front.gateways().iter();
-        let names: Vec<&str> = gateways
-            .map(|gateway| gateway.id().as_str())
-            .filter(|name| identity.reaches(name))
-            .collect();
+    gate.front.gateways().get(name).ok_or_else(|| {
+        let names = gate.front.gateways().names_for(identity);
+        let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
         let there = match names.is_empty() {
-            true => "an admin makes one with POST /v1/admin/gateways/{name}".to_owned(),
+            true => format!("an admin makes it with POST /v1/admin/gateways/{name}"),
             false => format!("there are: {}", names.join(", ")),
         };
         let text = format!("there is no gateway `{name}` here; {there}");
-        ApiError::from(Error::Refused(Refusal::new(ErrorCode::NotFound, text)))
+        ApiError::refused(ErrorCode::NotFound, text)
     })
 }
 
