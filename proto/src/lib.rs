@@ -25,6 +25,7 @@
 //! | check what came from outside | [`verify_delta`], [`limits`] |
 //! | merge, and take a merged row apart again | [`RowState`], [`Stamp`], [`fold_row`], [`row_deltas`] |
 //! | talk | [`Push`], [`PushAck`], [`PullPage`], the `encode_` and `decode_` functions, [`wire`] |
+//! | talk over a WebSocket | [`ClientFrame`], [`ServerFrame`] |
 //!
 //! **Invariants.** Merging is commutative, associative and idempotent. A delta id names one content. A value reads back
 //! as it was written. Decoding never panics. All of them are properties in this crate's tests.
@@ -108,6 +109,11 @@ pub use checksum::{page_checksum, schemas_hash};
 pub use claims::{ClaimValue, Claims};
 pub use clock::{HlcClock, ManualClock, WallClock, check_drift};
 pub use codec::generated as wire;
+pub use codec::{
+    ClientBody, ClientFrame, FRAME_BROADCAST, FRAME_NATIVE, FRAME_PULL, FRAME_PUSH, FrameError,
+    ServerBody, ServerFrame, decode_client_frame, decode_server_frame, encode_broadcast,
+    encode_client_frame, encode_server_frame,
+};
 pub use codec::{
     DecodeError, DecodeErrorKind, Schemas, ack_message, decode_ack_json, decode_ack_message,
     decode_ack_protobuf, decode_batch, decode_page_json, decode_page_message, decode_page_protobuf,

@@ -5,6 +5,7 @@
 
 mod error;
 mod fields;
+mod frame;
 /// The protobuf messages of `proto/lakesync.proto` as prost structs, generated and committed.
 #[rustfmt::skip]
 pub mod generated;
@@ -21,6 +22,11 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 pub use error::{DecodeError, DecodeErrorKind};
+pub use frame::{
+    ClientBody, ClientFrame, FRAME_BROADCAST, FRAME_NATIVE, FRAME_PULL, FRAME_PUSH, FrameError,
+    ServerBody, ServerFrame, decode_client_frame, decode_server_frame, encode_broadcast,
+    encode_client_frame, encode_server_frame,
+};
 pub use json_read::{decode_ack_json, decode_page_json, decode_push_json};
 pub use json_write::{encode_ack_json, encode_page_json, encode_push_json};
 pub use protobuf::{

@@ -7,6 +7,7 @@ mod checks;
 mod clock;
 mod delta_ids;
 mod fold_model;
+mod frames;
 mod generated;
 mod laws;
 mod native_fields;
