@@ -16,14 +16,19 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use lakesync_proto::{ClientId, ErrorCode, WallClock};
+use uuid::Uuid;
 
 use super::answer::ApiError;
+use super::connections::{Connection, Kind, Ticket};
 use super::front::Front;
 use super::observe::Seen;
 use super::rate::address_key;
 use crate::auth::{Authenticator, Identity, Role};
 use crate::error::Refusal;
 use crate::gateway::Gateway;
+
+/// How long an open connection outlives its token, in seconds: as long as a new one would be let in with it.
+const LEEWAY_S: u64 = 30;
 
 /// How requests are authenticated.
 #[derive(Clone, Debug)]
@@ -112,6 +117,38 @@ impl Security {
 }
 
 impl Caller {
+    /// Takes a place among the live connections. Who has neither token nor name is nobody else's neighbour.
+    ///
+    /// # Errors
+    /// 503 at a limit.
+    pub(super) fn connect(
+        &self,
+        front: &Front,
+        kind: Kind,
+        client: Option<&ClientId>,
+    ) -> Result<Ticket, ApiError> {
+        let client = match self.identity.subject.as_ref().or(client) {
+            Some(client) => client.to_string(),
+            None => format!("anon-{}", Uuid::new_v4()),
+        };
+        Ok(front.connections().admit(Connection {
+            gateway: self.gateway.id().clone(),
+            client,
+            kind,
+            since_ms: front.now_ms(),
+        })?)
+    }
+
+    /// When the token is over for a connection that is open, in milliseconds since 1970.
+    pub(super) fn expires_ms(&self) -> Option<u64> {
+        let expires_s = self.identity.expires_s?;
+        Some(expires_s.saturating_add(LEEWAY_S).saturating_mul(1_000))
+    }
+
+    pub(super) fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_ms().is_some_and(|end_ms| now_ms >= end_ms)
+    }
+
     /// The client id that a request names, which must be the token's own.
     pub(super) fn client(&self, text: &str) -> Result<ClientId, ApiError> {
         let client = ClientId::parse(text)

@@ -7,6 +7,7 @@ use std::time::Instant;
 use lakesync_proto::{ClientId, ErrorCode, PullPage, Push, PushAck};
 
 use super::front::Front;
+use super::live::next_cursor;
 use super::security::Caller;
 use crate::error::{Error, Refusal, Result};
 use crate::pull::{Pull, Since};
@@ -55,7 +56,8 @@ pub(super) async fn pull(
     gateway
         .stats()
         .pull(Ended::of(&pulled), began.elapsed(), deltas);
-    let page = pulled.map_err(|error| with_checkpoint(error, caller))?;
+    let mut page = pulled.map_err(|error| with_checkpoint(error, caller))?;
+    page.notes.next = Some(next_cursor(&page, &audience));
     if matches!(pull.since, Since::Seq(_)) {
         front
             .standing()
