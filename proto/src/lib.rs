@@ -25,6 +25,7 @@
 //! | check what came from outside | [`verify_delta`], [`limits`] |
 //! | merge, and take a merged row apart again | [`RowState`], [`Stamp`], [`fold_row`], [`row_deltas`] |
 //! | talk | [`Push`], [`PushAck`], [`PullPage`], the `encode_` and `decode_` functions, [`wire`] |
+//! | ask for something to be done | [`ActionPush`], [`Action`], [`ActionAnswer`] |
 //! | talk over a WebSocket | [`ClientFrame`], [`ServerFrame`] |
 //!
 //! **Invariants.** Merging is commutative, associative and idempotent. A delta id names one content. A value reads back
@@ -73,6 +74,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod action;
 mod calendar;
 mod canonical;
 mod check;
@@ -90,6 +92,7 @@ mod delta_id;
 mod error;
 mod evolve;
 mod fold;
+mod hex;
 mod hlc;
 mod id;
 mod key;
@@ -104,6 +107,9 @@ mod seq;
 mod value;
 mod value_read;
 
+pub use action::{
+    Action, ActionAnswer, ActionContent, ActionError, ActionId, ActionOutcome, ActionPush, JsonText,
+};
 pub use check::{CheckError, DeltaError, verify_delta};
 pub use checksum::{page_checksum, schemas_hash};
 pub use claims::{ClaimValue, Claims};
@@ -120,6 +126,11 @@ pub use codec::{
     decode_push_json, decode_push_message, decode_push_protobuf, encode_ack_json,
     encode_ack_protobuf, encode_batch, encode_page_json, encode_page_protobuf, encode_push_json,
     encode_push_protobuf, page_message, push_message,
+};
+pub use codec::{
+    decode_action_answer_json, decode_action_answer_protobuf, decode_actions_json,
+    decode_actions_protobuf, encode_action_answer_json, encode_action_answer_protobuf,
+    encode_actions_json, encode_actions_protobuf,
 };
 pub use column_type::{ColumnType, ColumnTypeError};
 pub use cursor::{Cursor, CursorError};

@@ -3,6 +3,8 @@
 //! Invariant: decoding never panics and takes memory in proportion to the bytes it is given; what it refuses it names
 //! by delta, table, row and field. Values are read by the table's schema and never rewritten.
 
+mod action_json;
+mod action_protobuf;
 mod error;
 mod fields;
 mod frame;
@@ -21,6 +23,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+pub use action_json::{
+    decode_action_answer_json, decode_actions_json, encode_action_answer_json, encode_actions_json,
+};
+pub use action_protobuf::{
+    decode_action_answer_protobuf, decode_actions_protobuf, encode_action_answer_protobuf,
+    encode_actions_protobuf,
+};
 pub use error::{DecodeError, DecodeErrorKind};
 pub use frame::{
     ClientBody, ClientFrame, FRAME_BROADCAST, FRAME_NATIVE, FRAME_PULL, FRAME_PUSH, FrameError,

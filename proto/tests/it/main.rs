@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod actions;
 mod bad_input;
 mod checks;
 mod clock;
