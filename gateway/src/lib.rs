@@ -14,6 +14,7 @@
 //! `seq` is dense, given inside the commit's critical section, and the only cursor · a delta id names
 //! one delta · a failed commit poisons the log.
 
+pub mod actions;
 mod admission;
 pub mod auth;
 mod autoflush;
@@ -28,6 +29,7 @@ mod gateway;
 pub mod http;
 mod ndjson;
 mod opening;
+mod outbound;
 mod pressure;
 mod pull;
 mod registry;
