@@ -9,9 +9,16 @@
 //! row's membership up.
 
 mod audience;
+mod change;
 mod compiled;
 mod definition;
+#[cfg(test)]
+mod histories;
+pub(crate) mod ledger;
 mod membership;
+pub(crate) mod moved;
+pub(crate) mod rows;
+pub(crate) mod ruling;
 
 pub use audience::Audience;
 pub use compiled::{Changed, Rules, changed_tables};
