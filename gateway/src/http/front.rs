@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** cloning is cheap and gives the same front; draining never ends again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -47,6 +47,7 @@ struct Inner {
     standing: Standing,
     traffic: Traffic,
     errors: Mutex<VecDeque<Failure>>,
+    poisoned: Mutex<BTreeSet<GatewayId>>,
     draining: watch::Sender<bool>,
 }
 
@@ -91,6 +92,7 @@ impl Front {
             standing: Standing::default(),
             traffic: Traffic::new(),
             errors: Mutex::default(),
+            poisoned: Mutex::default(),
             draining: watch::Sender::new(false),
         }))
     }
@@ -203,6 +205,18 @@ impl Front {
             errors.pop_front();
         }
         errors.push_back(failure);
+    }
+
+    /// A push has met a log that takes nothing more.
+    pub(super) fn record_poisoned(&self, gateway: &GatewayId) {
+        let mut poisoned = self.0.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
+        poisoned.insert(gateway.clone());
+    }
+
+    /// Whether a gateway takes nothing more until the process is started again.
+    pub(super) fn is_poisoned(&self) -> bool {
+        let poisoned = self.0.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
+        !poisoned.is_empty()
     }
 
     /// The last server errors, the newest first.

@@ -108,8 +108,7 @@ async fn answer(
         if !empty || Instant::now() >= deadline || *draining.borrow() {
             return Ok(page);
         }
-        let audience = caller.gateway.audience(&caller.identity);
-        place = place.after(&page, &audience);
+        place = place.after(&page);
         if !page.has_more {
             let woken = async {
                 tokio::select! {

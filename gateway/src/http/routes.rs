@@ -26,7 +26,7 @@ use super::observe::observe;
 use super::security::{Access, Gate, Target, TokenPlace, pass};
 use super::sites::{cors_layer, refuse_others};
 use super::{
-    action, checkpoint, connectors, flush, gateways, health, metrics, openapi, pull, push, schema, sse,
+    action, checkpoint, connectors, flush, gateways, health, metrics, openapi, pull, push, rules, schema, sse,
     status, ws,
 };
 
@@ -83,6 +83,8 @@ fn writes(front: &Front) -> OpenApiRouter<Front> {
 fn admin(front: &Front) -> OpenApiRouter<Front> {
     let routes = OpenApiRouter::new()
         .routes(routes!(schema::put))
+        .routes(routes!(rules::show, rules::put))
+        .routes(routes!(rules::why))
         .routes(routes!(flush::flush))
         .routes(routes!(metrics::of_gateway))
         .routes(routes!(action::dead))

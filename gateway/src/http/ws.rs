@@ -34,6 +34,7 @@ use super::connections::{Kind, Ticket};
 use super::front::Front;
 use super::live::{Form, Frame, Hub, Place};
 use super::security::Caller;
+use super::sync;
 use crate::error::{Error, Result};
 
 mod budget;
@@ -306,6 +307,8 @@ impl Session {
             visible,
             draining,
             caller,
+            front,
+            client,
             mode,
             ..
         } = self;
@@ -313,10 +316,10 @@ impl Session {
             match place {
                 Some(place) => {
                     visible.mark_unchanged();
-                    let audience = caller.gateway.audience(&caller.identity);
+                    let wanted = (hub.as_ref(), &place, mode.form());
                     tokio::select! {
                         message = socket.recv() => Event::Message(message),
-                        frame = hub.frame(&place, &audience, mode.form()) => Event::Frame(frame),
+                        frame = sync::live(front, caller, wanted, client.as_ref()) => Event::Frame(frame),
                     }
                 }
                 None => tokio::select! {
@@ -340,6 +343,10 @@ impl Session {
             Ok(None) => {
                 self.current = true;
                 self.was_current = true;
+                return Ok(());
+            }
+            // The rules changed while the page was read: the next one is read by the new ones.
+            Err(Error::Refused(refusal)) if refusal.code == ErrorCode::BackpressureError => {
                 return Ok(());
             }
             Err(error) => return self.unsubscribe(error).await,
