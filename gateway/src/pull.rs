@@ -20,7 +20,7 @@ use crate::error::{Refusal, Result};
 use crate::feed::{Found, Item};
 use crate::filter::{Asking, Content, Form};
 use crate::gateway::Gateway;
-use crate::rules::ledger::Ruling;
+use crate::rules::ledger::{Ruling, binds};
 use crate::rules::ruling::rules_changed;
 use crate::rules::{Audience, Changed, Rules, changed_tables};
 
@@ -231,7 +231,12 @@ impl Gateway {
                 Rules::compile(set.clone(), &self.live.schemas()).ok()?
             }
         };
-        Some(changed_tables(&old, new, cursor.claims, claims))
+        match (binds(&old), binds(new)) {
+            (false, false) => Some(Changed::Nothing),
+            (true, true) => Some(changed_tables(&old, new, cursor.claims, claims)),
+            // Tables that no bucket names come into sight, or leave it.
+            _ => None,
+        }
     }
 
     async fn unfiltered(&self, since: Seq, limit: usize) -> Result<Content> {
