@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use utoipa_axum::router::OpenApiRouter;
 
+use super::body::BodyBudget;
 use super::config::HttpConfig;
 use super::connections::Connections;
 use super::live::Hub;
@@ -45,6 +46,7 @@ struct Inner {
     hubs: Mutex<BTreeMap<GatewayId, Arc<Hub>>>,
     actions: Mutex<BTreeMap<GatewayId, Arc<Actions>>>,
     standing: Standing,
+    bodies: BodyBudget,
     traffic: Traffic,
     errors: Mutex<VecDeque<Failure>>,
     poisoned: Mutex<BTreeSet<GatewayId>>,
@@ -90,6 +92,7 @@ impl Front {
             hubs: Mutex::default(),
             actions: Mutex::default(),
             standing: Standing::default(),
+            bodies: BodyBudget::new(),
             traffic: Traffic::new(),
             errors: Mutex::default(),
             poisoned: Mutex::default(),
@@ -132,6 +135,10 @@ impl Front {
 
     pub(super) fn standing(&self) -> &Standing {
         &self.0.standing
+    }
+
+    pub(super) fn bodies(&self) -> &BodyBudget {
+        &self.0.bodies
     }
 
     pub(super) fn traffic(&self) -> &Traffic {

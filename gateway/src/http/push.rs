@@ -9,7 +9,7 @@ use lakesync_proto::{
 };
 
 use super::answer::ApiError;
-use super::body::{PROTOBUF, is_protobuf, read_body};
+use super::body::{PROTOBUF, is_protobuf};
 use super::front::Front;
 use super::security::Caller;
 use super::sync;
@@ -42,8 +42,9 @@ pub(super) async fn push(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = match read_body(&headers, body, limits::PUSH_BODY_BYTES_MAX).await {
-        Ok(body) => body,
+    let read = front.bodies().read(&headers, body, limits::PUSH_BODY_BYTES_MAX);
+    let (body, _share) = match read.await {
+        Ok(read) => read,
         Err(answer) => return Ok(*answer),
     };
     let protobuf = is_protobuf(&headers, header::CONTENT_TYPE);

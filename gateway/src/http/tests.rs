@@ -506,3 +506,94 @@ async fn a_checkpoint_is_streamed_and_says_where_to_go_on() {
         assert!((400..500).contains(&status), "{bad}: {status}");
     }
 }
+
+const RULES: &[u8] = br#"{"version":1,"buckets":[{"name":"own","tables":["todos"],
+    "where":"title like 'mine%' and jwt('sub') = 'ada'"},{"name":"team","tables":["todos"],
+    "filters":[{"column":"title","op":"eq","value":"jwt:team"}]}]}"#;
+
+#[tokio::test]
+async fn rules_are_set_shown_and_explained() {
+    let world = World::open().await;
+    let none = world.get("/v1/admin/sync-rules/g").await.json();
+    assert_eq!((&none["version"], &none["buckets"]), (&Json::from(0), &serde_json::json!([])));
+    let (status, _, text) = world.post("/v1/admin/sync-rules/g", b"{\"version\":1}").await.error();
+    assert_eq!(status, 400, "{text}");
+    let saved = world.post("/v1/admin/sync-rules/g", RULES).await;
+    assert_eq!(saved.status, 200, "{:?}", saved.json());
+    assert_eq!(saved.json()["version"], 1);
+    let shown = world.get("/v1/admin/sync-rules/g").await.json();
+    assert_eq!(shown["buckets"].as_array().unwrap().len(), 2);
+    world.push("red", &["r1"]).await;
+    let why = async |claims: &str| {
+        let question = format!("{{\"table\":\"todos\",\"rowId\":\"r1\",\"claims\":{claims}}}");
+        let answer = world
+            .post("/v1/admin/rules/explain/g", question.as_bytes())
+            .await;
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+        answer.json()
+    };
+    let seen = why("{\"sub\":\"ben\",\"team\":[\"blue\",\"r1 of red\"]}").await;
+    assert_eq!((&seen["visible"], &seen["row"]["title"]), (&Json::from(true), &Json::from("r1 of red")));
+    let hidden = why("{\"sub\":\"ada\"}").await;
+    assert_eq!(hidden["visible"], false);
+    let odd = world
+        .post("/v1/admin/rules/explain/g", b"{\"table\":\"todos\"}")
+        .await;
+    assert_eq!(odd.status, 400);
+}
+
+#[tokio::test]
+async fn no_byte_of_one_tenant_is_in_any_answer_to_the_other() {
+    const SECRET: &str = "sentinel-of-red";
+    let world = World::secured().await;
+    let admin = world.token("root", Role::Admin, &["g", "red"]);
+    let post = async |path: &str, token: &str, body: &[u8]| {
+        let bearer = format!("Bearer {token}");
+        let request = request("POST", path, &[("authorization", &bearer)]);
+        world.ask(request.map(|_| body.to_vec())).await
+    };
+    assert_eq!(post("/v1/admin/gateways/red", &admin, b"").await.status, 200);
+    let schema = br#"{"table":"todos","columns":[{"name":"title","type":"string"}]}"#;
+    assert_eq!(post("/v1/admin/schema/red", &admin, schema).await.status, 200);
+    let red = world.token(SECRET, Role::Client, &["red"]);
+    let pushed = json_push(SECRET, &[SECRET]);
+    assert_eq!(post("/v1/sync/red/push", &red, &pushed).await.status, 200);
+    let mine = world.token("ada", Role::Admin, &["g"]);
+    let document = world.get("/v1/openapi.json").await.json();
+    let mut asked = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys().filter(|_| !path.ends_with("/live")) {
+            for gateway in ["g", "red", "none"] {
+                let target = path.replace("{g}", gateway).replace("{name}", "n");
+                let target = format!("{}?clientId=ada&since=0", target.replace("{id}", "i"));
+                for token in [Some(&mine), None] {
+                    let bearer = token.map(|token| format!("Bearer {token}"));
+                    let headers = bearer.iter().map(|bearer| ("authorization", bearer.as_str()));
+                    let headers: Vec<_> = headers.collect();
+                    let answer = world.ask(request(&method.to_uppercase(), &target, &headers)).await;
+                    let text = String::from_utf8_lossy(&answer.bytes);
+                    assert!(!text.contains(SECRET), "{method} {target}: {text}");
+                    if gateway == "red" && path.contains("{g}") {
+                        let refused = if token.is_some() { 403 } else { 401 };
+                        assert_eq!(answer.status, refused, "{method} {target}: {text}");
+                    }
+                    asked += 1;
+                }
+            }
+        }
+    }
+    assert!(asked > 100, "{asked}");
+}
+
+#[tokio::test]
+async fn commands_are_answered_even_where_no_connector_is_configured() {
+    let world = World::open().await;
+    let offered = world.get("/v1/sync/g/actions").await;
+    assert_eq!(offered.json(), serde_json::json!({"connectors": {}}));
+    let wrong = world.post("/v1/sync/g/action", b"{\"clientId\":\"ada\"}").await;
+    assert_eq!(wrong.status, 400, "{:?}", wrong.json());
+    let dead = world.get("/v1/admin/actions/g/dead").await;
+    assert_eq!(dead.json(), serde_json::json!({"dead": []}));
+    let none = world.post("/v1/admin/actions/g/dead/abc/retry", b"").await;
+    assert_eq!(none.status, 404);
+}

@@ -287,3 +287,44 @@ async fn a_reader_that_takes_nothing_is_closed_and_holds_no_memory() {
     }
     drop(socket);
 }
+
+#[tokio::test]
+async fn readers_with_equal_claims_are_sent_what_their_rules_show_and_writers_hear_what_leaves_them() {
+    let world = World::secured().await;
+    let rules = br#"{"version":1,"buckets":[{"name":"b","tables":["todos"],
+        "filters":[{"column":"title","op":"eq","value":"jwt:sub"}]}]}"#;
+    let rules = crate::rules::RuleSet::from_json(rules).unwrap();
+    world.gateway().set_rules(rules).await.unwrap();
+    let token = world.token("r1 of ada", Role::Client, &["g"]);
+    let path = format!("{WS}?native=true&token={token}");
+    let mut reader = world.connect(&path).await.unwrap();
+    reader
+        .send(native(1, ClientBody::Subscribe { cursor: None }))
+        .await
+        .unwrap();
+    let (1, ServerBody::Live(first)) = native_frame(&mut reader).await else {
+        panic!("a page");
+    };
+    assert!(first.deltas.is_empty() && !first.cursor.is_empty());
+    // The rule shows r1 alone.
+    world.push("ada", &["r0", "r1", "r2"]).await;
+    let (0, ServerBody::Live(page)) = native_frame(&mut reader).await else {
+        panic!("a page");
+    };
+    assert_eq!(rows(&page), ["r1"]);
+    // What the reader writes and may not see leaves it, which nobody else is told.
+    let own = ClientBody::Push(push_message(&push("r1 of ada", &["r9"])));
+    reader.send(native(2, own)).await.unwrap();
+    let mut removed = Vec::new();
+    let mut acked = false;
+    while removed.is_empty() || !acked {
+        match native_frame(&mut reader).await {
+            (2, ServerBody::Answer(_)) => acked = true,
+            (0, ServerBody::Live(page)) => {
+                removed.extend(page.removed.into_iter().map(|removed| removed.row_id));
+            }
+            frame => panic!("{frame:?}"),
+        }
+    }
+    assert_eq!(removed, ["r9"]);
+}
