@@ -25,10 +25,13 @@
 
 pub mod cli;
 mod clock;
+pub mod config;
 mod directory;
 mod error;
 mod json;
 mod lake;
+pub mod logs;
+pub mod maintenance;
 mod procedures;
 pub mod server;
 mod statement;

@@ -75,7 +75,7 @@ impl Effective {
             effective.variable(name, text)?;
         }
         for (flag, path, text) in &sources.flags {
-            effective.text(&Source::Flag(flag.clone()), path, text)?;
+            effective.put(&Source::Flag(flag.clone()), path, text)?;
         }
         Ok(effective)
     }
@@ -142,7 +142,7 @@ impl Effective {
     fn variable(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
         let source = Source::Variable(name.to_owned());
         if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
-            return self.text(&source, key.path, text);
+            return self.put(&source, key.path, text);
         }
         let Some(rest) = name.strip_prefix(PREFIX) else {
             return Ok(());
@@ -157,7 +157,7 @@ impl Effective {
         }
     }
 
-    fn text(&mut self, source: &Source, path: &str, text: &str) -> Result<(), ConfigError> {
+    fn put(&mut self, source: &Source, path: &str, text: &str) -> Result<(), ConfigError> {
         let Some(key) = key(path) else {
             return Err(unknown(source, path));
         };

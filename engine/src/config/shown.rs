@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use super::connectors::{CONNECTOR_KEYS, Connector};
 use super::effective::Effective;
 use super::error::Source;
-use super::keys::{KEYS, Key};
+use super::keys::KEYS;
 use super::kind::Setting;
 
 /// Where comments are wrapped, in characters.
@@ -103,6 +103,7 @@ fn comment(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::super::effective::Sources;
+    use super::super::keys::Key;
     use super::*;
 
     fn read(text: &str) -> Effective {

@@ -11,6 +11,7 @@
 mod guard;
 mod rows;
 mod sql;
+mod tls;
 
 use std::future::Future;
 use std::net::SocketAddr;
