@@ -26,6 +26,7 @@ use crate::fence;
 use crate::opening::{self, Opened};
 use crate::rules::Audience;
 use crate::sent::Sent;
+use crate::upkeep::Upkeep;
 use crate::writer::{Answer, Job, Task};
 
 /// What a gateway is made of: the parts that a test or an embedder may exchange.
@@ -57,6 +58,7 @@ pub struct Gateway {
     pub(crate) reader: Arc<Mutex<DurableLog>>,
     sent: Arc<Sent>,
     waiting_bytes: Arc<AtomicUsize>,
+    pub(crate) upkeep: Upkeep,
     /// Held by an INSERT from its look at the rows that exist until its push is durable.
     pub(crate) inserting: tokio::sync::Mutex<()>,
     tasks: mpsc::Sender<Task>,
@@ -86,6 +88,7 @@ impl Gateway {
             sent,
             max_hlc,
             waiting_bytes,
+            upkeep,
         } = opened;
         let reader = DurableLog::reader(&components.database)?;
         let (tasks, queue) = mpsc::channel(config.queue_pushes_max);
@@ -108,6 +111,7 @@ impl Gateway {
             reader: Arc::new(Mutex::new(reader)),
             sent,
             waiting_bytes,
+            upkeep,
             inserting: tokio::sync::Mutex::new(()),
             tasks,
             maintenance: tokio::sync::Mutex::new(()),
@@ -153,6 +157,7 @@ impl Gateway {
         let now_ms = self.components.clock.now_ms();
         let drift_ms = u64::try_from(self.config.drift.as_millis()).unwrap_or(u64::MAX);
         let bytes = admission::check(&push, self.live.as_ref(), now_ms, drift_ms)?;
+        self.check_pressure(bytes)?;
         let newest = push.deltas.iter().map(|delta| delta.hlc).max();
         let Push {
             client_id,
@@ -332,7 +337,7 @@ impl Gateway {
     fn enqueue(&self, job: Job) -> Result<()> {
         let busy = || Error::Busy {
             gateway: self.id.clone(),
-            waiting: self.config.queue_pushes_max - self.tasks.capacity(),
+            waiting: self.waiting(),
         };
         let bytes = job.bytes;
         let waiting = self.waiting_bytes.fetch_add(bytes, Ordering::AcqRel);
@@ -352,6 +357,11 @@ impl Gateway {
             self.waiting_bytes.fetch_sub(bytes, Ordering::AcqRel);
         }
         sent
+    }
+
+    /// How many pushes wait for the writer.
+    pub(crate) fn waiting(&self) -> usize {
+        self.tasks.max_capacity() - self.tasks.capacity()
     }
 
     fn closed(&self) -> Error {

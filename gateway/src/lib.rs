@@ -16,6 +16,7 @@
 
 mod admission;
 pub mod auth;
+mod autoflush;
 mod config;
 mod dedup;
 mod durable;
@@ -25,15 +26,24 @@ mod fence;
 mod flush;
 mod gateway;
 pub mod http;
+mod ndjson;
 mod opening;
+mod pressure;
 mod pull;
+mod registry;
 pub mod rules;
 mod sent;
 mod sql_write;
+pub mod stats;
+mod upkeep;
 mod writer;
 
-pub use config::GatewayConfig;
+pub use autoflush::{FlushPolicy, FlushState, Reason, due};
+pub use config::{DeltaIds, FlushFormat, GatewayConfig};
 pub use error::{Error, Refusal, Result};
 pub use flush::FlushReport;
 pub use gateway::{Components, Gateway};
+pub use pressure::{PressureLimits, ProcessLoad};
 pub use pull::{Pull, Since};
+pub use registry::{GATEWAYS_MAX, GatewayFolder, Gateways};
+pub use upkeep::Metrics;

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::feed::Feed;
 use crate::fence;
 use crate::sent::Sent;
+use crate::upkeep::Upkeep;
 use crate::writer::Writer;
 
 /// How many stored deltas are decoded at a time.
@@ -37,6 +38,7 @@ pub(crate) struct Opened {
     /// The greatest HLC of any accepted delta that is still known.
     pub(crate) max_hlc: Hlc,
     pub(crate) waiting_bytes: Arc<AtomicUsize>,
+    pub(crate) upkeep: Upkeep,
 }
 
 /// Opens the gateway `id` whose database is at `path`.
@@ -90,6 +92,7 @@ pub(crate) async fn open(
     let (live, feed) = (Arc::new(live), Arc::new(feed));
     let sent = Arc::new(Sent::new(newest, lake_max_hlc, forgotten));
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
+    let upkeep = Upkeep::new(id, path, config, &waiting_bytes);
     let writer = Writer {
         gateway: id.clone(),
         log,
@@ -99,6 +102,7 @@ pub(crate) async fn open(
         live: Arc::clone(&live),
         feed: Arc::clone(&feed),
         sent: Arc::clone(&sent),
+        stats: Arc::clone(&upkeep.stats),
         waiting_bytes: Arc::clone(&waiting_bytes),
         group_pushes_max: config.group_pushes_max,
         group_bytes_max: config.group_bytes_max,
@@ -113,6 +117,7 @@ pub(crate) async fn open(
         sent,
         max_hlc: max_hlc.max(lake_max_hlc),
         waiting_bytes,
+        upkeep,
     })
 }
 

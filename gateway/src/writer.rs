@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use lakesync_proto::{
     ClientId, DeltaId, ErrorCode, GatewayId, Hlc, Op, Outcome, RowDelta, Seq, SeqDelta,
@@ -21,7 +22,9 @@ use crate::dedup::Dedup;
 use crate::durable::{AppendError, DurableLog, StoredPush};
 use crate::error::{Error, Refusal, Result};
 use crate::feed::Feed;
+use crate::pressure::rolled_back;
 use crate::sent::Sent;
+use crate::stats::Stats;
 
 /// A push that was admitted and waits for its commit.
 #[derive(Debug)]
@@ -71,6 +74,7 @@ pub(crate) struct Writer {
     pub(crate) live: Arc<Live>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) sent: Arc<Sent>,
+    pub(crate) stats: Arc<Stats>,
     /// The bytes of pushes that wait in the queue.
     pub(crate) waiting_bytes: Arc<AtomicUsize>,
     pub(crate) group_pushes_max: usize,
@@ -129,14 +133,14 @@ impl Writer {
         }
         let failed = match round.pushes.is_empty() {
             true => None,
-            false => self.log.append(&round.pushes, &round.newest).err(),
+            false => self.store(&round).err(),
         };
-        let rolled_back = match failed {
+        let nothing_stored = match failed {
             None => {
                 self.publish(round);
                 None
             }
-            Some(AppendError::RolledBack(error)) => Some(error.to_string()),
+            Some(AppendError::RolledBack(error)) => Some(error),
             Some(AppendError::Unknown(error)) => {
                 self.poisoned = Some(format!(
                     "a commit of its log failed ({error}), so what is on disk is unknown; check the disk, then restart \
@@ -146,11 +150,8 @@ impl Writer {
             }
         };
         for (reply, answer) in waiting {
-            let answer = match (answer, &rolled_back) {
-                (Ok(Answer::Durable(_)), Some(reason)) => Err(Error::Storage {
-                    gateway: self.gateway.clone(),
-                    reason: reason.clone(),
-                }),
+            let answer = match (answer, &nothing_stored) {
+                (Ok(Answer::Durable(_)), Some(error)) => Err(rolled_back(&self.gateway, error)),
                 (Ok(Answer::Durable(outcomes)), None) => {
                     self.check_open().map(|()| Answer::Durable(outcomes))
                 }
@@ -159,6 +160,15 @@ impl Writer {
             // A client that went away has its answer with its next attempt: the deltas are known then.
             drop(reply.send(answer));
         }
+    }
+
+    /// One fsynced commit of everything that the round let in.
+    fn store(&mut self, round: &Round) -> std::result::Result<(), AppendError> {
+        let began = Instant::now();
+        self.log.append(&round.pushes, &round.newest)?;
+        let deltas = round.pushes.iter().map(|push| push.deltas.len()).sum();
+        self.stats.commit(began.elapsed(), deltas);
+        Ok(())
     }
 
     fn admit(

@@ -12,6 +12,7 @@ use lakesync_proto::{GatewayId, Schemas, Seq, SeqDelta, TableName, TableSchema};
 use tokio::sync::OnceCell;
 
 use crate::error::Result;
+use crate::hot_size::{HotSize, TableSize};
 use crate::lake::{TablePair, Warehouse};
 use crate::view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
 
@@ -35,6 +36,7 @@ struct LiveTable {
     base: Arc<BaseSnapshot>,
     log: Arc<LogSnapshot>,
     hot: Vec<Arc<HotPush>>,
+    size: HotSize,
     /// The last view given out, until something changes.
     view: Option<Arc<ReadView>>,
 }
@@ -96,11 +98,11 @@ impl Live {
             base: Arc::clone(&base),
             log: Arc::clone(&log),
             hot: Vec::new(),
+            size: HotSize::default(),
             view: None,
         });
         table.schema = pair.schema;
-        table.log = log;
-        table.view = None;
+        table.set_log(log);
         // A base that another program changed or rolled back is not published over a good one: its rows cannot be
         // read, or the deltas that it lacks have left memory.
         if base.foreign.is_none() && base.base_seq >= table.base.base_seq {
@@ -139,8 +141,7 @@ impl Live {
     pub fn flushed(&self, name: &TableName, log: Table) -> Result<()> {
         let log = Arc::new(LogSnapshot::current(log)?);
         if let Some(table) = self.lock().tables.get_mut(name) {
-            table.log = log;
-            table.view = None;
+            table.set_log(log);
         }
         Ok(())
     }
@@ -196,6 +197,27 @@ impl Live {
             .collect()
     }
 
+    /// How much every table holds in memory, by name.
+    #[must_use]
+    pub fn tables(&self) -> Vec<TableSize> {
+        let inner = self.lock();
+        let sizes = inner.tables.iter().map(|(name, table)| TableSize {
+            table: name.clone(),
+            hot: table.size,
+            flushed: table.log.max_seq,
+            base: table.base.base_seq,
+        });
+        sizes.collect()
+    }
+
+    /// How much all tables hold in memory. It reads no delta.
+    #[must_use]
+    pub fn hot(&self) -> HotSize {
+        let inner = self.lock();
+        let sizes = inner.tables.values().map(|table| table.size);
+        sizes.fold(HotSize::default(), HotSize::plus)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Every mutation is whole before anything can panic, so a poisoned lock holds a valid state.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -217,10 +239,12 @@ impl Inner {
                 .get_mut(name)
                 .expect("admission let only known tables through, and tables are never dropped");
             table.view = None;
-            table.hot.push(Arc::new(HotPush {
+            let push = HotPush {
                 arrived_ms: push.arrived_ms,
                 deltas,
-            }));
+            };
+            table.size.add(&push, table.log.max_seq);
+            table.hot.push(Arc::new(push));
         }
     }
 }
@@ -236,10 +260,23 @@ impl Schemas for Live {
 }
 
 impl LiveTable {
+    fn set_log(&mut self, log: Arc<LogSnapshot>) {
+        self.size.recount_unflushed(&self.hot, log.max_seq);
+        self.log = log;
+        self.view = None;
+    }
+
     fn set_base(&mut self, base: Arc<BaseSnapshot>) {
         let covered = base.base_seq;
-        self.hot
-            .retain(|push| push.deltas.last().is_some_and(|delta| delta.seq > covered));
+        let size = &mut self.size;
+        self.hot.retain(|push| {
+            let stays = push.deltas.last().is_some_and(|delta| delta.seq > covered);
+            if !stays {
+                size.remove(push);
+            }
+            stays
+        });
+        self.size.recount_unflushed(&self.hot, self.log.max_seq);
         self.base = base;
         self.view = None;
     }
