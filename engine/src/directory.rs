@@ -113,10 +113,10 @@ impl DataDirectory {
         &self.root
     }
 
-    /// The database of gateway `name`.
+    /// The folder of the gateways' databases.
     #[must_use]
-    pub fn gateway_database(&self, name: &str) -> PathBuf {
-        self.root.join("gateways").join(format!("{name}.db"))
+    pub fn gateway_folder(&self) -> PathBuf {
+        self.root.join("gateways")
     }
 
     /// The names of the gateways that have a database here.
@@ -124,7 +124,7 @@ impl DataDirectory {
     /// # Errors
     /// [`Error::Directory`] when the folder cannot be listed.
     pub fn gateways(&self) -> Result<Vec<String>> {
-        let folder = self.root.join("gateways");
+        let folder = self.gateway_folder();
         let at = |error: std::io::Error| Error::Directory {
             path: folder.clone(),
             reason: error.to_string(),

@@ -43,4 +43,4 @@ pub use error::{Error, Result};
 pub use lake::{Lake, LakeBuilder};
 pub use lakesync_client as client;
 pub use lakesync_proto as proto;
-pub use statement::Access;
+pub use statement::{Access, Grant};

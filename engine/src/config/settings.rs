@@ -285,6 +285,7 @@ mod tests {
         assert!(config.auth.is_none());
         assert_eq!(config.gateway, GatewayConfig::default());
         assert_eq!(config.compaction, CompactionConfig::default());
+        assert_eq!(config.compact, CompactPolicy::default());
         assert_eq!(config.gateways, [GatewayId::parse("public").unwrap()]);
         assert_eq!(config.server.listen.to_string(), "127.0.0.1:7420");
         assert_eq!(config.log.format, LogFormat::Text);

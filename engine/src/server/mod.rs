@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::routing::post;
-use lakesync_gateway::http::{Gateways, router as gateway_router};
+use lakesync_gateway::http::router as gateway_router;
 use tokio::net::TcpListener;
 
 use crate::error::{Error, Result};
@@ -28,11 +28,12 @@ pub(crate) use rows::ARROW_STREAM;
 
 /// Every route of a lake's server.
 pub fn router(lake: &Lake) -> Router {
-    let gateways = Gateways::new(lake.gateways().map(std::sync::Arc::clone));
+    let gateways = lake.registry().clone();
     let routes = Router::new()
         .route("/v1/sql", post(sql::read))
         .route("/v1/admin/sql", post(sql::write))
         .with_state(lake.clone())
+        .layer(axum::Extension(lakesync_gateway::auth::Identity::anyone()))
         .merge(gateway_router(gateways));
     guard::guarded(routes)
 }
