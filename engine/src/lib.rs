@@ -36,6 +36,7 @@ mod procedures;
 pub mod server;
 mod statement;
 pub mod syntax;
+pub mod upkeep;
 
 pub use clock::SystemClock;
 pub use directory::{DataDirectory, Holder};

@@ -253,7 +253,7 @@ mod tests {
             variables: variables
                 .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
                 .collect(),
-            flags: Vec::new(),
+            ..Sources::default()
         })
     }
 

@@ -34,6 +34,8 @@ pub struct Sources {
     pub variables: Vec<(String, String)>,
     /// Settings of the command line: flag, path, text.
     pub flags: Vec<(String, String, String)>,
+    /// The data directory.
+    pub dir: PathBuf,
 }
 
 /// The settings in force.
@@ -41,6 +43,7 @@ pub struct Sources {
 pub(crate) struct Effective {
     settings: BTreeMap<&'static str, (Setting, Source)>,
     pub(crate) connectors: Connectors,
+    pub(crate) dir: PathBuf,
 }
 
 impl Effective {
@@ -52,6 +55,7 @@ impl Effective {
         let mut effective = Self {
             settings: BTreeMap::new(),
             connectors: Connectors::new(),
+            dir: sources.dir.clone(),
         };
         for key in KEYS {
             let setting = match key.default {
@@ -214,6 +218,7 @@ mod tests {
                 .iter()
                 .map(|(path, text)| ("--set".to_owned(), (*path).to_owned(), (*text).to_owned()))
                 .collect(),
+            dir: PathBuf::new(),
         }
     }
 

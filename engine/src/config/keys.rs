@@ -215,6 +215,94 @@ pub(crate) const KEYS: &[Key] = &[
          larger may take the machine's memory from queries.",
     ),
     new(
+        "limits.hot",
+        Kind::Size,
+        "2 GiB",
+        "How much of one gateway may be in memory and not yet in its bases; above it pushes get 503 until \
+         compaction has caught up. Lower refuses bursts that would have fitted; higher risks that the system kills \
+         the process.",
+    ),
+    new(
+        "limits.hot_soft",
+        Kind::Size,
+        "512 MiB",
+        "Above this a flush and a compaction are made at once, whatever their settings say. Lower makes small \
+         files; near limits.hot it comes too late.",
+    ),
+    new(
+        "limits.process_hot",
+        Kind::Size,
+        "4 GiB",
+        "As limits.hot, for all gateways together: about half of the machine's memory.",
+    ),
+    new(
+        "limits.process_hot_soft",
+        Kind::Size,
+        "1 GiB",
+        "As limits.hot_soft, for all gateways together.",
+    ),
+    new(
+        "limits.disk_reserve",
+        Kind::Size,
+        "128 MiB",
+        "How much of the disk stays free: below it pushes get 507, and reads go on. Lower risks a disk so full that \
+         not even a flush can make room; higher leaves room unused.",
+    ),
+    new(
+        "limits.feed",
+        Kind::Size,
+        "256 MiB",
+        "How much of the newest deltas of a gateway is kept in memory for pulls. Less reads the database more; more \
+         is memory for each gateway.",
+    ),
+    new(
+        "limits.connections",
+        Kind::Count,
+        "10000",
+        "How many live connections (WebSocket, SSE, long poll) the process holds. Each is a descriptor and some \
+         kilobytes; more than the system's limit of open files fails in less friendly ways.",
+    ),
+    new(
+        "limits.connections_per_gateway",
+        Kind::Count,
+        "5000",
+        "How many of them one gateway may have, so that one tenant leaves room for others.",
+    ),
+    new(
+        "limits.connections_per_subject",
+        Kind::Count,
+        "100",
+        "How many of them one subject may have to one gateway. Fewer closes tabs and devices of honest people; more \
+         lets one token take everything.",
+    ),
+    new(
+        "limits.messages_per_second",
+        Kind::Count,
+        "50",
+        "How many messages a WebSocket may send in one second. Fewer closes busy clients; more lets one keep a core \
+         busy.",
+    ),
+    new(
+        "limits.message",
+        Kind::Size,
+        "16 MiB",
+        "How large one WebSocket message may be. Smaller refuses large pushes; each connection may hold this much.",
+    ),
+    new(
+        "limits.frames",
+        Kind::Size,
+        "32 MiB",
+        "How much of the encoded live frames of a gateway is kept for readers that are a little behind. Less \
+         encodes twice; more is memory.",
+    ),
+    new(
+        "limits.stalled",
+        Kind::Time,
+        "10s",
+        "How long a live connection may fail to take a frame before it is closed. Shorter drops phones in tunnels; \
+         longer keeps the dead.",
+    ),
+    new(
         "rate.requests_per_second",
         Kind::Count,
         "0",

@@ -51,6 +51,7 @@ impl Sources {
             file,
             variables: variables.collect(),
             flags: Vec::new(),
+            dir: dir.to_owned(),
         })
     }
 

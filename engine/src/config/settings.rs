@@ -3,12 +3,15 @@
 //! **Invariant:** a `Config` that exists can be served, but for what only the machine can say (a taken port, a full disk).
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lakesync_compactor::CompactionConfig;
-use lakesync_gateway::GatewayConfig;
+use lakesync_gateway::actions::{ActionType, Connector};
 use lakesync_gateway::auth::{AuthConfig, AuthConfigError, JwksSource, Secret as AuthSecret};
+use lakesync_gateway::http::{ConnectionLimits, Cors, HttpConfig, Rate};
+use lakesync_gateway::{DeltaIds, FlushFormat, FlushPolicy, GatewayConfig, PressureLimits};
 use lakesync_proto::GatewayId;
 use tracing_subscriber::EnvFilter;
 
@@ -29,6 +32,12 @@ pub struct Config {
     pub gateways: Vec<GatewayId>,
     /// The settings of every gateway.
     pub gateway: GatewayConfig,
+    /// What all gateways may hold together.
+    pub limits: PressureLimits,
+    /// The limits of the routes.
+    pub http: HttpConfig,
+    /// Where actions are delivered.
+    pub connectors: Vec<Connector>,
     /// When tables are compacted.
     pub compact: CompactPolicy,
     /// What a compaction may take.
@@ -44,10 +53,6 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// The certificate and its key; none serves plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// The origins whose pages may ask.
-    pub cors: Vec<String>,
-    /// How long a request may take.
-    pub timeout: Duration,
     /// How long a stop waits for requests under way.
     pub drain: Duration,
 }
@@ -82,13 +87,17 @@ pub enum LogFormat {
 impl Config {
     /// Checks and resolves the settings.
     pub(super) fn resolve(effective: &Effective) -> Result<Self, ConfigError> {
+        let auth = auth(effective)?;
         let mut compaction = CompactionConfig::default();
         compaction.part_bytes = effective.size("compact.memory");
         Ok(Self {
             server: server(effective)?,
-            auth: auth(effective)?,
+            http: http(effective, auth.as_ref())?,
+            auth,
             gateways: gateways(effective)?,
             gateway: gateway(effective)?,
+            limits: pressure(effective, "limits.process_hot_soft", "limits.process_hot")?,
+            connectors: connectors(effective)?,
             compact: CompactPolicy {
                 when_bytes: effective.size("compact.when_bytes"),
                 when_rows: effective.count("compact.when_rows"),
@@ -171,8 +180,6 @@ fn server(effective: &Effective) -> Result<ServerSettings, ConfigError> {
     Ok(ServerSettings {
         listen,
         tls,
-        cors: effective.texts("server.cors").to_vec(),
-        timeout: positive(effective, "server.timeout")?,
         drain: effective.time("server.drain"),
     })
 }
@@ -245,11 +252,112 @@ fn gateways(effective: &Effective) -> Result<Vec<GatewayId>, ConfigError> {
 }
 
 fn gateway(effective: &Effective) -> Result<GatewayConfig, ConfigError> {
+    let late_window = match effective.get("sync.late_window").0 {
+        Setting::Time(window) => Some(*window),
+        _ => None,
+    };
     Ok(GatewayConfig {
         drift: effective.time("sync.drift"),
+        delta_ids: match effective.text("sync.delta_ids") {
+            Some("accept") => DeltaIds::Accept,
+            _ => DeltaIds::Verify,
+        },
+        late_window,
         pull_window: effective.time("sync.pull_window"),
+        feed_bytes_max: usize::try_from(effective.size("limits.feed")).unwrap_or(usize::MAX),
+        flush: FlushPolicy {
+            bytes: effective.size("flush.max_bytes"),
+            rows: effective.count("flush.max_rows"),
+            age: effective.time("flush.max_age"),
+            ..FlushPolicy::default()
+        },
+        flush_format: match effective.text("flush.format") {
+            Some("ndjson") => FlushFormat::Ndjson {
+                folder: effective.dir.join("ndjson"),
+            },
+            _ => FlushFormat::Parquet,
+        },
+        pressure: pressure(effective, "limits.hot_soft", "limits.hot")?,
         ..GatewayConfig::default()
     })
+}
+
+fn pressure(effective: &Effective, soft: &str, hard: &str) -> Result<PressureLimits, ConfigError> {
+    let limits = PressureLimits {
+        hot_bytes_soft: effective.size(soft),
+        hot_bytes_hard: effective.size(hard),
+        disk_reserve_bytes: effective.size("limits.disk_reserve"),
+    };
+    match limits.hot_bytes_soft > limits.hot_bytes_hard {
+        true => Err(effective.wrong(soft, format!("should not be above {hard}"))),
+        false => Ok(limits),
+    }
+}
+
+fn http(effective: &Effective, auth: Option<&AuthConfig>) -> Result<HttpConfig, ConfigError> {
+    let size = |path: &str| usize::try_from(effective.size(path)).unwrap_or(usize::MAX);
+    Ok(HttpConfig {
+        timeout: positive(effective, "server.timeout")?,
+        cors: cors(effective, auth)?,
+        rate: match number(effective, "rate.requests_per_second")? {
+            0 => None,
+            _ => Some(Rate {
+                requests_per_second: at_least_one(effective, "rate.requests_per_second")?,
+                burst: at_least_one(effective, "rate.burst")?,
+            }),
+        },
+        connections: ConnectionLimits {
+            process: limit(effective, "limits.connections")?,
+            gateway: limit(effective, "limits.connections_per_gateway")?,
+            subject: limit(effective, "limits.connections_per_subject")?,
+        },
+        messages_per_second: at_least_one(effective, "limits.messages_per_second")?,
+        message_bytes_max: size("limits.message"),
+        frames_bytes_max: size("limits.frames"),
+        stalled: positive(effective, "limits.stalled")?,
+    })
+}
+
+fn cors(effective: &Effective, auth: Option<&AuthConfig>) -> Result<Cors, ConfigError> {
+    let origins = effective.texts("server.cors");
+    let any = origins.iter().any(|origin| origin == "*");
+    match origins {
+        [] => Ok(Cors::Loopback),
+        [_] if any && auth.is_some() => Ok(Cors::Any),
+        [_] if any => {
+            let reason = "may only be [\"*\"] with [auth]: else every page that you visit could read and write your data";
+            Err(effective.wrong("server.cors", reason))
+        }
+        _ if any => Err(effective.wrong("server.cors", "holds \"*\" beside others; leave one or the other out")),
+        origins => match origins.iter().find(|origin| !is_origin(origin)) {
+            Some(origin) => {
+                let reason = format!("holds `{origin}`, which is no origin; write it as https://app.example");
+                Err(effective.wrong("server.cors", reason))
+            }
+            None => Ok(Cors::Origins(origins.to_vec())),
+        },
+    }
+}
+
+/// A scheme and a host, and perhaps a port: what a browser says of a page.
+fn is_origin(text: &str) -> bool {
+    let host = text.split_once("://").map(|(_, host)| host);
+    host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', ' ']))
+}
+
+fn number(effective: &Effective, path: &str) -> Result<u32, ConfigError> {
+    let number = u32::try_from(effective.count(path));
+    number.map_err(|_| effective.wrong(path, format!("should be at most {}", u32::MAX)))
+}
+
+fn at_least_one(effective: &Effective, path: &str) -> Result<NonZeroU32, ConfigError> {
+    let number = NonZeroU32::new(number(effective, path)?);
+    number.ok_or_else(|| effective.wrong(path, "should be 1 or more"))
+}
+
+fn limit(effective: &Effective, path: &str) -> Result<usize, ConfigError> {
+    let number = at_least_one(effective, path)?.get();
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 fn log(effective: &Effective) -> Result<LogSettings, ConfigError> {

@@ -4,7 +4,8 @@
 //!
 //! **Invariant:** a statement sees the gateways that its caller's token names, and nothing of others.
 
-use axum::Extension;
+use axum::routing::post;
+use axum::{Extension, Router};
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -28,8 +29,16 @@ struct Request {
     gateway: Option<GatewayId>,
 }
 
+/// The routes of SQL.
+pub(super) fn routes(lake: &Lake) -> Router {
+    Router::new()
+        .route("/v1/sql", post(read))
+        .route("/v1/admin/sql", post(write))
+        .with_state(lake.clone())
+}
+
 /// A reader's or an admin's query.
-pub(super) async fn read(
+async fn read(
     State(lake): State<Lake>,
     Extension(identity): Extension<Identity>,
     request: HttpRequest,
@@ -43,7 +52,7 @@ pub(super) async fn read(
 }
 
 /// An admin's statement.
-pub(super) async fn write(
+async fn write(
     State(lake): State<Lake>,
     Extension(identity): Extension<Identity>,
     request: HttpRequest,
