@@ -26,6 +26,7 @@ pub(crate) fn add(connection: &Connection, delta: &RowDelta) -> Result<(), Clien
         client_id: delta.client_id.clone(),
         deltas: vec![delta.clone()],
         last_seen: Seq::ZERO,
+        schemas: None,
     });
     connection
         .prepare_cached("INSERT INTO _lakesync_outbox (delta_id, delta) VALUES (?1, ?2)")?

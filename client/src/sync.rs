@@ -59,6 +59,7 @@ impl Client {
                 client_id: self.client_id.clone(),
                 deltas,
                 last_seen: self.cursor()?,
+                schemas: None,
             };
             let ack = transport
                 .push(&push)

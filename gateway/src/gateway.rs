@@ -163,6 +163,7 @@ impl Gateway {
             client_id,
             mut deltas,
             last_seen,
+            schemas: _,
         } = push;
         let outcomes = loop {
             let trims = self.sent.trims();

@@ -49,6 +49,7 @@ impl WriteSink for Gateway {
             client_id,
             deltas,
             last_seen: view.seq,
+            schemas: None,
         };
         self.push(push).await.map_err(|error| match error {
             Error::Refused(refusal) => refused(refusal.to_string()),

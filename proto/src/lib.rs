@@ -23,8 +23,10 @@
 //! | describe and change a table | [`TableDefinition`], [`TableSchema`], [`Evolution`] |
 //! | make a row id from a key, and back | [`row_id_of`], [`TableSchema::key_values`] |
 //! | check what came from outside | [`verify_delta`], [`limits`] |
-//! | merge | [`RowState`], [`Stamp`], [`fold_row`] |
+//! | merge, and take a merged row apart again | [`RowState`], [`Stamp`], [`fold_row`], [`row_deltas`] |
 //! | talk | [`Push`], [`PushAck`], [`PullPage`], the `encode_` and `decode_` functions, [`wire`] |
+//! | ask for something to be done | [`ActionPush`], [`Action`], [`ActionAnswer`] |
+//! | talk over a WebSocket | [`ClientFrame`], [`ServerFrame`] |
 //!
 //! **Invariants.** Merging is commutative, associative and idempotent. A delta id names one content. A value reads back
 //! as it was written. Decoding never panics. All of them are properties in this crate's tests.
@@ -57,7 +59,8 @@
 //! let done = write("ada", 1_500, "done", Value::from(true))?;
 //!
 //! // Over the wire and back.
-//! let push = Push { client_id: ClientId::parse("ada")?, deltas: vec![title, done], last_seen: Seq::ZERO };
+//! let client_id = ClientId::parse("ada")?;
+//! let push = Push { client_id, deltas: vec![title, done], last_seen: Seq::ZERO, schemas: None };
 //! let received = decode_push_json(&encode_push_json(&push), &schemas)?;
 //! assert_eq!(received, push);
 //!
@@ -71,6 +74,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod action;
 mod calendar;
 mod canonical;
 mod check;
@@ -88,6 +92,7 @@ mod delta_id;
 mod error;
 mod evolve;
 mod fold;
+mod hex;
 mod hlc;
 mod id;
 mod key;
@@ -95,21 +100,37 @@ pub mod limits;
 mod merge;
 mod message;
 mod number;
+mod row_deltas;
 mod row_id;
 mod schema;
 mod seq;
 mod value;
 mod value_read;
 
+pub use action::{
+    Action, ActionAnswer, ActionContent, ActionError, ActionId, ActionOutcome, ActionPush, JsonText,
+};
 pub use check::{CheckError, DeltaError, verify_delta};
 pub use checksum::{page_checksum, schemas_hash};
 pub use claims::{ClaimValue, Claims};
 pub use clock::{HlcClock, ManualClock, WallClock, check_drift};
 pub use codec::generated as wire;
 pub use codec::{
-    DecodeError, DecodeErrorKind, Schemas, decode_ack_json, decode_batch, decode_page_json,
-    decode_page_protobuf, decode_push_json, decode_push_protobuf, encode_ack_json, encode_batch,
-    encode_page_json, encode_page_protobuf, encode_push_json, encode_push_protobuf,
+    ClientBody, ClientFrame, FRAME_BROADCAST, FRAME_NATIVE, FRAME_PULL, FRAME_PUSH, FrameError,
+    ServerBody, ServerFrame, decode_client_frame, decode_server_frame, encode_broadcast,
+    encode_client_frame, encode_server_frame,
+};
+pub use codec::{
+    DecodeError, DecodeErrorKind, Schemas, ack_message, decode_ack_json, decode_ack_message,
+    decode_ack_protobuf, decode_batch, decode_page_json, decode_page_message, decode_page_protobuf,
+    decode_push_json, decode_push_message, decode_push_protobuf, encode_ack_json,
+    encode_ack_protobuf, encode_batch, encode_page_json, encode_page_protobuf, encode_push_json,
+    encode_push_protobuf, page_message, push_message,
+};
+pub use codec::{
+    decode_action_answer_json, decode_action_answer_protobuf, decode_actions_json,
+    decode_actions_protobuf, encode_action_answer_json, encode_action_answer_protobuf,
+    encode_actions_json, encode_actions_protobuf,
 };
 pub use column_type::{ColumnType, ColumnTypeError};
 pub use cursor::{Cursor, CursorError};
@@ -124,6 +145,7 @@ pub use hlc::{Hlc, HlcError};
 pub use id::{ClientId, ColumnName, Epoch, GatewayId, IdError, RowId, TableName};
 pub use merge::{Cell, RowState, Stamp};
 pub use message::{Notes, Outcome, PullPage, Push, PushAck, Removed, SchemaNote, SeqDelta};
+pub use row_deltas::row_deltas;
 pub use row_id::{RowIdError, row_id_of};
 pub use schema::{Column, SchemaError, TableSchema};
 pub use seq::Seq;

@@ -15,6 +15,18 @@ pub const PULL_DEFAULT: usize = 100;
 /// Deltas of one pull page at most; a larger wish is cut to this in silence, as legacy gateways did.
 pub const PULL_MAX: usize = 10_000;
 
+/// Tables whose versions one answer tells. A gateway has fewer; a peer that sends more is none.
+pub const SCHEMA_NOTE_TABLES_MAX: usize = 10_000;
+
+/// Actions in one push: each may wait for the world behind the gateway.
+pub const ACTIONS_MAX: usize = 100;
+
+/// Bytes of an action's params in normal form: a document, not a file.
+pub const ACTION_PARAMS_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a connector's name, an action's type, or an idempotency key. They are looked up and logged.
+pub const ACTION_TEXT_BYTES_MAX: usize = 256;
+
 /// Milliseconds that a stamp may be ahead of the receiver's wall clock. Exactly this much passes.
 pub const DRIFT_MS: u64 = 5_000;
 

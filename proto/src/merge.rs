@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::LazyLock;
 
 use crate::delta::{Op, RowDelta};
 use crate::delta_id::DeltaId;
@@ -30,7 +31,26 @@ pub struct Stamp {
     pub delta_id: DeltaId,
 }
 
+/// The client id of what is settled. No gateway accepts a delta stamped HLC 0, so no client's write has this stamp.
+static SETTLED_CLIENT: LazyLock<ClientId> =
+    LazyLock::new(|| ClientId::parse("settled").expect("a short plain word is a client id"));
+
 impl Stamp {
+    /// The stamp of a value whose clock is forgotten: HLC 0, client `settled`, a delta id of zeros. Everything that may
+    /// still be accepted is newer.
+    pub fn settled() -> Stamp {
+        Stamp {
+            hlc: Hlc::ZERO,
+            client_id: SETTLED_CLIENT.clone(),
+            delta_id: DeltaId::from_bytes([0; 32]),
+        }
+    }
+
+    /// Whether this is [`Stamp::settled`].
+    pub fn is_settled(&self) -> bool {
+        self.hlc == Hlc::ZERO
+    }
+
     /// A key whose bytewise order is the stamp's order: the HLC's 8 bytes big-endian, the client id, a zero byte
     /// (a client id has none), the delta id's 32 bytes.
     pub fn to_bytes(&self) -> Vec<u8> {

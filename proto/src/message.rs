@@ -18,6 +18,9 @@ pub struct Push {
     pub deltas: Vec<RowDelta>,
     /// The cursor up to which the client has pulled.
     pub last_seen: Seq,
+    /// The hash over the schemas that the client knows ([`schemas_hash`](crate::schemas_hash)); older clients tell
+    /// none.
+    pub schemas: Option<u64>,
 }
 
 /// What became of one pushed delta.

@@ -29,7 +29,8 @@ use crate::view::ReadView;
 /// The column of row ids that tables are joined with: no user column can have this name.
 pub(crate) const WANTED: &str = "wanted$";
 
-type BaseRow = BTreeMap<ColumnName, Value>;
+/// A row of the base: the columns that its files have.
+pub(crate) type BaseRow = BTreeMap<ColumnName, Value>;
 
 impl ReadView {
     /// What the hot deltas make of the rows they touch; made once for the view.
@@ -54,7 +55,7 @@ async fn resolve(view: &ReadView) -> Result<Resolved> {
     let overlay = view.overlay();
     let ctx = session(&view.warehouse);
     let known = known_evidence(&ctx, view).await?;
-    let base = base_rows(&ctx, view, &overlay).await?;
+    let base = base_rows(&ctx, view, overlay.keys()).await?;
     let nothing = RowState::default();
     let mut rows = Vec::new();
     for (row_id, candidates) in &overlay {
@@ -104,29 +105,30 @@ async fn known_evidence(
     Ok(known)
 }
 
-/// The base's values of the rows in the overlay.
-async fn base_rows(
+/// The base's values of the rows with these ids.
+pub(crate) async fn base_rows<'a>(
     ctx: &SessionContext,
     view: &ReadView,
-    overlay: &BTreeMap<RowId, RowState>,
+    ids: impl ExactSizeIterator<Item = &'a RowId>,
 ) -> Result<BTreeMap<RowId, BaseRow>> {
     let mut rows = BTreeMap::new();
-    if overlay.is_empty() || view.base.snapshot_id.is_none() {
+    if ids.len() == 0 || view.base.snapshot_id.is_none() {
         return Ok(rows);
     }
     let base = view.base.scan(&view.warehouse).await?;
-    let found = only_rows(ctx, ctx.read_table(Arc::new(base))?, overlay.keys())?;
+    let found = only_rows(ctx, ctx.read_table(Arc::new(base))?, ids)?;
     for batch in found.collect().await? {
-        read_rows(&view.schema, &batch, &mut rows)?;
+        rows.extend(read_rows(&view.schema, &batch)?);
     }
     Ok(rows)
 }
 
-fn read_rows(
+/// The rows of one batch of the base, in its order.
+pub(crate) fn read_rows(
     schema: &TableSchema,
     batch: &RecordBatch,
-    rows: &mut BTreeMap<RowId, BaseRow>,
-) -> Result<()> {
+) -> Result<Vec<(RowId, BaseRow)>> {
+    let mut rows = Vec::with_capacity(batch.num_rows());
     let ids = batch
         .column_by_name(columns::ROW_ID)
         .expect("a base has a row id")
@@ -145,9 +147,9 @@ fn read_rows(
                 values.insert(column.name.clone(), value);
             }
         }
-        rows.insert(id, values);
+        rows.push((id, values));
     }
-    Ok(())
+    Ok(rows)
 }
 
 fn batches(

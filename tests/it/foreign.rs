@@ -75,6 +75,7 @@ async fn push(lake: &Lake, id: u32, v: Option<i64>) {
         client_id: key.client_id.clone(),
         deltas: vec![RowDelta::new(op, key, change.into_iter().collect())],
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     gateway.push(push).await.unwrap();
 }

@@ -68,6 +68,7 @@ pub(crate) fn push(deltas: Vec<RowDelta>) -> Push {
         client_id: deltas[0].client_id.clone(),
         deltas,
         last_seen: Seq::ZERO,
+        schemas: None,
     }
 }
 

@@ -34,6 +34,7 @@ async fn push(lake: &Lake, rows: std::ops::Range<usize>, text: &str) {
         client_id: ClientId::parse("ana").unwrap(),
         deltas: deltas.collect(),
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     lake.gateway("public").unwrap().push(push).await.unwrap();
 }

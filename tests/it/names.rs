@@ -70,6 +70,7 @@ async fn push(lake: &Lake, (op, id, wall_ms): (Op, u32, u64), columns: &[(&str, 
         client_id: key.client_id.clone(),
         deltas: vec![RowDelta::new(op, key, changes)],
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     lake.gateway("public").unwrap().push(push).await.unwrap();
 }

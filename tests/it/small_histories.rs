@@ -103,6 +103,7 @@ async fn push(lake: &Lake, deltas: &[RowDelta]) {
             client_id: batch[0].client_id.clone(),
             deltas: batch.to_vec(),
             last_seen: Seq::ZERO,
+            schemas: None,
         };
         lake.gateway("public").unwrap().push(push).await.unwrap();
     }

@@ -93,6 +93,7 @@ impl World {
             client_id: delta.client_id.clone(),
             deltas: vec![delta],
             last_seen: Seq::ZERO,
+            schemas: None,
         };
         let gateway = self.lake.gateway("public").unwrap();
         gateway.push(push).await.unwrap();

@@ -411,6 +411,7 @@ mod tests {
                             client_id,
                             deltas,
                             last_seen: Seq::ZERO,
+                            schemas: None,
                         };
                         assert_eq!(
                             decode_push_json(&encode_push_json(&push), &schemas).unwrap(),

@@ -96,6 +96,7 @@ impl World {
             client_id: deltas[0].client_id.clone(),
             deltas: deltas.to_vec(),
             last_seen: Seq::ZERO,
+            schemas: None,
         };
         // Through the wire, so that what is compared later has been encoded and decoded.
         let push = decode_push_json(&encode_push_json(&push), self.gateway().live().as_ref())

@@ -116,6 +116,7 @@ fn push(client: usize, batch: usize, round: u64, n: usize) -> Push {
         client_id,
         deltas,
         last_seen: Seq::ZERO,
+        schemas: None,
     }
 }
 

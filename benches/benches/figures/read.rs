@@ -188,6 +188,7 @@ fn push(deltas: Vec<RowDelta>) -> Push {
         client_id: deltas[0].client_id.clone(),
         deltas,
         last_seen: Seq::ZERO,
+        schemas: None,
     }
 }
 

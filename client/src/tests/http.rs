@@ -75,6 +75,7 @@ fn empty_push() -> Push {
         client_id: ClientId::parse("a").unwrap(),
         deltas: Vec::new(),
         last_seen: Seq::ZERO,
+        schemas: None,
     }
 }
 

@@ -48,6 +48,7 @@ fn arrive(gateway: &FakeGateway, delta: RowDelta) {
         client_id: delta.client_id.clone(),
         deltas: vec![delta],
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     gateway.push(&push).unwrap();
 }

@@ -276,6 +276,7 @@ async fn send(
         client_id: client_id.clone(),
         deltas,
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     let ack = connection.push(push).await?;
     progress.add(&ack.outcomes);

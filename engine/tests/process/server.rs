@@ -164,6 +164,7 @@ pub(crate) fn push_body(deltas: Vec<RowDelta>) -> Vec<u8> {
         client_id: deltas[0].client_id.clone(),
         deltas,
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     encode_push_json(&push)
 }

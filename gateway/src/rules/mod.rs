@@ -1,6 +1,19 @@
 //! Sync rules: which rows a client may see and write, decided by the rows' merged state.
+//!
+//! ```text
+//!  RuleSet (JSON) ─ compile ─► Rules ─ memberships(rows) ─► Membership, kept beside each delta
+//!                                │                              │
+//!                      claims ─ audience ─► Audience ─ sees ────┘
+//! ```
+//! **Invariant:** a delta is evaluated once, however many clients there are: a client is an [`Audience`], which looks a
+//! row's membership up.
 
 mod audience;
+mod compiled;
+mod definition;
+mod membership;
 
 pub use audience::Audience;
-pub(crate) use audience::Membership;
+pub use compiled::{Changed, Rules, changed_tables};
+pub use definition::{Bucket, RuleSet};
+pub(crate) use membership::Membership;

@@ -11,19 +11,32 @@ type Field<'a> = (u64, &'a [u8]);
 /// # Errors
 /// None when the bytes are no protobuf message without groups, or when `each` says so.
 pub(crate) fn count_fields<'a>(
-    mut bytes: &'a [u8],
+    bytes: &'a [u8],
     number: u64,
     mut each: impl FnMut(&'a [u8]) -> Option<()>,
 ) -> Option<usize> {
-    let mut count = 0;
-    while !bytes.is_empty() {
-        let (found, payload) = field(&mut bytes)?;
+    let mut count = Some(0);
+    each_field(bytes, |found, payload| {
         if found == number {
-            each(payload)?;
-            count += 1;
+            count = count.and_then(|count| each(payload).map(|()| count + 1));
         }
+    })?;
+    count
+}
+
+/// Hands every field to `each`: its number, and its bytes when it is length-delimited.
+///
+/// # Errors
+/// None when the bytes are no protobuf message without groups.
+pub(crate) fn each_field<'a>(
+    mut bytes: &'a [u8],
+    mut each: impl FnMut(u64, &'a [u8]),
+) -> Option<()> {
+    while !bytes.is_empty() {
+        let (number, payload) = field(&mut bytes)?;
+        each(number, payload);
     }
-    Some(count)
+    Some(())
 }
 
 fn field<'a>(bytes: &mut &'a [u8]) -> Option<Field<'a>> {

@@ -52,6 +52,9 @@ pub struct SyncPush {
     /// The cursor up to which the client has pulled.
     #[prost(fixed64, tag = "3")]
     pub last_seen_hlc: u64,
+    /// Native: the hash over the schemas that the client knows.
+    #[prost(fixed64, optional, tag = "16")]
+    pub schemas: ::core::option::Option<u64>,
 }
 /// A client's wish for what is new.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -65,6 +68,15 @@ pub struct SyncPull {
     /// How many deltas at most.
     #[prost(uint32, tag = "3")]
     pub max_deltas: u32,
+    /// Native: the cursor as the last answer gave it; empty means from the beginning.
+    #[prost(string, tag = "16")]
+    pub cursor: ::prost::alloc::string::String,
+    /// Native: the hash over the schemas that the client knows.
+    #[prost(fixed64, optional, tag = "17")]
+    pub schemas: ::core::option::Option<u64>,
+    /// Native: the client goes by `cursor`, not by `since_hlc`, and understands removed rows.
+    #[prost(bool, tag = "18")]
+    pub native: bool,
 }
 /// A page of deltas, or the answer to a push.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -81,6 +93,146 @@ pub struct SyncResponse {
     /// Native: the id of the log that the cursor belongs to.
     #[prost(string, tag = "16")]
     pub epoch: ::prost::alloc::string::String,
+    /// Native: rows that left what the client may see, in arrival order.
+    #[prost(message, repeated, tag = "17")]
+    pub removed: ::prost::alloc::vec::Vec<Removed>,
+    /// Native: the cursor to go on from, in its native form; empty means none.
+    #[prost(string, tag = "18")]
+    pub cursor: ::prost::alloc::string::String,
+    /// Native: the checksum over the deltas and the removed rows.
+    #[prost(fixed64, optional, tag = "19")]
+    pub checksum: ::core::option::Option<u64>,
+    /// Native: everything up to this arrival number is in the warehouse.
+    #[prost(uint64, optional, tag = "20")]
+    pub durable_seq: ::core::option::Option<u64>,
+    /// Native, in the answer to a push: one for each delta, in the push's order.
+    #[prost(message, repeated, tag = "21")]
+    pub outcomes: ::prost::alloc::vec::Vec<Outcome>,
+    /// Native, in the answer to a push: how many deltas are durable now.
+    #[prost(uint32, tag = "22")]
+    pub accepted: u32,
+    /// Native: the versions of the tables.
+    #[prost(message, optional, tag = "23")]
+    pub schemas: ::core::option::Option<SchemaNote>,
+}
+/// Native: a row that left what the client may see.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Removed {
+    /// The arrival number of the delta that took it away.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// Its table.
+    #[prost(string, tag = "2")]
+    pub table: ::prost::alloc::string::String,
+    /// Its id.
+    #[prost(string, tag = "3")]
+    pub row_id: ::prost::alloc::string::String,
+}
+/// Native: what became of one pushed delta.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Outcome {
+    /// What.
+    #[prost(enumeration = "OutcomeKind", tag = "1")]
+    pub kind: i32,
+    /// Its arrival number.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+}
+/// Native: the versions of all tables of a gateway.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SchemaNote {
+    /// One hash over all schemas.
+    #[prost(fixed64, tag = "1")]
+    pub hash: u64,
+    /// Whether the client's hash is another one.
+    #[prost(bool, tag = "2")]
+    pub changed: bool,
+    /// Each table's version; empty when nothing changed.
+    #[prost(btree_map = "string, uint32", tag = "3")]
+    pub tables: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        u32,
+    >,
+}
+/// Native: a WebSocket message behind the tag byte 0x10, in both directions.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Frame {
+    /// The client's number of the request, repeated in its answer; 0 in what nobody asked for.
+    #[prost(uint64, tag = "1")]
+    pub request_id: u64,
+    /// What is said. A frame has exactly one.
+    #[prost(oneof = "frame::Body", tags = "2, 3, 4, 5, 16, 17, 18, 19, 20")]
+    pub body: ::core::option::Option<frame::Body>,
+}
+/// Nested message and enum types in `Frame`.
+pub mod frame {
+    /// What is said. A frame has exactly one.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Body {
+        /// To the gateway: edits.
+        #[prost(message, tag = "2")]
+        Push(super::SyncPush),
+        /// To the gateway: what is new?
+        #[prost(message, tag = "3")]
+        Pull(super::SyncPull),
+        /// To the gateway: send what is new from now on.
+        #[prost(message, tag = "4")]
+        Subscribe(super::Subscribe),
+        /// To the gateway: are you there?
+        #[prost(message, tag = "5")]
+        Ping(super::Ping),
+        /// To the client: the answer to a push or a pull.
+        #[prost(message, tag = "16")]
+        Answer(super::SyncResponse),
+        /// To the client: what a subscription brings.
+        #[prost(message, tag = "17")]
+        Live(super::SyncResponse),
+        /// To the client: the request was refused.
+        #[prost(message, tag = "18")]
+        Error(super::ErrorBody),
+        /// To the client: I am.
+        #[prost(message, tag = "19")]
+        Pong(super::Pong),
+        /// To the client: the token ends soon.
+        #[prost(message, tag = "20")]
+        Expiring(super::Expiring),
+    }
+}
+/// Native: a wish for everything that is new, as it comes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subscribe {
+    /// The cursor to go on from; absent means from now on.
+    #[prost(string, optional, tag = "1")]
+    pub cursor: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Native: a sign of life.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ping {}
+/// Native: the answer to it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Pong {}
+/// Native: why a request was refused; the same as an error answer over HTTP.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ErrorBody {
+    /// The kind of failure.
+    #[prost(string, tag = "1")]
+    pub code: ::prost::alloc::string::String,
+    /// The failure in words.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// The index of the failing delta.
+    #[prost(uint32, optional, tag = "3")]
+    pub index: ::core::option::Option<u32>,
+    /// When to try again, milliseconds from now.
+    #[prost(uint64, optional, tag = "4")]
+    pub retry_after_ms: ::core::option::Option<u64>,
+}
+/// Native: the connection's token ends soon.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Expiring {
+    /// In how many seconds.
+    #[prost(uint32, tag = "1")]
+    pub seconds: u32,
 }
 /// Native: deltas with their arrival numbers, as the gateway's durable log keeps them.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -277,6 +429,39 @@ impl ValueType {
             "VALUE_TYPE_DATE" => Some(Self::Date),
             "VALUE_TYPE_TIMESTAMP" => Some(Self::Timestamp),
             "VALUE_TYPE_BINARY" => Some(Self::Binary),
+            _ => None,
+        }
+    }
+}
+/// What became of a pushed delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum OutcomeKind {
+    /// Not told: an error.
+    Unspecified = 0,
+    /// It is durable.
+    Accepted = 1,
+    /// It was accepted before.
+    Duplicate = 2,
+}
+impl OutcomeKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "OUTCOME_KIND_UNSPECIFIED",
+            Self::Accepted => "OUTCOME_KIND_ACCEPTED",
+            Self::Duplicate => "OUTCOME_KIND_DUPLICATE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "OUTCOME_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "OUTCOME_KIND_ACCEPTED" => Some(Self::Accepted),
+            "OUTCOME_KIND_DUPLICATE" => Some(Self::Duplicate),
             _ => None,
         }
     }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::codec::Schemas;
 use crate::codec::error::{DecodeError, DecodeErrorKind, Fault};
 use crate::codec::json_body::{Body, Raw};
+use crate::codec::json_notes::{RawNotes, read_notes, read_removed};
 use crate::codec::resolve::{ColumnReader, Resolver};
 use crate::delta::{ColumnChange, Op, RowDelta};
 use crate::delta_id::DeltaId;
@@ -18,7 +19,7 @@ use crate::error::shown;
 use crate::hlc::Hlc;
 use crate::id::RowId;
 use crate::limits::{COLUMNS_MAX, PULL_MAX, PUSH_DELTAS_MAX};
-use crate::message::{Notes, Outcome, PullPage, Push, PushAck, SeqDelta};
+use crate::message::{Outcome, PullPage, Push, PushAck, SeqDelta};
 use crate::schema::TableSchema;
 use crate::seq::Seq;
 use crate::value::Value;
@@ -32,6 +33,8 @@ struct WirePush<'b> {
     deltas: Raw<'b>,
     #[serde(borrow)]
     last_seen_hlc: Raw<'b>,
+    #[serde(borrow)]
+    schemas: Raw<'b>,
 }
 
 #[derive(Deserialize)]
@@ -75,6 +78,16 @@ struct WirePage<'b> {
     has_more: Raw<'b>,
     #[serde(borrow)]
     epoch: Raw<'b>,
+    #[serde(borrow)]
+    removed: Raw<'b>,
+    #[serde(borrow)]
+    cursor: Raw<'b>,
+    #[serde(borrow)]
+    checksum: Raw<'b>,
+    #[serde(borrow)]
+    durable_seq: Raw<'b>,
+    #[serde(borrow)]
+    schemas: Raw<'b>,
 }
 
 #[derive(Deserialize)]
@@ -88,6 +101,14 @@ struct WireAck<'b> {
     outcomes: Raw<'b>,
     #[serde(borrow)]
     epoch: Raw<'b>,
+    #[serde(borrow)]
+    cursor: Raw<'b>,
+    #[serde(borrow)]
+    checksum: Raw<'b>,
+    #[serde(borrow)]
+    durable_seq: Raw<'b>,
+    #[serde(borrow)]
+    schemas: Raw<'b>,
 }
 
 #[derive(Deserialize)]
@@ -102,7 +123,7 @@ fn present<'de: 'b, 'b, D: Deserializer<'de>>(deserializer: D) -> Result<Raw<'b>
     <&'b RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Reads a push: `{"clientId","deltas":[…],"lastSeenHlc"}`. The last may be missing.
+/// Reads a push: `{"clientId","deltas":[…],"lastSeenHlc","schemas"}`. The last two may be missing.
 ///
 /// It types values by the schemas; [`verify_delta`](crate::verify_delta) checks the rest.
 ///
@@ -120,6 +141,7 @@ pub fn decode_push_json(body: &[u8], schemas: &dyn Schemas) -> Result<Push, Deco
         Some(_) => body.seq(wire.last_seen_hlc, "lastSeenHlc")?,
         None => Seq::ZERO,
     };
+    let known = wire.schemas.map(|_| body.integer(wire.schemas, "schemas"));
     let mut deltas = Vec::new();
     for (index, raw) in body
         .list(wire.deltas, "deltas", PUSH_DELTAS_MAX)?
@@ -132,10 +154,12 @@ pub fn decode_push_json(body: &[u8], schemas: &dyn Schemas) -> Result<Push, Deco
         client_id,
         deltas,
         last_seen,
+        schemas: known.transpose()?,
     })
 }
 
-/// Reads a pull's answer: `{"deltas":[…],"serverHlc","hasMore","epoch"}`, each delta with its `seq`.
+/// Reads a pull's answer: `{"deltas":[…],"serverHlc","hasMore","epoch"}`, each delta with its `seq`, and what a native
+/// gateway adds: `removed`, `cursor`, `checksum`, `durableSeq`, `schemas`.
 ///
 /// # Errors
 /// [`DecodeError`] by kind, with the place.
@@ -160,13 +184,19 @@ pub fn decode_page_json(body: &[u8], schemas: &dyn Schemas) -> Result<PullPage, 
         let seq = seq.ok_or_else(missing)?;
         deltas.push(Arc::new(SeqDelta { seq, delta }));
     }
+    let notes = RawNotes {
+        cursor: wire.cursor,
+        checksum: wire.checksum,
+        durable_seq: wire.durable_seq,
+        schemas: wire.schemas,
+    };
     Ok(PullPage {
         deltas,
-        removed: Vec::new(),
+        removed: read_removed(&body, wire.removed)?,
         cursor,
         has_more,
         epoch,
-        notes: Notes::default(),
+        notes: read_notes(&body, &notes)?,
     })
 }
 
@@ -197,12 +227,18 @@ pub fn decode_ack_json(body: &[u8]) -> Result<PushAck, DecodeError> {
             }
         });
     }
+    let notes = RawNotes {
+        cursor: wire.cursor,
+        checksum: wire.checksum,
+        durable_seq: wire.durable_seq,
+        schemas: wire.schemas,
+    };
     Ok(PushAck {
         accepted,
         cursor,
         outcomes,
         epoch,
-        notes: Notes::default(),
+        notes: read_notes(&body, &notes)?,
     })
 }
 

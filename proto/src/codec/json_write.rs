@@ -3,6 +3,7 @@
 //! Invariant: keys stand in the contract's order, 64-bit numbers are decimal strings, native keys come last.
 
 use crate::canonical::write_string;
+use crate::codec::json_notes::{write_notes, write_removed};
 use crate::delta::RowDelta;
 use crate::message::{Outcome, PullPage, Push, PushAck};
 use crate::seq::Seq;
@@ -22,6 +23,9 @@ pub fn encode_push_json(push: &Push) -> Vec<u8> {
     }
     out.push_str("],\"lastSeenHlc\":");
     write_seq(push.last_seen, &mut out);
+    if let Some(schemas) = push.schemas {
+        out.push_str(&format!(",\"schemas\":\"{schemas}\""));
+    }
     out.push('}');
     out.into_bytes()
 }
@@ -43,6 +47,8 @@ pub fn encode_page_json(page: &PullPage) -> Vec<u8> {
     });
     out.push_str(",\"epoch\":");
     write_string(page.epoch.as_str(), &mut out);
+    write_removed(&page.removed, &mut out);
+    write_notes(&page.notes, &mut out);
     out.push('}');
     out.into_bytes()
 }
@@ -66,6 +72,7 @@ pub fn encode_ack_json(ack: &PushAck) -> Vec<u8> {
     }
     out.push_str("],\"epoch\":");
     write_string(ack.epoch.as_str(), &mut out);
+    write_notes(&ack.notes, &mut out);
     out.push('}');
     out.into_bytes()
 }
@@ -100,13 +107,13 @@ fn write_delta(delta: &RowDelta, seq: Option<Seq>, out: &mut String) {
     out.push('}');
 }
 
-fn write_seq(seq: Seq, out: &mut String) {
+pub(super) fn write_seq(seq: Seq, out: &mut String) {
     out.push('"');
     out.push_str(&seq.to_string());
     out.push('"');
 }
 
-fn separate(index: usize, out: &mut String) {
+pub(super) fn separate(index: usize, out: &mut String) {
     if index > 0 {
         out.push(',');
     }

@@ -1,9 +1,7 @@
-//! Messages to protobuf and back, and the durable log's batches.
+//! Deltas to protobuf and back: a push, and the durable log's batches.
 //!
 //! Invariant: fields below 16 are the contract of `proto/lakesync.proto`; a batch is the same message with the arrival
 //! number and each value's type, so that it reads back after any schema change.
-
-use std::sync::Arc;
 
 use prost::Message;
 use serde_json::value::RawValue;
@@ -17,9 +15,9 @@ use crate::column_type::ColumnType;
 use crate::delta::{ColumnChange, Op, RowDelta};
 use crate::delta_id::DeltaId;
 use crate::hlc::Hlc;
-use crate::id::{ColumnName, Epoch, RowId};
-use crate::limits::{COLUMNS_MAX, DECIMAL_PRECISION_MAX, PULL_MAX, PUSH_DELTAS_MAX};
-use crate::message::{Notes, PullPage, Push, SeqDelta};
+use crate::id::{ColumnName, RowId};
+use crate::limits::{COLUMNS_MAX, DECIMAL_PRECISION_MAX, PUSH_DELTAS_MAX};
+use crate::message::{Push, SeqDelta};
 use crate::schema::TableSchema;
 use crate::seq::Seq;
 use crate::value::Value;
@@ -27,7 +25,7 @@ use crate::value_read::ValueError;
 
 /// Which form a delta is written in.
 #[derive(Debug, Copy, Clone)]
-enum Form {
+pub(super) enum Form {
     /// For a peer that knows the schema.
     Wire,
     /// For the durable log: each value tells its type.
@@ -36,16 +34,20 @@ enum Form {
 
 /// Writes a push.
 pub fn encode_push_protobuf(push: &Push) -> Vec<u8> {
-    let message = wire::SyncPush {
+    push_message(push).encode_to_vec()
+}
+
+/// A push as a protobuf message, for a frame.
+pub fn push_message(push: &Push) -> wire::SyncPush {
+    let deltas = push.deltas.iter();
+    wire::SyncPush {
         client_id: push.client_id.to_string(),
-        deltas: push
-            .deltas
-            .iter()
+        deltas: deltas
             .map(|delta| to_wire(delta, Seq::ZERO, Form::Wire))
             .collect(),
         last_seen_hlc: push.last_seen.as_u64(),
-    };
-    message.encode_to_vec()
+        schemas: push.schemas,
+    }
 }
 
 /// Reads a push.
@@ -55,8 +57,19 @@ pub fn encode_push_protobuf(push: &Push) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError`] by kind, with the place.
 pub fn decode_push_protobuf(body: &[u8], schemas: &dyn Schemas) -> Result<Push, DecodeError> {
-    check_counts(body, 2, PUSH_DELTAS_MAX)?;
+    check_push(body)?;
     let message = wire::SyncPush::decode(body).map_err(no_message)?;
+    decode_push_message(&message, schemas)
+}
+
+/// Reads a push that is a protobuf message already, as a frame's is.
+///
+/// # Errors
+/// [`DecodeError`] by kind, with the place.
+pub fn decode_push_message(
+    message: &wire::SyncPush,
+    schemas: &dyn Schemas,
+) -> Result<Push, DecodeError> {
     let mut resolver = Resolver::new(schemas);
     if message.client_id.is_empty() {
         return Err(Fault::missing("clientId").into());
@@ -64,48 +77,13 @@ pub fn decode_push_protobuf(body: &[u8], schemas: &dyn Schemas) -> Result<Push, 
     let client_id = resolver.client(&message.client_id)?;
     let last_seen = Seq::from_u64(message.last_seen_hlc)
         .map_err(|e| Fault::bad("lastSeenHlc", e.to_string()))?;
-    let deltas = message.deltas.into_iter().enumerate();
-    let deltas = deltas.map(|(index, delta)| from_wire(index, &delta, &mut resolver, Form::Wire));
+    let deltas = message.deltas.iter().enumerate();
+    let deltas = deltas.map(|(index, delta)| from_wire(index, delta, &mut resolver, Form::Wire));
     Ok(Push {
         client_id,
         deltas: deltas.collect::<Result<_, _>>()?,
         last_seen,
-    })
-}
-
-/// Writes a pull's answer.
-pub fn encode_page_protobuf(page: &PullPage) -> Vec<u8> {
-    let message = wire::SyncResponse {
-        deltas: page
-            .deltas
-            .iter()
-            .map(|delta| to_wire(&delta.delta, delta.seq, Form::Wire))
-            .collect(),
-        server_hlc: page.cursor.as_u64(),
-        has_more: page.has_more,
-        epoch: page.epoch.to_string(),
-    };
-    message.encode_to_vec()
-}
-
-/// Reads a pull's answer.
-///
-/// # Errors
-/// [`DecodeError`] by kind, with the place.
-pub fn decode_page_protobuf(body: &[u8], schemas: &dyn Schemas) -> Result<PullPage, DecodeError> {
-    check_counts(body, 1, PULL_MAX)?;
-    let message = wire::SyncResponse::decode(body).map_err(no_message)?;
-    let cursor =
-        Seq::from_u64(message.server_hlc).map_err(|e| Fault::bad("serverHlc", e.to_string()))?;
-    let epoch = Epoch::parse(&message.epoch).map_err(|e| Fault::bad("epoch", e.to_string()))?;
-    let deltas = seq_deltas(&message.deltas, schemas, Form::Wire)?;
-    Ok(PullPage {
-        deltas: deltas.into_iter().map(Arc::new).collect(),
-        cursor,
-        removed: Vec::new(),
-        has_more: message.has_more,
-        epoch,
-        notes: Notes::default(),
+        schemas: message.schemas,
     })
 }
 
@@ -130,7 +108,7 @@ pub fn decode_batch(blob: &[u8], schemas: &dyn Schemas) -> Result<Vec<SeqDelta>,
     seq_deltas(&message.deltas, schemas, Form::Stored)
 }
 
-fn to_wire(delta: &RowDelta, seq: Seq, form: Form) -> wire::RowDelta {
+pub(super) fn to_wire(delta: &RowDelta, seq: Seq, form: Form) -> wire::RowDelta {
     let column = |change: &ColumnChange| {
         let mut value = String::new();
         change.value.write_json(&mut value);
@@ -156,7 +134,7 @@ fn to_wire(delta: &RowDelta, seq: Seq, form: Form) -> wire::RowDelta {
     }
 }
 
-fn seq_deltas(
+pub(super) fn seq_deltas(
     deltas: &[wire::RowDelta],
     schemas: &dyn Schemas,
     form: Form,
@@ -323,24 +301,40 @@ fn stored_type(message: &wire::ColumnDelta, json: &RawValue) -> Option<ColumnTyp
     })
 }
 
-/// Bounds the lists of a message before they are built: its deltas in field `deltas`, and each delta's columns.
-fn check_counts(body: &[u8], deltas: u64, limit: usize) -> Result<(), Fault> {
+/// Bounds the lists of a push before they are built.
+pub(super) fn check_push(body: &[u8]) -> Result<(), Fault> {
+    check_deltas(body, 2, PUSH_DELTAS_MAX)
+}
+
+/// Bounds the deltas in field `number` of a message, and each delta's columns, before they are built.
+pub(super) fn check_deltas(body: &[u8], number: u64, limit: usize) -> Result<(), Fault> {
     const COLUMNS: u64 = 4;
     let mut columns = 0;
-    let count = count_fields(body, deltas, |delta| {
+    let count = count_fields(body, number, |delta| {
         columns = columns.max(count_fields(delta, COLUMNS, |_| Some(()))?);
         Some(())
     });
     match count {
-        None => Err(Fault::malformed(
-            "Invalid protobuf: the body is no such message",
-        )),
+        None => Err(not_this_message()),
         Some(count) if count > limit => Err(Fault::too_many("deltas", count, limit)),
         Some(_) if columns > COLUMNS_MAX => Err(Fault::too_many("columns", columns, COLUMNS_MAX)),
         Some(_) => Ok(()),
     }
 }
 
-fn no_message(error: prost::DecodeError) -> Fault {
+/// Bounds another list of a message before it is built.
+pub(super) fn check_list(body: &[u8], number: u64, field: &str, limit: usize) -> Result<(), Fault> {
+    match count_fields(body, number, |_| Some(())) {
+        None => Err(not_this_message()),
+        Some(count) if count > limit => Err(Fault::too_many(field, count, limit)),
+        Some(_) => Ok(()),
+    }
+}
+
+fn not_this_message() -> Fault {
+    Fault::malformed("Invalid protobuf: the body is no such message")
+}
+
+pub(super) fn no_message(error: prost::DecodeError) -> Fault {
     Fault::malformed(format!("Invalid protobuf: {error}"))
 }

@@ -28,6 +28,7 @@ fn good() -> String {
         client_id: delta.client_id.clone(),
         deltas: vec![delta.clone(), delta],
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     String::from_utf8(encode_push_json(&push)).unwrap()
 }
@@ -225,6 +226,7 @@ fn user_values_are_left_alone_whatever_their_key_is_called() {
         client_id: delta.client_id.clone(),
         deltas: vec![delta],
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     assert_eq!(
         decode_push_json(&encode_push_json(&push), &tables([schema])).unwrap(),
@@ -343,6 +345,7 @@ fn json_bombs_are_refused() {
         client_id: delta.client_id.clone(),
         deltas: vec![delta],
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     let body = String::from_utf8(encode_push_json(&push)).unwrap();
     let deep = format!(
@@ -421,6 +424,7 @@ fn encoded(deltas: Vec<RowDelta>) -> [Vec<u8>; 5] {
         client_id,
         deltas: deltas.clone(),
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     let batch = numbered(deltas);
     let blob = encode_batch(&batch);

@@ -11,6 +11,8 @@ fn generate(root: &Path) -> String {
         (module, file)
     });
     let mut modules = prost_build::Config::new()
+        // Maps are sorted, so that equal messages have equal bytes.
+        .btree_map(["."])
         .generate(requests.collect())
         .unwrap();
     let module = Module::from_protobuf_package_name("lakesync.v1");

@@ -2,13 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod actions;
 mod bad_input;
 mod checks;
 mod clock;
 mod delta_ids;
 mod fold_model;
+mod frames;
 mod generated;
 mod laws;
+mod native_fields;
 mod round_trips;
 mod samples;
 mod values;

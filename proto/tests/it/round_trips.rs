@@ -26,10 +26,12 @@ fn epoch() -> Epoch {
 
 fn push() -> impl Strategy<Value = Push> {
     let client = "[^\\p{Cc}]{1,9}".prop_map(|text| ClientId::parse(&text).unwrap());
-    (client, deltas(), seq()).prop_map(|(client_id, deltas, last_seen)| Push {
+    let schemas = prop::option::of(any::<u64>());
+    (client, deltas(), seq(), schemas).prop_map(|(client_id, deltas, last_seen, schemas)| Push {
         client_id,
         deltas,
         last_seen,
+        schemas,
     })
 }
 
@@ -105,6 +107,7 @@ fn the_json_forms_are_the_contracts() {
         client_id,
         deltas: vec![delta.clone()],
         last_seen: Seq::from_u64(9).unwrap(),
+        schemas: None,
     };
     let expected = format!(r#"{{"clientId":"c1","deltas":[{written}}}],"lastSeenHlc":"9"}}"#);
     assert_eq!(text(encode_push_json(&push)), expected);
@@ -199,6 +202,7 @@ fn a_push_may_write_a_dropped_column() {
         client_id: delta.client_id.clone(),
         deltas: vec![delta],
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     assert_eq!(
         decode_push_json(&encode_push_json(&push), &after).unwrap(),
@@ -218,6 +222,7 @@ fn names_are_shared_between_deltas() {
         client_id: delta(1).client_id,
         deltas: vec![delta(1), delta(2)],
         last_seen: Seq::ZERO,
+        schemas: None,
     };
     let tables = tables([schema]);
     let decoded = decode_push_json(&encode_push_json(&push), &tables).unwrap();

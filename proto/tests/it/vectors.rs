@@ -3,20 +3,29 @@
 use lakesync_proto::wire::{ColumnDelta, DeltaOp, RowDelta, SyncPull, SyncPush, SyncResponse};
 use prost::Message;
 
+/// A push of one delta.
+pub(crate) const PUSH: &str = "0a026331122c08021205746f646f731a027231220c0a057469746c6512032278222901000068e5cf8b01320263313a026431";
+/// A pull by c1 since 1 of 100 deltas.
+pub(crate) const PULL: &str = "0a0263311101000000000000001864";
+/// An answer without deltas that has more.
+pub(crate) const RESPONSE: &str = "1102000068e5cf8b011801";
+/// A broadcast of the push's delta, with its tag byte.
+pub(crate) const BROADCAST: &str = "030a2c08021205746f646f731a027231220c0a057469746c6512032278222901000068e5cf8b01320263313a0264311102000068e5cf8b01";
+
 const HLC: u64 = 111_411_200_000_000_001;
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
+pub(crate) fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len())
         .step_by(2)
         .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap())
         .collect()
 }
 
-fn delta() -> RowDelta {
+pub(crate) fn delta() -> RowDelta {
     RowDelta {
         op: DeltaOp::Update.into(),
         table: "todos".to_owned(),
@@ -43,10 +52,9 @@ fn a_push() {
     let push = SyncPush {
         client_id: "c1".to_owned(),
         deltas: vec![delta()],
-        last_seen_hlc: 0,
+        ..SyncPush::default()
     };
-    let vector = "0a026331122c08021205746f646f731a027231220c0a057469746c6512032278222901000068e5cf8b01320263313a026431";
-    check(push, vector);
+    check(push, PUSH);
 }
 
 #[test]
@@ -55,8 +63,9 @@ fn a_pull() {
         client_id: "c1".to_owned(),
         since_hlc: 1,
         max_deltas: 100,
+        ..SyncPull::default()
     };
-    check(pull, "0a0263311101000000000000001864");
+    check(pull, PULL);
 }
 
 #[test]
@@ -66,19 +75,18 @@ fn a_response_with_more() {
         has_more: true,
         ..SyncResponse::default()
     };
-    check(response, "1102000068e5cf8b011801");
+    check(response, RESPONSE);
 }
 
 #[test]
 fn a_broadcast() {
     // One tag byte 03 stands before the message.
-    let vector = "030a2c08021205746f646f731a027231220c0a057469746c6512032278222901000068e5cf8b01320263313a0264311102000068e5cf8b01";
     let response = SyncResponse {
         deltas: vec![delta()],
         server_hlc: HLC + 1,
         ..SyncResponse::default()
     };
-    check(response, vector.strip_prefix("03").unwrap());
+    check(response, BROADCAST.strip_prefix("03").unwrap());
 }
 
 #[test]

@@ -1,0 +1,157 @@
+//! Sync rules as they are written: a version and buckets, in JSON.
+//!
+//! ```text
+//! {"version": 3, "buckets": [
+//!   {"name": "mine",   "tables": ["todos"], "filters": [{"column": "owner", "op": "eq", "value": "jwt:sub"}], "write": true},
+//!   {"name": "public", "tables": [],        "where": "visibility = 'public' or reviewer = jwt('sub')"}]}
+//! ```
+//! **Invariant:** what was read is written back with the same meaning; a field that nobody knows is refused by name,
+//! since a rule that was misspelt would show rows to everybody.
+
+use std::collections::BTreeSet;
+
+use lakesync_proto::{ErrorCode, TableName};
+use lakesync_providers::predicate::Filter;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Refusal;
+
+/// The largest definition, in bytes of JSON: it is kept in the catalog and in the gateway's database, and read
+/// whole at every opening.
+const DEFINITION_BYTES_MAX: usize = 64 << 10;
+/// The most buckets: every one of a table is evaluated for every delta of it.
+const BUCKETS_MAX: usize = 100;
+/// The most filters of a bucket.
+const FILTERS_MAX: usize = 100;
+/// The longest name of a bucket, in bytes, for it stands in answers and logs.
+const NAME_BYTES_MAX: usize = 256;
+
+/// Rows that belong together: all of some tables for which a condition holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bucket {
+    /// Its name, unique in the set.
+    pub name: String,
+    /// The tables it is about; empty for all.
+    #[serde(default)]
+    pub tables: Vec<TableName>,
+    /// Conditions in JSON; all of them must hold.
+    #[serde(default)]
+    pub filters: Vec<Filter>,
+    /// A condition in SQL, which must hold too.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub where_sql: Option<String>,
+    /// Whether its rows may be written by whoever may see them, and those of its tables by nobody else.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub write: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference to the field"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Bucket {
+    /// Whether the bucket is about `table`.
+    #[must_use]
+    pub fn names(&self, table: &TableName) -> bool {
+        self.tables.is_empty() || self.tables.contains(table)
+    }
+
+    /// Whether it holds every row of its tables, for everybody.
+    pub(crate) fn is_unconditional(&self) -> bool {
+        self.filters.is_empty() && self.where_sql.is_none()
+    }
+}
+
+/// All sync rules of a gateway. Without buckets everybody sees everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSet {
+    /// Counts the changes, from 1; who changes the rules raises it.
+    pub version: u64,
+    /// The buckets: a row is seen when any of them holds it.
+    pub buckets: Vec<Bucket>,
+}
+
+impl RuleSet {
+    /// Reads the JSON form.
+    ///
+    /// # Errors
+    /// [`ErrorCode::ValidationError`] naming the bucket at fault, the unknown field, or the limit.
+    pub fn from_json(json: &[u8]) -> Result<Self, Refusal> {
+        if json.len() > DEFINITION_BYTES_MAX {
+            let bytes = json.len();
+            return Err(refused(format!(
+                "they have {bytes} bytes, {DEFINITION_BYTES_MAX} are allowed; make fewer buckets with wider conditions"
+            )));
+        }
+        let set: Self = serde_json::from_slice(json).map_err(|error| refused(error.to_string()))?;
+        set.check()?;
+        Ok(set)
+    }
+
+    /// The JSON form.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("names, texts and numbers are plain JSON")
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        if self.version == 0 {
+            return Err(refused("version: versions count from 1"));
+        }
+        if self.buckets.len() > BUCKETS_MAX {
+            let count = self.buckets.len();
+            return Err(refused(format!(
+                "there are {count} buckets, {BUCKETS_MAX} are allowed; \
+                 a bucket for each client is one bucket with a claim"
+            )));
+        }
+        let mut names = BTreeSet::new();
+        for bucket in &self.buckets {
+            let name = &bucket.name;
+            bucket.check().map_err(|reason| in_bucket(name, &reason))?;
+            if !names.insert(name.as_str()) {
+                return Err(in_bucket(name, "another bucket has this name"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Bucket {
+    fn check(&self) -> Result<(), String> {
+        if self.name.is_empty() || self.name.len() > NAME_BYTES_MAX {
+            return Err(format!("a name has 1 to {NAME_BYTES_MAX} bytes"));
+        }
+        if self.filters.len() > FILTERS_MAX {
+            let count = self.filters.len();
+            return Err(format!(
+                "it has {count} filters, {FILTERS_MAX} are allowed; write it as SQL in `where`"
+            ));
+        }
+        for (index, filter) in self.filters.iter().enumerate() {
+            if filter.value.is_empty() || filter.claim() == Some("") {
+                return Err(format!(
+                    "filter {index}: its value must be a non-empty text, or jwt: and the name of a claim"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn refused(reason: impl std::fmt::Display) -> Refusal {
+    Refusal::new(
+        ErrorCode::ValidationError,
+        format!("Invalid sync rules: {reason}"),
+    )
+}
+
+pub(crate) fn in_bucket(name: &str, reason: &str) -> Refusal {
+    refused(format!("bucket `{name}`: {reason}"))
+}

@@ -1,0 +1,80 @@
+//! The JSON form of a condition: a column, an operator, and a value or a claim.
+//!
+//! **Invariant:** a filter says the same as its SQL spelling, with one exception that the wire fixes: of a claim
+//! with several values `neq` wants none of them, and an order looks at the first only.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What stands before the name of a claim in a filter's value.
+const CLAIM_PREFIX: &str = "jwt:";
+
+/// How a filter compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FilterOp {
+    /// Equal, to any of a claim's values.
+    Eq,
+    /// The same as `eq`.
+    In,
+    /// Different, from all of a claim's values.
+    Neq,
+    /// Greater.
+    Gt,
+    /// Less.
+    Lt,
+    /// Greater or equal.
+    Gte,
+    /// Less or equal.
+    Lte,
+}
+
+impl FilterOp {
+    /// The operator in SQL.
+    pub(crate) fn sql(self) -> &'static str {
+        match self {
+            Self::Eq | Self::In => "=",
+            Self::Neq => "<>",
+            Self::Gt => ">",
+            Self::Lt => "<",
+            Self::Gte => ">=",
+            Self::Lte => "<=",
+        }
+    }
+
+    /// Whether it asks for an order, which a list of values does not have.
+    pub(crate) fn is_order(self) -> bool {
+        matches!(self, Self::Gt | Self::Lt | Self::Gte | Self::Lte)
+    }
+}
+
+/// One condition on a column, as sync rules in JSON write it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// The column, or `row_id`.
+    pub column: String,
+    /// The operator.
+    pub op: FilterOp,
+    /// A text that is read as the column's type, or `jwt:` and the name of a claim.
+    pub value: String,
+}
+
+impl Filter {
+    /// The claim that the value names, if it names one.
+    #[must_use]
+    pub fn claim(&self) -> Option<&str> {
+        self.value.strip_prefix(CLAIM_PREFIX)
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ", self.column, self.op.sql())?;
+        match self.claim() {
+            Some(claim) => write!(f, "jwt('{claim}')"),
+            None => write!(f, "{:?}", self.value),
+        }
+    }
+}

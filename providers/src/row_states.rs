@@ -1,0 +1,373 @@
+//! Rows as merged states: every cell with its stamp and every tombstone, so that whoever starts from them meets a late
+//! delta with the clocks that everybody else has.
+//!
+//! ```text
+//!   base ─ sorted by row id ─────────────────┐
+//!   log up to the base seq (evidence) ─ same ┼─► merged row by row ─► pages of (row id, state), ascending
+//!   hot deltas (candidates), by row id ──────┘
+//! ```
+//! The base holds values without clocks; the log has the clocks that are not forgotten. A value whose clock is
+//! forgotten gets [`Stamp::settled`]. What a delete clock hides is left out: nothing can show it again, and it may have
+//! been somebody else's.
+//!
+//! **Invariant:** the visible cells of the states are the view's rows, and merging any further delta into a state shows
+//! what merging it into all deltas would show.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque, btree_map};
+use std::iter::Peekable;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::{col, lit};
+use datafusion::prelude::{DataFrame, SessionContext};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use lakesync_proto::{
+    Cell, ColumnName, Hlc, RowId, RowState, SeqDelta, Stamp, TableSchema, Value, columns,
+};
+
+use crate::error::Result;
+use crate::lake::arrow_schema;
+use crate::log::evidence;
+use crate::log_rows;
+use crate::resolve::{BaseRow, base_rows, read_rows};
+use crate::session::session;
+use crate::view::ReadView;
+
+/// Rows of one batch of a sorted scan: with values of megabytes, the batches that DataFusion makes by default would not
+/// fit in memory.
+const SCAN_ROWS: usize = 512;
+/// Rows of one page of states.
+const PAGE_ROWS: usize = 1_000;
+/// Bytes of values after which a page ends: more would be held twice by whoever encodes it.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// A row with what all its deltas say.
+pub type RowWithState = (RowId, RowState);
+
+/// The rows and tombstones of `view` in pages, ascending by row id, those behind `after` only.
+///
+/// With `columns` the states have the cells of those columns only; clocks of rows are whole. Its memory is bounded by
+/// that of the process's plans and by what is hot, whatever the size of the table.
+///
+/// The stream's errors: when the base or the log cannot be read.
+#[must_use]
+pub fn row_states(
+    view: &Arc<ReadView>,
+    columns: Option<&[ColumnName]>,
+    after: Option<&RowId>,
+) -> BoxStream<'static, Result<Vec<RowWithState>>> {
+    let schema = narrowed(&view.schema, columns);
+    let (view, after) = (Arc::clone(view), after.cloned());
+    stream::once(async move { Merge::open(&view, schema, after.as_ref()).await })
+        .map_ok(|merge| stream::try_unfold(merge, Merge::page))
+        .try_flatten()
+        .boxed()
+}
+
+/// The states of those of `ids` that `view` knows, as rows or as tombstones; held in memory, all of them.
+///
+/// # Errors
+/// When the base or the log cannot be read.
+pub async fn row_states_of(
+    view: &Arc<ReadView>,
+    ids: &[RowId],
+) -> Result<BTreeMap<RowId, RowState>> {
+    let wanted: BTreeSet<RowId> = ids.iter().cloned().collect();
+    let mut known: BTreeMap<RowId, RowState> = BTreeMap::new();
+    if wanted.is_empty() {
+        return Ok(known);
+    }
+    if view.base.snapshot_id.is_some() {
+        let ctx = session(&view.warehouse);
+        for delta in evidence(&ctx, view, &wanted, Hlc::ZERO).await? {
+            let row_id = delta.delta.row_id.clone();
+            known.entry(row_id).or_default().apply(&delta.delta);
+        }
+        let mut base = base_rows(&ctx, view, wanted.iter()).await?;
+        let ids: BTreeSet<RowId> = known.keys().chain(base.keys()).cloned().collect();
+        for id in ids {
+            let evidence = known.remove(&id).unwrap_or_default();
+            let state = at_base(&view.schema, base.remove(&id), evidence);
+            known.insert(id, state);
+        }
+    }
+    for delta in view.hot_deltas() {
+        if wanted.contains(&delta.delta.row_id) {
+            let row_id = delta.delta.row_id.clone();
+            known.entry(row_id).or_default().apply(&delta.delta);
+        }
+    }
+    known.values_mut().for_each(forget_hidden);
+    known.retain(|_, state| *state != RowState::default());
+    Ok(known)
+}
+
+/// The schema with none but these columns.
+fn narrowed(schema: &Arc<TableSchema>, columns: Option<&[ColumnName]>) -> Arc<TableSchema> {
+    let Some(columns) = columns else {
+        return Arc::clone(schema);
+    };
+    let mut narrow = TableSchema::clone(schema);
+    narrow
+        .columns
+        .retain(|column| columns.contains(&column.name));
+    Arc::new(narrow)
+}
+
+/// The state that base and evidence make: that of all deltas up to the base seq, as far as it can still matter.
+///
+/// Where both disagree the base is right: the log has forgotten a later write, or a later delete. Then what it does
+/// know of the row, or of the cell, lies below the floor and decides nothing any more.
+fn at_base(schema: &TableSchema, base: Option<BaseRow>, mut evidence: RowState) -> RowState {
+    let Some(base) = base else {
+        if evidence.exists() {
+            return RowState::default();
+        }
+        return evidence;
+    };
+    if !evidence.exists() {
+        evidence = RowState {
+            written: Some(Stamp::settled()),
+            ..RowState::default()
+        };
+    }
+    let mut settled = Vec::new();
+    for (column, value) in base {
+        // The row id decides a key column, whatever was written and deleted.
+        if schema.primary_key.contains(&column) {
+            if !evidence.cells.contains_key(&column) {
+                settled.push((column, value));
+            }
+            continue;
+        }
+        let known = evidence.visible(&column).unwrap_or(&Value::Null);
+        if *known != value {
+            settled.push((column, value));
+        }
+    }
+    if settled
+        .iter()
+        .any(|(column, value)| *value != Value::Null && !schema.primary_key.contains(column))
+    {
+        forget_hidden(&mut evidence);
+        evidence.deleted = None;
+    }
+    for (column, value) in settled {
+        let stamp = Stamp::settled();
+        evidence.cells.insert(column, Cell { stamp, value });
+    }
+    evidence
+}
+
+/// Takes away what the delete clock hides; it stays hidden whatever comes.
+fn forget_hidden(state: &mut RowState) {
+    let Some(deleted) = &state.deleted else {
+        return;
+    };
+    state.cells.retain(|_, cell| cell.stamp > *deleted);
+    state.written.take_if(|written| *written <= *deleted);
+}
+
+/// The three sources, each ascending by row id.
+struct Merge {
+    schema: Arc<TableSchema>,
+    base: Sorted<BaseRow>,
+    log: Sorted<SeqDelta>,
+    hot: Peekable<btree_map::IntoIter<RowId, Vec<Arc<SeqDelta>>>>,
+    /// The columns of the states when they are not all.
+    narrow: bool,
+    /// Spilled files go with the session.
+    _session: SessionContext,
+}
+
+impl Merge {
+    async fn open(
+        view: &Arc<ReadView>,
+        schema: Arc<TableSchema>,
+        after: Option<&RowId>,
+    ) -> Result<Self> {
+        let ctx = session(&view.warehouse);
+        ctx.state_ref()
+            .write()
+            .config_mut()
+            .options_mut()
+            .execution
+            .batch_size = SCAN_ROWS;
+        let (mut base, mut log) = (None, None);
+        if view.base.snapshot_id.is_some() {
+            let names = user_columns(&schema, &arrow_schema(&view.base.table)?);
+            let frame = ctx.read_table(Arc::new(view.base.scan(&view.warehouse).await?))?;
+            let own = [columns::ROW_ID];
+            base = Some(sorted(frame, &own, &names, after).await?);
+
+            let names = user_columns(&schema, &arrow_schema(&view.log.table)?);
+            let frame = ctx.read_table(Arc::new(view.log.scan(&view.warehouse).await?))?;
+            let frame = frame.filter(col(columns::SEQ).lt_eq(lit(view.base.base_seq.as_i64())))?;
+            log = Some(sorted(frame, &LOG_COLUMNS, &names, after).await?);
+        }
+        let mut hot: BTreeMap<RowId, Vec<Arc<SeqDelta>>> = BTreeMap::new();
+        for delta in view.hot_deltas() {
+            if after.is_none_or(|after| delta.delta.row_id > *after) {
+                let row_id = delta.delta.row_id.clone();
+                hot.entry(row_id).or_default().push(Arc::clone(delta));
+            }
+        }
+        Ok(Self {
+            narrow: schema.columns.len() != view.schema.columns.len(),
+            schema,
+            base: Sorted::new(base),
+            log: Sorted::new(log),
+            hot: hot.into_iter().peekable(),
+            _session: ctx,
+        })
+    }
+
+    /// The next page, unless there is none.
+    async fn page(mut self) -> Result<Option<(Vec<RowWithState>, Self)>> {
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        while page.len() < PAGE_ROWS && bytes < PAGE_BYTES {
+            let Some((row_id, state)) = self.next().await? else {
+                break;
+            };
+            bytes += size_of::<RowWithState>() + row_id.as_str().len();
+            bytes += state.cells.values().map(cell_bytes).sum::<usize>();
+            page.push((row_id, state));
+        }
+        Ok((!page.is_empty()).then_some((page, self)))
+    }
+
+    /// The next row of which anything is known that can still matter.
+    async fn next(&mut self) -> Result<Option<RowWithState>> {
+        loop {
+            self.base.fill(&self.schema, base_row_list).await?;
+            self.log.fill(&self.schema, log_row_list).await?;
+            let hot = self.hot.peek().map(|(id, _)| id);
+            let least = [self.base.peek(), self.log.peek(), hot];
+            let Some(id) = least.into_iter().flatten().min().cloned() else {
+                return Ok(None);
+            };
+            let state = self.row(&id).await?;
+            if state != RowState::default() {
+                return Ok(Some((id, state)));
+            }
+        }
+    }
+
+    /// Everything about the row `id`, at which no source is past.
+    async fn row(&mut self, id: &RowId) -> Result<RowState> {
+        let mut evidence = RowState::default();
+        while let Some(delta) = self.log.next_if(id) {
+            evidence.apply(&delta.delta);
+            self.log.fill(&self.schema, log_row_list).await?;
+        }
+        let mut state = at_base(&self.schema, self.base.next_if(id), evidence);
+        if let Some((_, deltas)) = self.hot.next_if(|(hot, _)| hot == id) {
+            deltas.iter().for_each(|delta| state.apply(&delta.delta));
+        }
+        if self.narrow {
+            let schema = &self.schema;
+            state
+                .cells
+                .retain(|column, _| schema.column(column.as_str()).is_some());
+        }
+        forget_hidden(&mut state);
+        Ok(state)
+    }
+}
+
+fn cell_bytes(cell: &Cell) -> usize {
+    size_of::<Cell>() + cell.value.bytes()
+}
+
+/// What of a log row is not the user's.
+const LOG_COLUMNS: [&str; 7] = [
+    columns::SEQ,
+    columns::HLC,
+    columns::CLIENT,
+    columns::DELTA_ID,
+    columns::OP,
+    columns::ROW_ID,
+    columns::SET,
+];
+
+/// The columns of `schema` that the files have.
+fn user_columns<'a>(schema: &'a TableSchema, files: &arrow::datatypes::SchemaRef) -> Vec<&'a str> {
+    let names = schema.columns.iter().map(|column| column.name.as_str());
+    names
+        .filter(|name| files.field_with_name(name).is_ok())
+        .collect()
+}
+
+/// These columns of the rows behind `after`, ascending by row id.
+async fn sorted(
+    frame: DataFrame,
+    own: &[&str],
+    names: &[&str],
+    after: Option<&RowId>,
+) -> Result<SendableRecordBatchStream> {
+    let wanted: Vec<&str> = own.iter().chain(names).copied().collect();
+    let mut frame = frame.select_columns(&wanted)?;
+    if let Some(after) = after {
+        frame = frame.filter(col(columns::ROW_ID).gt(lit(after.as_str())))?;
+    }
+    let by_row = vec![col(columns::ROW_ID).sort(true, false)];
+    Ok(frame.sort(by_row)?.execute_stream().await?)
+}
+
+fn base_row_list(schema: &TableSchema, batch: &RecordBatch) -> Result<Vec<(RowId, BaseRow)>> {
+    read_rows(schema, batch)
+}
+
+fn log_row_list(schema: &TableSchema, batch: &RecordBatch) -> Result<Vec<(RowId, SeqDelta)>> {
+    let deltas = log_rows::deltas(schema, batch)?.into_iter();
+    Ok(deltas
+        .map(|delta| (delta.delta.row_id.clone(), delta))
+        .collect())
+}
+
+/// One source of rows, ascending by row id.
+struct Sorted<T> {
+    batches: Option<SendableRecordBatchStream>,
+    ready: VecDeque<(RowId, T)>,
+}
+
+impl<T> Sorted<T> {
+    fn new(batches: Option<SendableRecordBatchStream>) -> Self {
+        Self {
+            batches,
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Reads on until a row is ready or there is none.
+    async fn fill(
+        &mut self,
+        schema: &TableSchema,
+        read: fn(&TableSchema, &RecordBatch) -> Result<Vec<(RowId, T)>>,
+    ) -> Result<()> {
+        while self.ready.is_empty()
+            && let Some(batches) = &mut self.batches
+        {
+            match batches.next().await {
+                Some(batch) => self.ready.extend(read(schema, &batch?)?),
+                None => self.batches = None,
+            }
+        }
+        Ok(())
+    }
+
+    fn peek(&self) -> Option<&RowId> {
+        self.ready.front().map(|(id, _)| id)
+    }
+
+    /// The next row when it is `id`.
+    fn next_if(&mut self, id: &RowId) -> Option<T> {
+        match self.peek() == Some(id) {
+            true => self.ready.pop_front().map(|(_, row)| row),
+            false => None,
+        }
+    }
+}
