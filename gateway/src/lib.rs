@@ -14,6 +14,7 @@
 //! `seq` is dense, given inside the commit's critical section, and the only cursor · a delta id names
 //! one delta · a failed commit poisons the log.
 
+pub mod actions;
 mod admission;
 pub mod auth;
 mod autoflush;
@@ -29,6 +30,7 @@ pub mod http;
 mod ndjson;
 mod opening;
 mod pressure;
+mod outbound;
 mod pull;
 mod registry;
 pub mod rules;

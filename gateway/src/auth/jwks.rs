@@ -4,17 +4,17 @@
 //! good stay good while the provider cannot be reached, and go when it says so.
 
 use std::fmt;
-use std::io::Read;
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 use tokio::task::spawn_blocking;
-use ureq::Agent;
 
 use super::config::JwksSource;
 use super::keys::{JWKS_BYTES_MAX, KeySet};
+use crate::outbound::{agent, check_url, read_bounded};
 
 /// Gets the bytes of an address, or says why not. It may block for seconds and must bound what it reads.
 pub type Fetch = Arc<dyn Fn(&str) -> Result<Vec<u8>, String> + Send + Sync>;
@@ -77,8 +77,7 @@ impl Jwks {
         let mut state = State::default();
         match &source {
             JwksSource::File(path) => state.take(read_file(path))?,
-            JwksSource::Url(url) if url.starts_with("https://") || url.starts_with("http://") => {}
-            JwksSource::Url(_) => return Err("it must begin with https:// or http://".to_owned()),
+            JwksSource::Url(url) => check_url(url)?,
         }
         Ok(Self {
             source,
@@ -183,33 +182,18 @@ impl State {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    bounded(file)
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    read_bounded(file, JWKS_BYTES_MAX).map_err(|error| error.to_string())
 }
 
-fn bounded(source: impl Read) -> Result<Vec<u8>, String> {
-    let limit = u64::try_from(JWKS_BYTES_MAX).unwrap_or(u64::MAX);
-    let mut bytes = Vec::new();
-    let read = source.take(limit.saturating_add(1)).read_to_end(&mut bytes);
-    read.map_err(|error| error.to_string())?;
-    match bytes.len() > JWKS_BYTES_MAX {
-        true => Err(format!("it is larger than {JWKS_BYTES_MAX} bytes")),
-        false => Ok(bytes),
-    }
-}
-
-/// Fetches over HTTP or HTTPS, bounded in time and bytes, without following redirects.
+/// Fetches over HTTP or HTTPS, in bounded time and bytes, without following redirects.
 pub(super) fn http_fetch() -> Fetch {
-    let agent: Agent = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .timeout_global(Some(FETCH_TIMEOUT))
-        .build()
-        .into();
-    Arc::new(move |url| {
-        let mut answer = agent.get(url).call().map_err(|error| error.to_string())?;
+    Arc::new(|url| {
+        let answer = agent(url, FETCH_TIMEOUT).get(url).call();
+        let mut answer = answer.map_err(|error| error.to_string())?;
         match answer.status().as_u16() {
-            200 => bounded(answer.body_mut().as_reader()),
+            200 => read_bounded(answer.body_mut().as_reader(), JWKS_BYTES_MAX)
+                .map_err(|error| error.to_string()),
             status => Err(format!("it answered with status {status}")),
         }
     })

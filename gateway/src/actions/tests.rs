@@ -1,0 +1,1 @@
+//! Actions against a webhook of the test's own.
