@@ -7,6 +7,7 @@ pub mod connection;
 pub mod demo;
 pub mod generate;
 pub mod push;
+pub mod remote;
 pub mod render;
 pub mod rows;
 pub mod serve;

@@ -115,12 +115,12 @@ fn claims(
     claims
 }
 
-/// A short-lived admin token of this machine's tools for one gateway, when its configuration has a secret.
-pub(super) fn of_this_machine(auth: &AuthConfig, gateway: &GatewayId) -> Option<String> {
+/// A short-lived admin token for the tools of this machine, when the configuration has a secret.
+pub(super) fn of_this_machine(auth: &AuthConfig, gateways: Vec<GatewayId>) -> Option<String> {
     const TTL: Duration = Duration::from_secs(60 * 60);
     let secret = auth.hs256.first()?;
     let subject = ClientId::parse("lakesync-cli").expect("it is a client id");
-    let claims = claims(auth, (subject, vec![gateway.clone()], Role::Admin), TTL);
+    let claims = claims(auth, (subject, gateways, Role::Admin), TTL);
     Some(mint(secret, &claims))
 }
 

@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 
+use lakesync_gateway::actions::ActionType;
 use toml::{Table, Value as Toml};
 
 use super::effective::wrong;
@@ -69,7 +70,7 @@ pub(crate) const CONNECTOR_KEYS: &[ConnectorKey] = &[
     ConnectorKey {
         name: "attempts_max",
         kind: Kind::Count,
-        default: "8",
+        default: "12",
         doc: "How often a delivery is tried before it becomes a dead letter. Fewer gives up during a short outage; more \
               hammers a receiver that is gone.",
         path: "actions.NAME.attempts_max",
@@ -81,17 +82,11 @@ pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
     CONNECTOR_KEYS.iter().map(|key| key.path)
 }
 
-/// One action type as configured.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ActionType {
-    pub(crate) name: String,
-    pub(crate) description: String,
-    pub(crate) params_schema: Option<serde_json::Value>,
-}
-
 /// One connector as configured.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Connector {
+    /// Where its section stands.
+    pub(crate) source: Source,
     settings: BTreeMap<&'static str, (Setting, Source)>,
     pub(crate) types: Vec<ActionType>,
 }
@@ -133,7 +128,11 @@ impl Connectors {
         let Toml::Table(table) = value else {
             return Err(wrong(source, &section, "should be a section, [actions.NAME]"));
         };
-        let mut connector = Connector::default();
+        let mut connector = Connector {
+            source: source.clone(),
+            settings: BTreeMap::new(),
+            types: Vec::new(),
+        };
         for key in CONNECTOR_KEYS.iter().filter(|key| !key.default.is_empty()) {
             let setting = key.kind.read_text(key.default);
             let setting = setting.expect("a test reads every default");
@@ -267,7 +266,7 @@ mod tests {
         let (name, connector) = effective.connectors.iter().next().unwrap();
         assert_eq!(name, "send-mail");
         assert_eq!(connector.get("url").0, &Setting::Text("https://a.example".to_owned()));
-        assert_eq!(connector.get("attempts_max"), (&Setting::Count(8), &Source::Default));
+        assert_eq!(connector.get("attempts_max"), (&Setting::Count(12), &Source::Default));
         let (Setting::Secret(secret), Source::Variable(_)) = connector.get("secret") else {
             panic!("{connector:?}");
         };

@@ -8,14 +8,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lakesync_compactor::CompactionConfig;
-use lakesync_gateway::actions::{ActionType, Connector};
+use lakesync_gateway::actions::{Connector, Webhooks};
 use lakesync_gateway::auth::{AuthConfig, AuthConfigError, JwksSource, Secret as AuthSecret};
 use lakesync_gateway::http::{ConnectionLimits, Cors, HttpConfig, Rate};
 use lakesync_gateway::{DeltaIds, FlushFormat, FlushPolicy, GatewayConfig, PressureLimits};
 use lakesync_proto::GatewayId;
 use tracing_subscriber::EnvFilter;
 
-use super::effective::Effective;
+use super::connectors::Connector as Section;
+use super::effective::{Effective, wrong};
 use super::error::{ConfigError, Source};
 use super::kind::{Secret, Setting};
 use super::{read_bounded, read_named};
@@ -358,6 +359,48 @@ fn at_least_one(effective: &Effective, path: &str) -> Result<NonZeroU32, ConfigE
 fn limit(effective: &Effective, path: &str) -> Result<usize, ConfigError> {
     let number = at_least_one(effective, path)?.get();
     Ok(usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+/// The webhooks, checked.
+fn connectors(effective: &Effective) -> Result<Vec<Connector>, ConfigError> {
+    let read = effective.connectors.iter();
+    let read = read.map(|(name, section)| connector(name, section));
+    let connectors = read.collect::<Result<Vec<_>, _>>()?;
+    match Webhooks::new(connectors.clone()) {
+        Ok(_) => Ok(connectors),
+        Err(error) => {
+            let sections = effective.connectors.iter();
+            let mut sections = sections.filter(|(name, _)| **name == error.connector);
+            let source = sections.next().map_or(Source::Default, |(_, section)| section.source.clone());
+            Err(wrong(&source, &format!("actions.{}", error.connector), error.reason))
+        }
+    }
+}
+
+fn connector(name: &str, section: &Section) -> Result<Connector, ConfigError> {
+    let at = |key: &str, reason: &str| {
+        Err(wrong(&section.source, &format!("actions.{name}.{key}"), reason))
+    };
+    let Setting::Text(url) = section.get("url").0 else {
+        return at("url", "is missing: where should its actions be sent?");
+    };
+    let secret = match (section.get("secret").0, section.get("secret_file")) {
+        (Setting::Secret(secret), (Setting::Unset, _)) => Some(secret.reveal().to_owned()),
+        (Setting::Unset, (Setting::Path(file), source)) => {
+            Some(read_bounded(&beside(file.clone(), source))?.trim().to_owned())
+        }
+        (Setting::Unset, _) => None,
+        _ => return at("secret_file", "and secret are both set; keep one"),
+    };
+    let mut connector = Connector::new(name, url, section.types.clone());
+    connector.secret = secret;
+    if let Setting::Time(timeout) = section.get("timeout").0 {
+        connector.timeout = *timeout;
+    }
+    if let Setting::Count(attempts) = section.get("attempts_max").0 {
+        connector.attempts_max = u32::try_from(*attempts).unwrap_or(u32::MAX);
+    }
+    Ok(connector)
 }
 
 fn log(effective: &Effective) -> Result<LogSettings, ConfigError> {
