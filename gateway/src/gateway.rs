@@ -14,10 +14,11 @@ use lakesync_proto::{
 };
 use lakesync_providers::lake::{Fence, Warehouse};
 use lakesync_providers::{Live, known_deltas};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::admission;
 use crate::auth::Identity;
+use crate::checkpoint;
 use crate::config::GatewayConfig;
 use crate::durable::DurableLog;
 use crate::error::{Error, Refusal, Result};
@@ -59,6 +60,8 @@ pub struct Gateway {
     sent: Arc<Sent>,
     waiting_bytes: Arc<AtomicUsize>,
     pub(crate) upkeep: Upkeep,
+    /// Who reads whole tables: checkpoints and digests.
+    pub(crate) readers: Arc<Semaphore>,
     /// Held by an INSERT from its look at the rows that exist until its push is durable.
     pub(crate) inserting: tokio::sync::Mutex<()>,
     tasks: mpsc::Sender<Task>,
@@ -112,6 +115,7 @@ impl Gateway {
             sent,
             waiting_bytes,
             upkeep,
+            readers: checkpoint::reader_slots(),
             inserting: tokio::sync::Mutex::new(()),
             tasks,
             maintenance: tokio::sync::Mutex::new(()),

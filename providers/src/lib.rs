@@ -13,6 +13,7 @@
 //! **Invariant:** the rows of a view are those of the merge rule over all deltas with `seq` up to the
 //! view's; flush and compaction publish new views and change no answer.
 
+mod as_of_seq;
 mod catalog;
 mod columnar;
 mod error;
@@ -32,9 +33,11 @@ mod snapshots;
 mod travel;
 mod union;
 mod view;
+mod visible_rows;
 
 pub use lakesync_proto as proto;
 
+pub use as_of_seq::view_at_seq;
 pub use catalog::LakeCatalog;
 pub use error::{Error, Result};
 pub use files::ParquetTable;
@@ -50,3 +53,4 @@ pub use sink::{InsertRows, WriteError, WriteSink};
 pub use travel::Pinned;
 pub use union::UnionTable;
 pub use view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
+pub use visible_rows::{RowWithValues, visible_rows};

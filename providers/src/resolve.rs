@@ -14,6 +14,7 @@ use arrow::array::{ArrayRef, AsArray, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::JoinType;
+use datafusion::logical_expr::{col, lit};
 use datafusion::prelude::{DataFrame, SessionContext};
 use lakesync_proto::{
     ColumnName, Folded, Hlc, RowId, RowState, TableSchema, Value, columns, fold_row,
@@ -28,6 +29,9 @@ use crate::view::ReadView;
 
 /// The column of row ids that tables are joined with: no user column can have this name.
 pub(crate) const WANTED: &str = "wanted$";
+
+/// So many row ids are looked up by name: bounds and bloom filters of the files then spare most of them.
+const FEW_IDS: usize = 20;
 
 /// A row of the base: the columns that its files have.
 pub(crate) type BaseRow = BTreeMap<ColumnName, Value>;
@@ -193,7 +197,12 @@ pub(crate) fn only_rows<'a>(
     frame: DataFrame,
     ids: impl Iterator<Item = &'a RowId>,
 ) -> Result<DataFrame> {
-    let wanted = ctx.read_batches(row_ids(ids)?)?;
+    let ids: Vec<&RowId> = ids.collect();
+    if ids.len() <= FEW_IDS {
+        let ids = ids.iter().map(|id| lit(id.as_str())).collect();
+        return Ok(frame.filter(col(columns::ROW_ID).in_list(ids, false))?);
+    }
+    let wanted = ctx.read_batches(row_ids(ids.into_iter())?)?;
     let semi = JoinType::LeftSemi;
     Ok(frame.join(wanted, semi, &[columns::ROW_ID], &[WANTED], None)?)
 }

@@ -28,7 +28,7 @@ use lakesync_proto::{
 };
 
 use crate::error::Result;
-use crate::lake::arrow_schema;
+use crate::lake::{Warehouse, arrow_schema};
 use crate::log::evidence;
 use crate::log_rows;
 use crate::resolve::{BaseRow, base_rows, read_rows};
@@ -188,13 +188,7 @@ impl Merge {
         schema: Arc<TableSchema>,
         after: Option<&RowId>,
     ) -> Result<Self> {
-        let ctx = session(&view.warehouse);
-        ctx.state_ref()
-            .write()
-            .config_mut()
-            .options_mut()
-            .execution
-            .batch_size = SCAN_ROWS;
+        let ctx = paged_session(&view.warehouse);
         let (mut base, mut log) = (None, None);
         if view.base.snapshot_id.is_some() {
             let names = user_columns(&schema, &arrow_schema(&view.base.table)?);
@@ -280,6 +274,16 @@ impl Merge {
 
 fn cell_bytes(cell: &Cell) -> usize {
     size_of::<Cell>() + cell.value.bytes()
+}
+
+/// A session whose batches are small enough to be held as values.
+pub(crate) fn paged_session(warehouse: &Warehouse) -> SessionContext {
+    let ctx = session(warehouse);
+    let state = ctx.state_ref();
+    let mut state = state.write();
+    state.config_mut().options_mut().execution.batch_size = SCAN_ROWS;
+    drop(state);
+    ctx
 }
 
 /// What of a log row is not the user's.
@@ -369,5 +373,163 @@ impl<T> Sorted<T> {
             true => self.ready.pop_front().map(|(_, row)| row),
             false => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lakesync_proto::{
+        ClientId, ColumnChange, DeltaKey, Op, RowDelta, TableDefinition, TableName,
+    };
+
+    use super::*;
+
+    const HISTORIES: u64 = 20_000;
+    /// Stamps are 1 to 16; those below the floor may be forgotten, and nothing below it arrives any more.
+    const STAMPS: u64 = 16;
+    const FLOOR: u64 = 9;
+    const COLUMNS: [&str; 3] = ["k", "x", "y"];
+
+    struct Dice(u64);
+
+    impl Dice {
+        /// A number below `bound`, by splitmix64.
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) % bound
+        }
+    }
+
+    fn schema() -> TableSchema {
+        let body = br#"{"table":"t","primaryKey":["k"],"columns":[{"name":"k","type":"string"},
+            {"name":"x","type":"long"},{"name":"y","type":"long"}]}"#;
+        TableSchema::from_definition(&TableDefinition::from_json(body).unwrap()).unwrap()
+    }
+
+    fn delta(dice: &mut Dice, stamp: u64) -> RowDelta {
+        let key = DeltaKey {
+            table: TableName::parse("t").unwrap(),
+            row_id: RowId::parse("r").unwrap(),
+            client_id: ClientId::parse("c").unwrap(),
+            hlc: Hlc::new(stamp, 0).unwrap(),
+        };
+        let mut columns = Vec::new();
+        let op = match dice.below(3) {
+            0 => Op::Delete,
+            1 => Op::Insert,
+            _ => Op::Update,
+        };
+        if op == Op::Insert {
+            columns.push(ColumnChange {
+                column: ColumnName::parse("k").unwrap(),
+                value: Value::from("r"),
+            });
+        }
+        for name in &COLUMNS[1..] {
+            if op != Op::Delete && dice.below(2) == 0 {
+                let value = match dice.below(3) {
+                    0 => Value::Null,
+                    some => Value::Long(i64::try_from(some).unwrap()),
+                };
+                let column = ColumnName::parse(name).unwrap();
+                columns.push(ColumnChange { column, value });
+            }
+        }
+        RowDelta::new(op, key, columns)
+    }
+
+    fn fold<'a>(deltas: impl IntoIterator<Item = &'a RowDelta>) -> RowState {
+        let mut state = RowState::default();
+        deltas.into_iter().for_each(|delta| state.apply(delta));
+        state
+    }
+
+    /// The row as a base holds it.
+    fn shown(schema: &TableSchema, state: &RowState) -> Option<BaseRow> {
+        state.exists().then(|| {
+            let columns = schema.columns.iter().map(|column| {
+                let value = match column.name.as_str() {
+                    "k" => Value::from("r"),
+                    _ => state.visible(&column.name).cloned().unwrap_or(Value::Null),
+                };
+                (column.name.clone(), value)
+            });
+            columns.collect()
+        })
+    }
+
+    #[test]
+    fn whatever_the_log_forgot_below_the_floor_the_state_shows_the_merge_of_all_deltas() {
+        let schema = schema();
+        for seed in 0..HISTORIES {
+            let mut dice = Dice(seed);
+            let mut stamps: Vec<u64> = (1..=STAMPS).filter(|_| dice.below(2) == 0).collect();
+            for at in (1..stamps.len()).rev() {
+                let other = usize::try_from(dice.below(at as u64 + 1)).unwrap();
+                stamps.swap(at, other);
+            }
+            let covered = usize::try_from(dice.below(stamps.len() as u64 + 1)).unwrap();
+            let (below, above) = stamps.split_at(covered);
+            let below: Vec<RowDelta> = below.iter().map(|s| delta(&mut dice, *s)).collect();
+            let above: Vec<RowDelta> = above
+                .iter()
+                .filter(|stamp| **stamp >= FLOOR)
+                .map(|stamp| delta(&mut dice, *stamp))
+                .collect();
+            let kept = below
+                .iter()
+                .filter(|delta| delta.hlc >= Hlc::new(FLOOR, 0).unwrap() || dice.below(2) == 0);
+            let evidence = fold(kept);
+
+            let base = shown(&schema, &fold(&below));
+            let mut state = at_base(&schema, base.clone(), evidence);
+            forget_hidden(&mut state);
+            assert_eq!(shown(&schema, &state), base, "seed {seed}: as the base is");
+            let mut all = below.clone();
+            for delta in &above {
+                all.push(delta.clone());
+                state.apply(delta);
+                forget_hidden(&mut state);
+                let expected = shown(&schema, &fold(&all));
+                assert_eq!(shown(&schema, &state), expected, "seed {seed}: {all:#?}");
+            }
+        }
+    }
+
+    #[test]
+    fn with_the_whole_log_every_stamp_is_there() {
+        let schema = schema();
+        for seed in 0..HISTORIES {
+            let mut dice = Dice(seed);
+            let deltas: Vec<RowDelta> = (1..STAMPS).map(|s| delta(&mut dice, s)).collect();
+            let mut expected = fold(&deltas);
+            let mut state = at_base(&schema, shown(&schema, &expected), expected.clone());
+            forget_hidden(&mut state);
+            forget_hidden(&mut expected);
+            // The key of a row that was revived without it has no write; the row id has it.
+            for state in [&mut state, &mut expected] {
+                state.cells.retain(|column, _| column.as_str() != "k");
+            }
+            assert_eq!(state, expected, "seed {seed}: {deltas:#?}");
+        }
+    }
+
+    #[test]
+    fn a_tombstone_is_its_delete_clock_and_nothing_else() {
+        let mut dice = Dice(1);
+        let mut write = delta(&mut dice, 1);
+        write.op = Op::Update;
+        let mut delete = delta(&mut dice, 2);
+        (delete.op, delete.columns) = (Op::Delete, Vec::new());
+        let mut state = fold([&write, &delete]);
+        forget_hidden(&mut state);
+        let tombstone = RowState {
+            deleted: Some(delete.stamp()),
+            ..RowState::default()
+        };
+        assert_eq!(state, tombstone);
     }
 }

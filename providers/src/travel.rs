@@ -86,7 +86,12 @@ pub(crate) async fn at_snapshot(now: &ReadView, snapshot: i64) -> Result<ReadVie
     Ok(past(now, base, seq, vec![hot]))
 }
 
-fn past(now: &ReadView, base: BaseSnapshot, seq: Seq, hot: Vec<Arc<HotPush>>) -> ReadView {
+pub(crate) fn past(
+    now: &ReadView,
+    base: BaseSnapshot,
+    seq: Seq,
+    hot: Vec<Arc<HotPush>>,
+) -> ReadView {
     ReadView {
         warehouse: now.warehouse.clone(),
         gateway: now.gateway.clone(),
@@ -101,7 +106,7 @@ fn past(now: &ReadView, base: BaseSnapshot, seq: Seq, hot: Vec<Arc<HotPush>>) ->
 
 /// The newest base with `base seq <= seq`; the empty table before the first compaction; `None` when what
 /// was there has been expired.
-fn base_at(now: &ReadView, seq: Seq) -> Result<Option<BaseSnapshot>> {
+pub(crate) fn base_at(now: &ReadView, seq: Seq) -> Result<Option<BaseSnapshot>> {
     let table = &now.base.table;
     let mut newest: Option<BaseSnapshot> = None;
     let mut from_the_start = true;

@@ -37,18 +37,13 @@ impl ApiError {
         Self(Error::Refused(Refusal::new(code, message)))
     }
 
-    /// The stable code, the text and the delta at fault: what a WebSocket says of it.
-    pub(super) fn parts(&self) -> (ErrorCode, String, Option<usize>) {
-        let index = match &self.0 {
-            Error::Refused(refusal) => refusal.index,
-            _ => None,
-        };
-        (code(&self.0), self.0.to_string(), index)
+    pub(super) fn into_error(self) -> Error {
+        self.0
     }
 
     /// The body of its answer.
     pub(super) fn body(&self) -> Map<String, Value> {
-        let (code, text, index) = self.parts();
+        let (code, text, index) = parts(&self.0);
         let mut body = Map::new();
         body.insert("error".to_owned(), text.into());
         body.insert("code".to_owned(), code.as_str().into());
@@ -115,6 +110,15 @@ fn with_body(status: StatusCode, body: Map<String, Value>) -> Response {
 #[must_use]
 pub fn unavailable_answer(text: &str) -> Response {
     ApiError::refused(ErrorCode::BackpressureError, text).into_response()
+}
+
+/// The stable code, the text and the delta at fault: what a WebSocket says of an error.
+pub(super) fn parts(error: &Error) -> (ErrorCode, String, Option<usize>) {
+    let index = match error {
+        Error::Refused(refusal) => refusal.index,
+        _ => None,
+    };
+    (code(error), error.to_string(), index)
 }
 
 fn code(error: &Error) -> ErrorCode {

@@ -21,7 +21,9 @@ use super::security::Security;
 use super::standing::Standing;
 use super::traffic::Traffic;
 use super::{Gateways, routes};
+use crate::actions::{Actions, Webhooks};
 use crate::auth::Authenticator;
+use crate::error::Result;
 use crate::gateway::Gateway;
 
 /// How many of the last server errors the status page shows.
@@ -41,6 +43,7 @@ struct Inner {
     limiter: Option<Limiter>,
     connections: Connections,
     hubs: Mutex<BTreeMap<GatewayId, Arc<Hub>>>,
+    actions: Mutex<BTreeMap<GatewayId, Arc<Actions>>>,
     standing: Standing,
     traffic: Traffic,
     errors: Mutex<VecDeque<Failure>>,
@@ -53,9 +56,18 @@ struct Inner {
 pub(super) struct Failure {
     /// When, in milliseconds since 1970.
     at_ms: u64,
+    gateway: Option<String>,
     route: String,
     status: u16,
     error: String,
+}
+
+impl Failure {
+    /// Whether it was met by a request to one of `gateways`.
+    pub(super) fn is_of(&self, gateways: &[GatewayId]) -> bool {
+        let gateway = self.gateway.as_deref();
+        gateways.iter().any(|name| Some(name.as_str()) == gateway)
+    }
 }
 
 impl Front {
@@ -75,6 +87,7 @@ impl Front {
             config,
             clock,
             hubs: Mutex::default(),
+            actions: Mutex::default(),
             standing: Standing::default(),
             traffic: Traffic::new(),
             errors: Mutex::default(),
@@ -136,6 +149,28 @@ impl Front {
         *self.0.draining.borrow()
     }
 
+    /// Commands to `gateway` are carried out by `actions` from now on.
+    pub fn put_actions(&self, gateway: GatewayId, actions: Arc<Actions>) {
+        let mut held = self.0.actions.lock().unwrap_or_else(PoisonError::into_inner);
+        held.insert(gateway, actions);
+    }
+
+    /// What carries out commands to `gateway`: without connectors, each is answered that it is not supported.
+    ///
+    /// # Errors
+    /// When SQLite has no memory.
+    pub(super) fn actions(&self, gateway: &Gateway) -> Result<Arc<Actions>> {
+        let mut held = self.0.actions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(actions) = held.get(gateway.id()) {
+            return Ok(Arc::clone(actions));
+        }
+        let id = gateway.id().clone();
+        let webhooks = Webhooks::new(Vec::new()).expect("no connector is no wrong one");
+        let actions = Actions::in_memory(id.clone(), webhooks, Arc::clone(&self.0.clock))?;
+        held.insert(id, Arc::clone(&actions));
+        Ok(actions)
+    }
+
     /// The live frames of `gateway`.
     pub(super) fn hub(&self, gateway: &Arc<Gateway>) -> Arc<Hub> {
         let mut hubs = self.0.hubs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -148,10 +183,17 @@ impl Front {
         Arc::clone(hub)
     }
 
-    pub(super) fn record_error(&self, route: &str, status: StatusCode, error: &str) {
+    pub(super) fn record_error(
+        &self,
+        gateway: Option<&str>,
+        route: &str,
+        status: StatusCode,
+        error: &str,
+    ) {
         let end = error.floor_char_boundary(ERROR_BYTES_MAX.min(error.len()));
         let failure = Failure {
             at_ms: self.now_ms(),
+            gateway: gateway.map(str::to_owned),
             route: route.to_owned(),
             status: status.as_u16(),
             error: error[..end].to_owned(),

@@ -24,6 +24,7 @@
 //! ```
 //! **Invariant:** no request body is read beyond its limit, and nothing a request holds ends the process.
 
+mod action;
 mod answer;
 mod body;
 mod checkpoint;
@@ -49,7 +50,11 @@ mod sse;
 mod standing;
 mod status;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod traffic;
+#[cfg(test)]
+mod world;
 mod ws;
 
 pub use answer::{ApiError, error_answer, unavailable_answer};

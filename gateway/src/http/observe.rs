@@ -203,7 +203,8 @@ impl Drop for Line {
         let error = error.and_then(Value::as_str);
         self.front.traffic().end(route, self.status, ms);
         if let Some(error) = error.filter(|_| self.status.is_server_error()) {
-            self.front.record_error(route, self.status, error);
+            let gateway = self.seen.gateway.as_deref();
+            self.front.record_error(gateway, route, self.status, error);
         }
         tracing::info!(
             request_id = self.id.to_str().unwrap_or_default(),
@@ -229,6 +230,8 @@ fn counted(response: Response, mut line: Line) -> Response {
         parts.headers.insert(header::CONTENT_LENGTH, bytes.into());
     }
     let body = body.map_frame(move |frame| {
+        // The whole line moves into the closure, to be written when the body is dropped.
+        let line = &mut line;
         line.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
         frame
     });

@@ -39,7 +39,7 @@ impl Limiter {
     }
 }
 
-impl<C: Clock> Limiter<C> {
+impl<C: Clock + Clone> Limiter<C> {
     fn with_clock(rate: Rate, clock: C) -> Self {
         let quota = Quota::per_second(rate.requests_per_second).allow_burst(rate.burst);
         Self {

@@ -26,7 +26,7 @@ use super::observe::observe;
 use super::security::{Access, Gate, Target, TokenPlace, pass};
 use super::sites::{cors_layer, refuse_others};
 use super::{
-    checkpoint, connectors, flush, gateways, health, metrics, openapi, pull, push, schema, sse,
+    action, checkpoint, connectors, flush, gateways, health, metrics, openapi, pull, push, schema, sse,
     status, ws,
 };
 
@@ -62,19 +62,22 @@ pub(super) fn router(front: &Front, own: OpenApiRouter) -> Router {
 }
 
 fn reads(front: &Front) -> OpenApiRouter<Front> {
-    let waiting = OpenApiRouter::new()
+    // A pull may wait, and a checkpoint or a digest reads whole tables.
+    let long = OpenApiRouter::new()
         .routes(routes!(pull::pull))
-        .routes(routes!(checkpoint::checkpoint));
-    timed(
-        front,
-        OpenApiRouter::new()
-            .routes(routes!(schema::list)),
-    )
-    .merge(waiting)
+        .routes(routes!(checkpoint::checkpoint))
+        .routes(routes!(checkpoint::digest));
+    let short = OpenApiRouter::new()
+        .routes(routes!(schema::list))
+        .routes(routes!(action::describe));
+    timed(front, short).merge(long)
 }
 
 fn writes(front: &Front) -> OpenApiRouter<Front> {
-    timed(front, OpenApiRouter::new().routes(routes!(push::push)))
+    let routes = OpenApiRouter::new()
+        .routes(routes!(push::push))
+        .routes(routes!(action::submit));
+    timed(front, routes)
 }
 
 fn admin(front: &Front) -> OpenApiRouter<Front> {
@@ -82,6 +85,9 @@ fn admin(front: &Front) -> OpenApiRouter<Front> {
         .routes(routes!(schema::put))
         .routes(routes!(flush::flush))
         .routes(routes!(metrics::of_gateway))
+        .routes(routes!(action::dead))
+        .routes(routes!(action::retry))
+        .routes(routes!(action::discard))
         .routes(routes!(connectors::list, connectors::register))
         .routes(routes!(connectors::unregister));
     timed(front, routes)

@@ -101,7 +101,7 @@ impl Security {
         self.authenticator.is_some()
     }
 
-    async fn identify(&self, token: Option<&str>) -> Result<Identity, Refusal> {
+    pub(super) async fn identify(&self, token: Option<&str>) -> Result<Identity, Refusal> {
         let Some(authenticator) = &self.authenticator else {
             return Ok(Identity::anyone());
         };
@@ -226,7 +226,7 @@ async fn token(parts: &mut Parts, place: TokenPlace) -> Result<Option<String>, A
 }
 
 /// The token of the `Authorization` header, when there is one.
-fn bearer(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else {
         return Ok(None);

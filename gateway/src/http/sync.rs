@@ -11,6 +11,7 @@ use super::live::next_cursor;
 use super::security::Caller;
 use crate::error::{Error, Refusal, Result};
 use crate::pull::{Pull, Since};
+use crate::rules::Audience;
 use crate::stats::Ended;
 
 /// Accepts a push of `caller`.
@@ -48,21 +49,24 @@ pub(super) async fn pull(
     pull: &Pull,
     client: &ClientId,
 ) -> Result<PullPage> {
-    let gateway = &caller.gateway;
-    let began = Instant::now();
-    let audience = gateway.audience(&caller.identity);
-    let pulled = gateway.pull_as(pull, &audience).await;
-    let deltas = pulled.as_ref().map_or(0, |page| page.deltas.len());
-    gateway
-        .stats()
-        .pull(Ended::of(&pulled), began.elapsed(), deltas);
-    let mut page = pulled.map_err(|error| with_checkpoint(error, caller))?;
-    page.notes.next = Some(next_cursor(&page, &audience));
+    let audience = caller.gateway.audience(&caller.identity);
+    let page = read(caller, pull, &audience).await?;
     if matches!(pull.since, Since::Seq(_)) {
-        front
-            .standing()
-            .set(gateway.id(), client, page.cursor);
+        let gateway = caller.gateway.id();
+        front.standing().set(gateway, client, page.cursor);
     }
+    Ok(page)
+}
+
+/// The next page for `audience`, counted.
+pub(super) async fn read(caller: &Caller, pull: &Pull, audience: &Audience) -> Result<PullPage> {
+    let began = Instant::now();
+    let pulled = caller.gateway.pull_as(pull, audience).await;
+    let deltas = pulled.as_ref().map_or(0, |page| page.deltas.len());
+    let stats = caller.gateway.stats();
+    stats.pull(Ended::of(&pulled), began.elapsed(), deltas);
+    let mut page = pulled.map_err(|error| with_checkpoint(error, caller))?;
+    page.notes.next = Some(next_cursor(&page, audience));
     Ok(page)
 }
 

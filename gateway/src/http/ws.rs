@@ -38,6 +38,8 @@ use crate::error::{Error, Result};
 
 mod budget;
 mod requests;
+#[cfg(test)]
+mod tests;
 
 use budget::Budget;
 
@@ -365,7 +367,7 @@ impl Session {
     }
 
     /// The frame as this connection is sent it: a legacy client is not sent its own deltas.
-    async fn bytes_of(&self, frame: &Frame) -> Result<Bytes, End> {
+    async fn bytes_of(&mut self, frame: &Frame) -> Result<Bytes, End> {
         let (Mode::Legacy { at, .. }, Some(client)) = (&self.mode, &self.client) else {
             return Ok(frame.bytes.clone());
         };

@@ -15,7 +15,7 @@ use crate::http::answer::ApiError;
 use crate::http::live::Place;
 use crate::http::pull::native as native_place;
 use crate::http::sync;
-use crate::pull::{Pull, Since};
+use crate::pull::Pull;
 
 /// How soon a busy gateway may be asked again, in milliseconds.
 const RETRY_AFTER_MS: u64 = 1_000;
