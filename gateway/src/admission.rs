@@ -7,11 +7,30 @@
 
 use lakesync_proto::{DeltaError, ErrorCode, Hlc, Push, RowDelta, Schemas, limits, verify_delta};
 
+use crate::config::DeltaIds;
 use crate::error::Refusal;
 
 /// How many bytes the values of one push may take in memory, by whatever door they come: a body of the
 /// largest size takes about three times as much decoded.
 const VALUE_BYTES_MAX: usize = 4 * limits::PUSH_BODY_BYTES_MAX;
+
+/// Whose deltas a push may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Author {
+    /// Those of the client that pushes.
+    Itself,
+    /// Anybody's: an import brings what others stamped.
+    Anyone,
+}
+
+/// What a push is checked against, besides the schemas.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) author: Author,
+    pub(crate) delta_ids: DeltaIds,
+    pub(crate) now_ms: u64,
+    pub(crate) drift_ms: u64,
+}
 
 /// Checks a decoded push against the schemas and the wall clock.
 ///
@@ -19,12 +38,7 @@ const VALUE_BYTES_MAX: usize = 4 * limits::PUSH_BODY_BYTES_MAX;
 ///
 /// # Errors
 /// A [`Refusal`] that names the delta by index.
-pub(crate) fn check(
-    push: &Push,
-    schemas: &dyn Schemas,
-    now_ms: u64,
-    drift_ms: u64,
-) -> Result<usize, Refusal> {
+pub(crate) fn check(push: &Push, schemas: &dyn Schemas, terms: &Terms) -> Result<usize, Refusal> {
     if push.deltas.len() > limits::PUSH_DELTAS_MAX {
         return Err(Refusal::new(
             ErrorCode::ValidationError,
@@ -46,14 +60,18 @@ pub(crate) fn check(
         ));
     }
     for (index, delta) in push.deltas.iter().enumerate() {
-        check_delta(push, delta, schemas).map_err(|refusal| refusal.at(index))?;
-        check_drift(delta, now_ms, drift_ms).map_err(|refusal| refusal.at(index))?;
+        check_delta(push, delta, (schemas, terms)).map_err(|refusal| refusal.at(index))?;
+        check_drift(delta, terms).map_err(|refusal| refusal.at(index))?;
     }
     Ok(bytes)
 }
 
-fn check_delta(push: &Push, delta: &RowDelta, schemas: &dyn Schemas) -> Result<(), Refusal> {
-    if delta.client_id != push.client_id {
+fn check_delta(
+    push: &Push,
+    delta: &RowDelta,
+    (schemas, terms): (&dyn Schemas, &Terms),
+) -> Result<(), Refusal> {
+    if delta.client_id != push.client_id && terms.author == Author::Itself {
         return Err(Refusal::new(
             ErrorCode::Forbidden,
             format!(
@@ -71,7 +89,11 @@ fn check_delta(push: &Push, delta: &RowDelta, schemas: &dyn Schemas) -> Result<(
             ),
         ));
     };
-    verify_delta(delta, &schema).map_err(|error| {
+    let checked = match terms.delta_ids {
+        DeltaIds::Verify => verify_delta(delta, &schema),
+        DeltaIds::Accept => schema.check(delta).map_err(DeltaError::Check),
+    };
+    checked.map_err(|error| {
         let code = match error {
             DeltaError::IdMismatch { .. } => ErrorCode::DeltaIdMismatch,
             DeltaError::Check(_) => ErrorCode::SchemaError,
@@ -83,17 +105,34 @@ fn check_delta(push: &Push, delta: &RowDelta, schemas: &dyn Schemas) -> Result<(
     })
 }
 
-fn check_drift(delta: &RowDelta, now_ms: u64, drift_ms: u64) -> Result<(), Refusal> {
-    let ahead_ms = delta.hlc.wall_ms().saturating_sub(now_ms);
+fn check_drift(delta: &RowDelta, terms: &Terms) -> Result<(), Refusal> {
+    let drift_ms = terms.drift_ms;
+    let ahead_ms = delta.hlc.wall_ms().saturating_sub(terms.now_ms);
     if ahead_ms <= drift_ms {
         return Ok(());
     }
+    let text = format!(
+        "row `{}` of `{}` is stamped {ahead_ms} ms ahead of the gateway's clock, {drift_ms} ms are allowed; \
+         set the client's clock back by about that much and stamp the row again",
+        delta.row_id, delta.table
+    );
+    Err(Refusal::new(ErrorCode::ClockDrift, text).with("skewMs", ahead_ms))
+}
+
+/// Refuses a new delta that is older than the late window; `oldest` is the window's end.
+pub(crate) fn check_window(delta: &RowDelta, oldest: Hlc) -> Result<(), Refusal> {
+    if delta.hlc >= oldest {
+        return Ok(());
+    }
     Err(Refusal::new(
-        ErrorCode::ClockDrift,
+        ErrorCode::LateDelta,
         format!(
-            "row `{}` of `{}` is stamped {ahead_ms} ms ahead of the gateway's clock, {drift_ms} ms are allowed; \
-             set the client's clock back by about that much and stamp the row again",
-            delta.row_id, delta.table
+            "row `{}` of `{}` is stamped at ms {}, and new deltas are taken from ms {} on (late_window); stamp the row \
+             again to send it as a new write",
+            delta.row_id,
+            delta.table,
+            delta.hlc.wall_ms(),
+            oldest.wall_ms()
         ),
     ))
 }

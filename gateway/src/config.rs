@@ -40,6 +40,10 @@ pub struct GatewayConfig {
     /// How old a new delta may be when it arrives (default 30 days); none takes any age. Larger keeps evidence in
     /// the log for longer; smaller refuses clients that were offline for that long.
     pub late_window: Option<Duration>,
+    /// How far the wall clock may step against a clock that nobody can set before pushes are refused for a while
+    /// (default: not watched; 10 s is right for a machine's own clock). Smaller refuses writes at every correction of
+    /// the clock; larger lets a clock that jumped ahead admit stamps that win for as long.
+    pub clock_jump: Option<Duration>,
     /// How long accepted pushes stay in SQLite after they were flushed (default 7 days), so that ordinary
     /// pulls read SQLite by seq. Larger costs disk; smaller sends more pulls to the flushed log.
     pub pull_window: Duration,
@@ -67,6 +71,7 @@ impl Default for GatewayConfig {
             drift: Duration::from_secs(5),
             delta_ids: DeltaIds::default(),
             late_window: Some(Duration::from_secs(30 * 24 * 60 * 60)),
+            clock_jump: None,
             pull_window: Duration::from_secs(7 * 24 * 60 * 60),
             feed_bytes_max: 256 << 20,
             group_pushes_max: 256,

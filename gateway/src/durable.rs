@@ -1,16 +1,20 @@
 //! The durable log: one SQLite row a push, one commit a group, fsynced before anyone hears of it.
 //!
 //! ```text
-//! pushes  first_seq │ last_seq │ arrived_ms │ deltas (blob: proto::encode_batch)
-//! clients client_id │ newest_hlc            the high-water mark of what each client has sent
-//! meta    key │ value                       fence, pending_fence, floor
+//! pushes    first_seq │ last_seq │ arrived_ms │ deltas (blob: proto::encode_batch) │ members (blob: rules::moved)
+//! clients   client_id │ newest_hlc            the high-water mark of what each client has sent
+//! rule_rows version │ table_name │ row_id │ state    what the rules look at of each row: rules::ledger
+//! meta      key │ value                       fence, pending_fence, floor, rules, rules_since, rules_epoch, …
 //! ```
+//! Format 1 had no rules: neither `members` nor `rule_rows`. It is brought to format 2 when it is opened.
+//!
 //! **Invariant:** the rows of `pushes` are ascending and disjoint in seq; a row is whole or absent. WAL
 //! mode with `synchronous=FULL` makes COMMIT the moment of durability.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lakesync_proto::{
@@ -21,12 +25,17 @@ use rusqlite::{
 };
 
 use crate::error::{Error, Result};
+use crate::rules::rows::{RULE_ROWS, RuleRow, put_rule_rows};
+use crate::rules::moved::{self, Moved};
 
 /// Bytes of deltas that one read gives at most, beyond its first push.
 const READ_BYTES_MAX: usize = 32 << 20;
 
 /// The version of this file's format, in `PRAGMA user_version`.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
+
+/// What brings a file of format 1 to format 2.
+const TO_FORMAT_2: &str = "alter table pushes add column members blob;";
 
 const TRUNCATED: &str = "the file exists but holds no LakeSync tables: it was truncated, or is another program's. \
     Restore it from a copy; or, if it is lost for good, move it away with its -wal and -shm files: what was flushed is \
@@ -35,7 +44,7 @@ const TRUNCATED: &str = "the file exists but holds no LakeSync tables: it was tr
 const TABLES: &str = "
     create table pushes (
         first_seq integer primary key, last_seq integer not null,
-        arrived_ms integer not null, deltas blob not null
+        arrived_ms integer not null, deltas blob not null, members blob
     );
     create table clients (client_id text primary key, newest_hlc integer not null) without rowid;
     create table meta (key text primary key, value text not null) without rowid;
@@ -48,13 +57,15 @@ pub(crate) struct StoredPush {
     pub(crate) arrived_ms: u64,
     /// Its new deltas, dense in seq.
     pub(crate) deltas: Vec<SeqDelta>,
+    /// What each delta did to who sees its row; empty when it came in without rules.
+    pub(crate) moved: Vec<Arc<Moved>>,
 }
 
 /// An open durable log. One connection, one owner.
 #[derive(Debug)]
 pub(crate) struct DurableLog {
-    connection: Connection,
-    path: PathBuf,
+    pub(crate) connection: Connection,
+    pub(crate) path: PathBuf,
 }
 
 impl DurableLog {
@@ -98,7 +109,14 @@ impl DurableLog {
         let db = &self.connection;
         db.busy_timeout(Duration::from_secs(5))?;
         db.pragma_update(None, "journal_mode", "wal")?;
-        db.pragma_update(None, "synchronous", "full")
+        db.pragma_update(None, "synchronous", "full")?;
+        let format: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if format == 1 {
+            db.execute_batch(&format!(
+                "begin immediate; {TO_FORMAT_2} {RULE_ROWS} pragma user_version = {FORMAT}; commit;"
+            ))?;
+        }
+        Ok(())
     }
 
     /// Whether the file is whole and of a format that this program knows.
@@ -109,7 +127,7 @@ impl DurableLog {
             .pragma_query_value(None, "user_version", |row| row.get(0))
             .map_err(sqlite)?;
         match format {
-            FORMAT => {}
+            1 | FORMAT => {}
             0 => return Err(refused(&self.path, TRUNCATED)),
             newer => {
                 return Err(refused(
@@ -130,7 +148,7 @@ impl DurableLog {
         }
     }
 
-    /// Stores a group of pushes and each client's newest stamp in one fsynced transaction.
+    /// Stores a group of pushes, each client's newest stamp and the rules' rows in one fsynced transaction.
     ///
     /// # Errors
     /// [`AppendError::RolledBack`] when nothing was written, [`AppendError::Unknown`] when COMMIT failed.
@@ -138,9 +156,10 @@ impl DurableLog {
         &mut self,
         pushes: &[StoredPush],
         newest: &HashMap<ClientId, Hlc>,
+        rows: &[RuleRow],
     ) -> std::result::Result<(), AppendError> {
         let tx = self
-            .write(pushes, newest)
+            .write(pushes, newest, rows)
             .map_err(AppendError::RolledBack)?;
         tx.commit().map_err(AppendError::Unknown)
     }
@@ -150,12 +169,13 @@ impl DurableLog {
         &mut self,
         pushes: &[StoredPush],
         newest: &HashMap<ClientId, Hlc>,
+        rows: &[RuleRow],
     ) -> rusqlite::Result<Transaction<'_>> {
         let tx = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
-            let mut insert = tx.prepare_cached("insert into pushes values (?1, ?2, ?3, ?4)")?;
+            let mut insert = tx.prepare_cached("insert into pushes values (?1, ?2, ?3, ?4, ?5)")?;
             for push in pushes {
                 let (Some(first), Some(last)) = (push.deltas.first(), push.deltas.last()) else {
                     continue;
@@ -166,7 +186,8 @@ impl DurableLog {
                     first.seq.as_i64(),
                     last.seq.as_i64(),
                     arrived_ms,
-                    blob
+                    blob,
+                    moved::encode(&push.moved)
                 ])?;
             }
             let mut mark = tx.prepare_cached(
@@ -176,6 +197,7 @@ impl DurableLog {
             for (client, hlc) in newest {
                 mark.execute(params![client.as_ref(), hlc.as_i64()])?;
             }
+            put_rule_rows(&tx, rows)?;
         }
         Ok(tx)
     }
@@ -191,7 +213,7 @@ impl DurableLog {
         let mut statement = self
             .connection
             .prepare_cached(
-                "select first_seq, arrived_ms, deltas, last_seq from pushes where last_seq > ?1 order by first_seq",
+                "select first_seq, arrived_ms, deltas, last_seq, members from pushes where last_seq > ?1 order by first_seq",
             )
             .map_err(|error| broken(&self.path, &error))?;
         let mut rows = statement
@@ -242,9 +264,19 @@ impl DurableLog {
                 "it does not hold the deltas {first} to {last}"
             )));
         }
+        let members = row
+            .get_ref(4)
+            .and_then(|value| Ok(value.as_blob_or_null()?))
+            .map_err(sqlite)?;
+        let moved = match members {
+            None => Vec::new(),
+            Some(members) => moved::decode(members, deltas.len())
+                .ok_or_else(|| broken("what it did under the rules is damaged".to_owned()))?,
+        };
         Ok(StoredPush {
             arrived_ms: u64::try_from(arrived_ms).unwrap_or(0),
             deltas,
+            moved,
         })
     }
 
@@ -284,6 +316,11 @@ impl DurableLog {
             }
         }
         Ok(newest)
+    }
+
+    /// The error of a file that holds something it should not.
+    pub(crate) fn damage(&self, what: &str) -> Error {
+        refused(&self.path, &damaged(what))
     }
 
     /// Forgets pushes up to `flushed` that arrived before `before_ms`; returns the last seq forgotten.
@@ -355,7 +392,7 @@ fn create(path: &Path) -> Result<()> {
     db.pragma_update(None, "synchronous", "full")
         .map_err(sqlite)?;
     db.execute_batch(&format!(
-        "begin immediate; {TABLES} pragma user_version = {FORMAT}; commit;"
+        "begin immediate; {TABLES} {RULE_ROWS} pragma user_version = {FORMAT}; commit;"
     ))
     .map_err(sqlite)?;
     db.close().map_err(|(_, error)| broken(path, &error))?;
@@ -403,7 +440,7 @@ fn damaged(what: &str) -> String {
     )
 }
 
-fn broken(path: &Path, error: &rusqlite::Error) -> Error {
+pub(crate) fn broken(path: &Path, error: &rusqlite::Error) -> Error {
     let reason = match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
             damaged(&error.to_string())

@@ -1,23 +1,21 @@
 //! ★ One gateway: push, pull, flush, schema. Each verb reads as its list of steps.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use lakesync_proto::{
-    DeltaId, Epoch, ErrorCode, Evolution, GatewayId, Hlc, HlcClock, Notes, Op, Push, PushAck,
-    RowDelta, SchemaChange, Seq, TableDefinition, TableName, TableSchema, WallClock,
+    Epoch, ErrorCode, Evolution, GatewayId, Hlc, HlcClock, SchemaChange, Seq, TableDefinition,
+    TableName, TableSchema, WallClock,
 };
 use lakesync_providers::lake::{Fence, Warehouse};
-use lakesync_providers::{Live, known_deltas};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use lakesync_providers::Live;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::admission;
-use crate::auth::Identity;
 use crate::checkpoint;
 use crate::config::GatewayConfig;
 use crate::durable::DurableLog;
@@ -25,10 +23,12 @@ use crate::error::{Error, Refusal, Result};
 use crate::feed::Feed;
 use crate::fence;
 use crate::opening::{self, Opened};
-use crate::rules::Audience;
+use crate::notes::SchemasHash;
+use crate::rules::ledger::Ruling;
 use crate::sent::Sent;
+use crate::steady::Steady;
 use crate::upkeep::Upkeep;
-use crate::writer::{Answer, Job, Task};
+use crate::writer::{Job, Task};
 
 /// What a gateway is made of: the parts that a test or an embedder may exchange.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub struct Gateway {
     pub(crate) clock: Mutex<HlcClock>,
     /// The durable log again, for pulls: a second connection that only reads.
     pub(crate) reader: Arc<Mutex<DurableLog>>,
-    sent: Arc<Sent>,
+    pub(crate) sent: Arc<Sent>,
     waiting_bytes: Arc<AtomicUsize>,
     pub(crate) upkeep: Upkeep,
     /// Who reads whole tables: checkpoints and digests.
@@ -66,7 +66,14 @@ pub struct Gateway {
     pub(crate) inserting: tokio::sync::Mutex<()>,
     tasks: mpsc::Sender<Task>,
     /// Held while the lake changes: flush, schema, compaction.
-    maintenance: tokio::sync::Mutex<()>,
+    pub(crate) maintenance: tokio::sync::Mutex<()>,
+    /// What is in force since when, as the writer says.
+    pub(crate) rulings: watch::Receiver<Arc<Ruling>>,
+    /// Held while the rules change, or a schema that they were compiled for; taken before `maintenance`.
+    pub(crate) changing_rules: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) schemas_hash: SchemasHash,
+    pub(crate) steady: Option<Steady>,
+    opened: Instant,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -94,6 +101,8 @@ impl Gateway {
             upkeep,
         } = opened;
         let reader = DurableLog::reader(&components.database)?;
+        let rulings = writer.ledger.published.subscribe();
+        let steady = config.clock_jump.map(Steady::new);
         let (tasks, queue) = mpsc::channel(config.queue_pushes_max);
         let thread = std::thread::Builder::new()
             .name(format!("lakesync-writer-{id}"))
@@ -102,7 +111,7 @@ impl Gateway {
                 path: components.database.clone(),
                 reason: format!("the writer thread could not be started: {error}"),
             })?;
-        Ok(Arc::new(Self {
+        let gateway = Arc::new(Self {
             id,
             config,
             components,
@@ -119,8 +128,15 @@ impl Gateway {
             inserting: tokio::sync::Mutex::new(()),
             tasks,
             maintenance: tokio::sync::Mutex::new(()),
+            rulings,
+            changing_rules: Arc::default(),
+            schemas_hash: SchemasHash::default(),
+            steady,
+            opened: Instant::now(),
             thread: Mutex::new(Some(thread)),
-        }))
+        });
+        gateway.restore_rules().await?;
+        Ok(gateway)
     }
 
     /// The gateway's name.
@@ -150,69 +166,6 @@ impl Gateway {
             .clone()
     }
 
-    /// Accepts a push whole: when this returns, its deltas are fsynced and the next query sees them.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] naming the delta at fault; [`Error::Busy`], [`Error::Storage`], [`Error::Poisoned`].
-    ///
-    /// # Cancel safety
-    /// A push whose future is dropped may still be accepted; sending it again is acknowledged as duplicate.
-    pub async fn push(&self, push: Push) -> Result<PushAck> {
-        let now_ms = self.components.clock.now_ms();
-        let drift_ms = u64::try_from(self.config.drift.as_millis()).unwrap_or(u64::MAX);
-        let bytes = admission::check(&push, self.live.as_ref(), now_ms, drift_ms)?;
-        self.check_pressure(bytes)?;
-        let newest = push.deltas.iter().map(|delta| delta.hlc).max();
-        let Push {
-            client_id,
-            mut deltas,
-            last_seen,
-            schemas: _,
-        } = push;
-        let outcomes = loop {
-            let trims = self.sent.trims();
-            let older = self.older_duplicates(&deltas).await?;
-            let (reply, answer) = oneshot::channel();
-            self.enqueue(Job {
-                deltas,
-                bytes,
-                arrived_ms: now_ms,
-                older,
-                trims,
-                reply,
-            })?;
-            match answer.await.map_err(|_| self.closed())?? {
-                Answer::Durable(outcomes) => break outcomes,
-                // Trims are rare and short; each round has seen one more of them.
-                Answer::LookAgain(back) => deltas = back,
-            }
-        };
-        if let Some(newest) = newest {
-            self.learn(newest, now_ms);
-        }
-        Ok(PushAck {
-            accepted: u32::try_from(outcomes.len()).expect("a push is bounded by PUSH_DELTAS_MAX"),
-            cursor: self.feed.cursor_after_push(&client_id, last_seen),
-            outcomes,
-            epoch: self.epoch.clone(),
-            notes: Notes::default(),
-        })
-    }
-
-    /// Accepts a push of somebody whom the write rules bind.
-    ///
-    /// # Errors
-    /// As [`Gateway::push`]; [`ErrorCode::Forbidden`] naming the delta that `audience` may not write.
-    pub async fn push_as(&self, push: Push, _audience: &Arc<Audience>) -> Result<PushAck> {
-        self.push(push).await
-    }
-
-    /// Those who share the claims of `identity`, under the rules in force.
-    #[must_use]
-    pub fn audience(&self, _identity: &Identity) -> Arc<Audience> {
-        Arc::new(Audience::everything())
-    }
-
     /// The seq up to which everything is visible, as it grows.
     #[must_use]
     pub fn visible(&self) -> tokio::sync::watch::Receiver<Seq> {
@@ -228,7 +181,10 @@ impl Gateway {
         definition: &TableDefinition,
     ) -> Result<(Arc<TableSchema>, bool)> {
         let definition = definition.clone();
+        let held = Arc::clone(&self.changing_rules).lock_owned().await;
         self.maintain(|gateway| async move {
+            // The rules and the schemas that they are compiled for change one at a time.
+            let _held = held;
             let changed = gateway.change_schema(&definition).await;
             if changed.is_err() && gateway.live.view(definition.table.as_ref()).is_some() {
                 // A change that failed between log and base is finished by the load, or is not there at all.
@@ -254,6 +210,7 @@ impl Gateway {
             }
             Some(held) => {
                 let evolution = evolve(&held, definition)?;
+                self.refuse_ruled_drops(&name, &evolution)?;
                 if evolution.changes.is_empty() {
                     return Ok((held, false));
                 }
@@ -263,8 +220,31 @@ impl Gateway {
             }
         };
         let schema = Arc::clone(&pair.schema);
+        // First the rules: a row of a new table that came in before them would be seen by nobody.
+        self.recompile_rules(&schema).await?;
         self.live.put_table(pair)?;
         Ok((schema, true))
+    }
+
+    /// A column that decides who sees rows cannot go: rows would come into sight, or leave it, without a delta.
+    fn refuse_ruled_drops(&self, table: &TableName, evolution: &Evolution) -> Result<()> {
+        let rules = self.rules();
+        for change in &evolution.changes {
+            if let SchemaChange::DropColumn(column) = change
+                && rules.columns(table).contains(column)
+            {
+                let text = format!(
+                    "column `{column}` decides who sees the rows of `{table}`; set sync rules without it, then drop it"
+                );
+                return Err(Refusal::new(ErrorCode::SchemaConflict, text).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Milliseconds since the gateway was opened, by a clock that nobody can set.
+    pub(crate) fn monotonic_ms(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Raises the floor to `floor`, durably: deltas stamped below it are refused from now on.
@@ -331,7 +311,7 @@ impl Gateway {
     }
 
     /// Waits for the writer to do something other than a push.
-    async fn ask<T>(&self, task: impl FnOnce(oneshot::Sender<Result<T>>) -> Task) -> Result<T> {
+    pub(crate) async fn ask<T>(&self, task: impl FnOnce(oneshot::Sender<Result<T>>) -> Task) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let sent = self.tasks.send(task(reply)).await;
         sent.map_err(|_| self.closed())?;
@@ -339,7 +319,7 @@ impl Gateway {
     }
 
     /// Puts a push into the queue, which is bounded by number and by bytes.
-    fn enqueue(&self, job: Job) -> Result<()> {
+    pub(crate) fn enqueue(&self, job: Job) -> Result<()> {
         let busy = || Error::Busy {
             gateway: self.id.clone(),
             waiting: self.waiting(),
@@ -369,29 +349,10 @@ impl Gateway {
         self.tasks.max_capacity() - self.tasks.capacity()
     }
 
-    fn closed(&self) -> Error {
+    pub(crate) fn closed(&self) -> Error {
         Error::Closed {
             gateway: self.id.clone(),
         }
-    }
-
-    /// Those of `deltas` that the durable log has forgotten, or lost, and the flushed log knows.
-    async fn older_duplicates(&self, deltas: &[RowDelta]) -> Result<HashMap<DeltaId, (Seq, Op)>> {
-        let mut older = HashMap::new();
-        for (table, rows) in self.sent.suspects(deltas) {
-            if let Some(view) = self.live.view(table.as_ref()) {
-                for delta in known_deltas(&view, &rows).await? {
-                    older.insert(delta.delta.delta_id, (delta.seq, delta.delta.op));
-                }
-            }
-        }
-        Ok(older)
-    }
-
-    fn learn(&self, stamp: Hlc, now_ms: u64) {
-        // Admission has bounded the drift; a stamp that is refused here teaches nothing and harms nothing.
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(clock.recv(stamp, now_ms));
     }
 }
 

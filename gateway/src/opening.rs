@@ -19,6 +19,7 @@ use crate::durable::{DurableLog, StoredPush};
 use crate::error::{Error, Result};
 use crate::feed::Feed;
 use crate::fence;
+use crate::rules::ledger::Ledger;
 use crate::sent::Sent;
 use crate::upkeep::Upkeep;
 use crate::writer::Writer;
@@ -98,6 +99,8 @@ pub(crate) async fn open(
         log,
         dedup,
         floor,
+        delta_ids: config.delta_ids,
+        ledger: Ledger::default(),
         seq,
         live: Arc::clone(&live),
         feed: Arc::clone(&feed),
@@ -220,7 +223,7 @@ impl Replay<'_> {
             self.feed.begin_at(before(first.seq));
         }
         self.at = last.seq;
-        self.feed.append(&deltas, self.at);
+        self.feed.append(&deltas, &push.moved, self.at);
         for delta in &deltas {
             self.max_hlc = self.max_hlc.max(delta.delta.hlc);
         }

@@ -5,27 +5,46 @@
 //!        flushed log only │ SQLite              │ memory
 //! ```
 //! **Invariant:** a page is contiguous: between the request's cursor and the page's no delta of this
-//! epoch is missing. Flushing and trimming move deltas between sources, never out of all of them.
+//! epoch is missing, but those that its audience may not see. Flushing and trimming move deltas between sources, never
+//! out of all of them.
 
 use std::sync::{Arc, PoisonError};
 
-use lakesync_proto::{Cursor, ErrorCode, Notes, PullPage, Seq, SeqDelta, limits};
+use lakesync_proto::{
+    Claims, ClientId, Cursor, ErrorCode, GatewayId, PullPage, Seq, SeqDelta, limits, page_checksum,
+};
 use lakesync_providers::read_log_page;
 
-use crate::error::{Error, Refusal, Result};
-use crate::feed::Found;
+use crate::auth::Identity;
+use crate::error::{Refusal, Result};
+use crate::feed::{Found, Item};
+use crate::filter::{Asking, Content, Form};
 use crate::gateway::Gateway;
-use crate::rules::Audience;
+use crate::rules::ledger::Ruling;
+use crate::rules::ruling::rules_changed;
+use crate::rules::{Audience, Changed, Rules, changed_tables};
 
 /// How many bytes of deltas a page may hold, beyond its first: what a client reads in one answer.
-const PAGE_BYTES_MAX: usize = 16 << 20;
+pub(crate) const PAGE_BYTES_MAX: usize = 16 << 20;
 /// How many deltas of the flushed log a page may hold: they are sorted in memory.
 const FLUSHED_DELTAS_MAX: usize = 1_000;
 
+/// Where deltas came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Feed,
+    Database,
+    /// The flushed log: it does not know what a delta did under the rules.
+    Flushed,
+}
+
 /// Deltas above a cursor, and the seq up to which none is missing.
-struct Run {
-    deltas: Vec<Arc<SeqDelta>>,
-    complete_to: Seq,
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) items: Vec<Item>,
+    pub(crate) complete_to: Seq,
+    pub(crate) visible: Seq,
+    pub(crate) source: Source,
 }
 
 /// Where a pull begins.
@@ -48,18 +67,50 @@ pub struct Pull {
     pub schemas: Option<u64>,
 }
 
+/// Who pulls, as far as it is known.
+#[derive(Clone, Copy, Debug)]
+struct Puller<'a> {
+    audience: &'a Audience,
+    client: Option<&'a ClientId>,
+    claims: Option<&'a Claims>,
+}
+
 impl Gateway {
+    /// The next page for `client`, who holds `identity`.
+    ///
+    /// Under rules the client also hears that rows of its own making are not for it to see.
+    ///
+    /// # Errors
+    /// As [`Gateway::pull_as`]. When only some tables have to be loaded again, the refusal names them in `tables`, and
+    /// in `cursor` the place to go on from afterwards.
+    pub async fn pull_by(
+        &self,
+        pull: &Pull,
+        identity: &Identity,
+        client: &ClientId,
+    ) -> Result<PullPage> {
+        let audience = self.audience(identity);
+        let puller = Puller {
+            audience: &audience,
+            client: Some(client),
+            claims: Some(&identity.claims),
+        };
+        self.page(pull, puller).await
+    }
+
     /// The next page for `audience`.
     ///
     /// # Errors
     /// [`ErrorCode::CursorExpired`] with the checkpoint's address when the cursor is of another epoch, of other rules
-    /// or claims, or below what can be filtered; else as [`Gateway::pull`].
-    pub async fn pull_as(&self, pull: &Pull, _audience: &Audience) -> Result<PullPage> {
-        let since = match &pull.since {
-            Since::Seq(seq) => *seq,
-            Since::Cursor(cursor) => cursor.as_ref().map_or(Seq::ZERO, |cursor| cursor.seq),
+    /// or claims, or below what can be filtered; [`ErrorCode::BackpressureError`] when the rules changed in between;
+    /// else as [`Gateway::pull`].
+    pub async fn pull_as(&self, pull: &Pull, audience: &Audience) -> Result<PullPage> {
+        let puller = Puller {
+            audience,
+            client: None,
+            claims: None,
         };
-        self.pull(since, pull.limit).await
+        self.page(pull, puller).await
     }
 
     /// The next page above `since`: at most `limit` deltas, which [`limits::PULL_MAX`] bounds, and about 16 MiB.
@@ -68,54 +119,172 @@ impl Gateway {
     /// [`ErrorCode::CursorExpired`] for a cursor beyond this log: start over from 0. Else when an older source
     /// cannot be read.
     pub async fn pull(&self, since: Seq, limit: usize) -> Result<PullPage> {
-        let limit = limit.clamp(1, limits::PULL_MAX);
-        let (run, visible) = match self.feed.page(since, limit) {
-            Found::Page(deltas, visible) => {
-                let complete_to = match deltas.last() {
-                    Some(last) if deltas.len() == limit => last.seq,
-                    _ => visible,
-                };
-                (
-                    Run {
-                        deltas,
-                        complete_to,
-                    },
-                    visible,
-                )
-            }
-            Found::Older { to, visible } => (self.older(since, limit, to).await?, visible),
-            Found::Beyond(visible) => return Err(beyond(since, visible).into()),
+        let pull = Pull {
+            since: Since::Seq(since),
+            limit,
+            schemas: None,
         };
-        let run = fitting(run);
-        Ok(PullPage {
-            has_more: run.complete_to < visible,
-            cursor: run.complete_to,
-            deltas: run.deltas,
-            removed: Vec::new(),
+        self.pull_as(&pull, &Audience::everything()).await
+    }
+
+    async fn page(&self, pull: &Pull, puller: Puller<'_>) -> Result<PullPage> {
+        let ruling = self.ruling();
+        let audience = puller.audience;
+        let bound = !audience.is_everything();
+        if bound && audience.rules() != ruling.rules.version() {
+            return Err(rules_changed().into());
+        }
+        let limit = pull.limit.clamp(1, limits::PULL_MAX);
+        let (since, form) = match &pull.since {
+            Since::Seq(seq) => (*seq, Form::Legacy),
+            Since::Cursor(cursor) => {
+                (self.native_start(cursor.as_ref(), puller, &ruling)?, Form::Native)
+            }
+        };
+        let content = match bound {
+            false => self.unfiltered(since, limit).await?,
+            true => {
+                let client = puller.client;
+                let asking = Asking {
+                    audience,
+                    ruling,
+                    form,
+                    client,
+                };
+                self.filtered(&asking, since, limit).await?
+            }
+        };
+        let mut page = PullPage {
+            has_more: content.complete_to < content.visible,
+            cursor: content.complete_to,
+            deltas: content.deltas,
+            removed: content.removed,
             epoch: self.epoch.clone(),
-            notes: Notes::default(),
+            notes: self.notes(pull.schemas, form == Form::Native),
+        };
+        page.notes.checksum = Some(page_checksum(&page));
+        page.notes.next = (form == Form::Native).then(|| self.cursor(page.cursor, audience));
+        Ok(page)
+    }
+
+    /// The native cursor of `audience` at `seq`.
+    pub(crate) fn cursor(&self, seq: Seq, audience: &Audience) -> Cursor {
+        Cursor {
+            epoch: self.epoch.clone(),
+            seq,
+            rules: audience.rules(),
+            claims: audience.claims(),
+        }
+    }
+
+    /// The seq that a native cursor goes on from, when what it saw before is what it would see now.
+    fn native_start(
+        &self,
+        cursor: Option<&Cursor>,
+        puller: Puller<'_>,
+        ruling: &Ruling,
+    ) -> Result<Seq, Refusal> {
+        let audience = puller.audience;
+        let filtered_from = match audience.is_everything() {
+            true => Seq::ZERO,
+            false => ruling.since,
+        };
+        let Some(cursor) = cursor else {
+            return match filtered_from {
+                Seq::ZERO => Ok(Seq::ZERO),
+                _ => Err(expired(&self.id, "there is none yet, and the sync rules are younger than the log")),
+            };
+        };
+        if cursor.epoch != self.epoch {
+            return Err(expired(&self.id, "it is of another log"));
+        }
+        if cursor.seq < filtered_from {
+            return Err(expired(&self.id, "it is older than the sync rules"));
+        }
+        if (cursor.rules, cursor.claims) == (audience.rules(), audience.claims()) {
+            return Ok(cursor.seq);
+        }
+        let refusal = expired(&self.id, "the sync rules, or the token's claims, are others");
+        let changed = puller.claims.and_then(|claims| self.changed(cursor, claims, ruling));
+        match changed {
+            None => Err(refusal),
+            Some(Changed::Nothing) => Ok(cursor.seq),
+            Some(Changed::Tables(tables)) => {
+                let tables: Vec<String> = tables.iter().map(ToString::to_string).collect();
+                let next = self.cursor(cursor.seq, audience).to_string();
+                Err(refusal.with("tables", tables).with("cursor", next))
+            }
+        }
+    }
+
+    /// What the holder of a cursor sees otherwise than before; none when the rules that it saw by are forgotten.
+    fn changed(&self, cursor: &Cursor, claims: &Claims, ruling: &Ruling) -> Option<Changed> {
+        let new = &ruling.rules;
+        if cursor.rules == new.version() {
+            return Some(changed_tables(new, new, cursor.claims, claims));
+        }
+        let old = match cursor.rules {
+            0 => Rules::none(),
+            version => {
+                let mut past = ruling.past.iter();
+                let set = past.find(|set| set.version == version)?;
+                Rules::compile(set.clone(), &self.live.schemas()).ok()?
+            }
+        };
+        Some(changed_tables(&old, new, cursor.claims, claims))
+    }
+
+    async fn unfiltered(&self, since: Seq, limit: usize) -> Result<Content> {
+        let run = fitting(self.run(since, limit).await?);
+        Ok(Content {
+            deltas: run.items.into_iter().map(|(delta, _)| delta).collect(),
+            removed: Vec::new(),
+            complete_to: run.complete_to,
+            visible: run.visible,
         })
     }
 
+    /// Up to `limit` deltas above `since`.
+    pub(crate) async fn run(&self, since: Seq, limit: usize) -> Result<Run> {
+        match self.feed.page(since, limit) {
+            Found::Page(items, visible) => {
+                let complete_to = match items.last() {
+                    Some((last, _)) if items.len() == limit => last.seq,
+                    _ => visible,
+                };
+                Ok(Run {
+                    items,
+                    complete_to,
+                    visible,
+                    source: Source::Feed,
+                })
+            }
+            Found::Older { to, visible } => self.older(since, limit, (to, visible)).await,
+            Found::Beyond(visible) => Err(beyond(&self.id, since, visible).into()),
+        }
+    }
+
     /// A run from SQLite, or from the flushed log below it; the feed has what is above `to`.
-    async fn older(&self, since: Seq, limit: usize, to: Seq) -> Result<Run> {
-        let mut deltas = self.stored(since, limit).await?;
+    async fn older(&self, since: Seq, limit: usize, (to, visible): (Seq, Seq)) -> Result<Run> {
+        let mut items = self.stored(since, limit).await?;
         // A database that was restored from a copy has a gap; what lies above it is for a later page.
-        let dense = (1..).zip(&deltas);
+        let dense = (1..).zip(&items);
         let dense = dense
-            .take_while(|(nth, delta)| delta.seq.as_u64() == since.as_u64() + nth)
+            .take_while(|(nth, (delta, _))| delta.seq.as_u64() == since.as_u64() + nth)
             .count();
         if dense > 0 {
-            deltas.truncate(dense);
-            let complete_to = deltas.last().map_or(since, |last| last.seq);
+            items.truncate(dense);
+            let complete_to = items.last().map_or(since, |(last, _)| last.seq);
             return Ok(Run {
-                deltas,
+                items,
                 complete_to,
+                visible,
+                source: Source::Database,
             });
         }
         // Nothing is stored right above the cursor: the flushed log has it, up to what is stored.
-        let before = match deltas.first() {
-            Some(first) => Seq::from_u64(first.seq.as_u64() - 1).unwrap_or(since),
+        let before = match items.first() {
+            Some((first, _)) => Seq::from_u64(first.seq.as_u64() - 1).unwrap_or(since),
             None => to,
         };
         let limit = limit.min(FLUSHED_DELTAS_MAX);
@@ -125,24 +294,30 @@ impl Gateway {
             _ => before,
         };
         Ok(Run {
-            deltas,
+            items: deltas.into_iter().map(|delta| (delta, None)).collect(),
             complete_to,
+            visible,
+            source: Source::Flushed,
         })
     }
 
     /// Up to `limit` deltas above `since` from SQLite.
-    async fn stored(&self, since: Seq, limit: usize) -> Result<Vec<Arc<SeqDelta>>> {
+    async fn stored(&self, since: Seq, limit: usize) -> Result<Vec<Item>> {
         let (reader, live) = (Arc::clone(&self.reader), Arc::clone(&self.live));
         let read = tokio::task::spawn_blocking(move || {
             let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
             reader.read(since, limit, live.as_ref())
         });
-        let pushes = read.await.map_err(|_| Error::Closed {
-            gateway: self.id.clone(),
-        })??;
-        let deltas = pushes.into_iter().flat_map(|push| push.deltas);
-        let above = deltas.filter(|delta| delta.seq > since).take(limit);
-        Ok(above.map(Arc::new).collect())
+        let pushes = read.await.map_err(|_| self.closed())??;
+        let items = pushes.into_iter().flat_map(|push| {
+            // One for each delta, or none at all.
+            let moved = push.moved.into_iter().map(Some);
+            let moved = moved.chain(std::iter::repeat(None));
+            push.deltas.into_iter().zip(moved)
+        });
+        let above = items.filter(|(delta, _)| delta.seq > since).take(limit);
+        let items = above.map(|(delta, moved)| (Arc::new(delta), moved));
+        Ok(items.collect())
     }
 
     /// Up to `limit` deltas of all tables with `since < seq <= to` from the flushed log.
@@ -160,20 +335,34 @@ impl Gateway {
 /// The run cut to what one answer may hold.
 fn fitting(mut run: Run) -> Run {
     let mut bytes = 0;
-    let fits = run.deltas.iter().take_while(|delta| {
+    let fits = run.items.iter().take_while(|(delta, _)| {
         let before = bytes;
         bytes += delta.delta.bytes();
         before < PAGE_BYTES_MAX
     });
     let fits = fits.count();
-    if fits < run.deltas.len() {
-        run.deltas.truncate(fits);
-        run.complete_to = run.deltas.last().map_or(run.complete_to, |last| last.seq);
+    if fits < run.items.len() {
+        run.items.truncate(fits);
+        let last = run.items.last();
+        run.complete_to = last.map_or(run.complete_to, |(last, _)| last.seq);
     }
     run
 }
 
-fn beyond(since: Seq, visible: Seq) -> Refusal {
+/// The refusal of a cursor that cannot be gone on from.
+pub(crate) fn expired(gateway: &GatewayId, reason: &str) -> Refusal {
+    Refusal::new(
+        ErrorCode::CursorExpired,
+        format!("the cursor cannot be gone on from: {reason}; load the checkpoint, then go on from its cursor"),
+    )
+    .with("checkpoint", checkpoint_address(gateway))
+}
+
+fn checkpoint_address(gateway: &GatewayId) -> String {
+    format!("/v1/sync/{gateway}/checkpoint")
+}
+
+fn beyond(gateway: &GatewayId, since: Seq, visible: Seq) -> Refusal {
     Refusal::new(
         ErrorCode::CursorExpired,
         format!(
@@ -181,4 +370,5 @@ fn beyond(since: Seq, visible: Seq) -> Refusal {
              restored from a copy; start over with since=0"
         ),
     )
+    .with("checkpoint", checkpoint_address(gateway))
 }

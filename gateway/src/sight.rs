@@ -19,7 +19,7 @@ impl Gateway {
     /// # Errors
     /// As [`Sight::new`].
     pub(crate) fn sight(&self, audience: &Arc<Audience>) -> Result<Sight> {
-        Sight::new(Arc::new(Rules::none()), audience)
+        Sight::new(self.rules(), audience)
     }
 }
 

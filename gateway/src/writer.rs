@@ -1,7 +1,7 @@
 //! ★ The writer: one thread a gateway owns the durable log and everything that follows a commit.
 //!
-//! Steps for a group of pushes: look each up (known deltas, floor), give seqs to the new deltas, one
-//! fsynced COMMIT for the whole group, publish (dedup, live tables, feed), then answer.
+//! Steps for a group of pushes: let each in or refuse it (`round.rs`), one fsynced COMMIT for the whole group, publish
+//! (dedup, live tables, feed), then answer.
 //!
 //! **Invariants:** seqs are given here only, so they are dense and in commit order · nothing is published
 //! before its commit returned · after a failed commit every push is refused until a restart.
@@ -11,18 +11,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use lakesync_proto::{
-    ClientId, DeltaId, ErrorCode, GatewayId, Hlc, Op, Outcome, RowDelta, Seq, SeqDelta,
-};
+use lakesync_proto::{DeltaId, GatewayId, Hlc, Op, Outcome, RowDelta, Seq, SeqDelta};
 use lakesync_providers::{HotPush, Live};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admission::check_floor;
+use crate::config::DeltaIds;
 use crate::dedup::Dedup;
-use crate::durable::{AppendError, DurableLog, StoredPush};
-use crate::error::{Error, Refusal, Result};
+use crate::durable::{AppendError, DurableLog};
+use crate::error::{Error, Result};
 use crate::feed::Feed;
 use crate::pressure::rolled_back;
+use crate::round::Round;
+use crate::rules::Audience;
+use crate::rules::ledger::Ledger;
+use crate::rules::ruling::RulesTask;
 use crate::sent::Sent;
 use crate::stats::Stats;
 
@@ -30,6 +32,10 @@ use crate::stats::Stats;
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) deltas: Vec<RowDelta>,
+    /// Whom the write rules take its sender for.
+    pub(crate) audience: Arc<Audience>,
+    /// New deltas that are stamped below this are late.
+    pub(crate) oldest: Hlc,
     /// The size of its values.
     pub(crate) bytes: usize,
     pub(crate) arrived_ms: u64,
@@ -58,6 +64,8 @@ pub(crate) enum Task {
     Trim(Seq, u64, oneshot::Sender<Result<()>>),
     /// Set a key of the database's `meta`, durably.
     Meta(&'static str, String, oneshot::Sender<Result<()>>),
+    /// A step towards other rules; the answer counts what was done.
+    Rules(RulesTask, oneshot::Sender<Result<usize>>),
     /// Take nothing more, for this reason.
     Close(String),
 }
@@ -69,6 +77,8 @@ pub(crate) struct Writer {
     pub(crate) log: DurableLog,
     pub(crate) dedup: Dedup,
     pub(crate) floor: Hlc,
+    pub(crate) delta_ids: DeltaIds,
+    pub(crate) ledger: Ledger,
     /// The last seq given.
     pub(crate) seq: Seq,
     pub(crate) live: Arc<Live>,
@@ -119,13 +129,14 @@ impl Writer {
                     .and_then(|()| self.log.set_meta(key, &value));
                 drop(reply.send(set));
             }
+            Task::Rules(task, reply) => drop(reply.send(self.rule(task))),
             Task::Close(reason) => self.poisoned = self.poisoned.take().or(Some(reason)),
             Task::Push(_) => unreachable!("pushes are taken into a group"),
         }
     }
 
     fn commit(&mut self, group: Vec<Job>) {
-        let mut round = Round::new(self.seq);
+        let mut round = Round::new(self.seq, &self.ledger);
         let mut waiting = Vec::with_capacity(group.len());
         for job in group {
             let (reply, answer) = self.admit(&mut round, job);
@@ -133,7 +144,7 @@ impl Writer {
         }
         let failed = match round.pushes.is_empty() {
             true => None,
-            false => self.store(&round).err(),
+            false => self.store(&mut round).err(),
         };
         let nothing_stored = match failed {
             None => {
@@ -163,9 +174,10 @@ impl Writer {
     }
 
     /// One fsynced commit of everything that the round let in.
-    fn store(&mut self, round: &Round) -> std::result::Result<(), AppendError> {
+    fn store(&mut self, round: &mut Round) -> std::result::Result<(), AppendError> {
+        let rows = round.finish();
         let began = Instant::now();
-        self.log.append(&round.pushes, &round.newest)?;
+        self.log.append(&round.pushes, &round.newest, &rows)?;
         let deltas = round.pushes.iter().map(|push| push.deltas.len()).sum();
         self.stats.commit(began.elapsed(), deltas);
         Ok(())
@@ -176,22 +188,22 @@ impl Writer {
         round: &mut Round,
         job: Job,
     ) -> (oneshot::Sender<Result<Answer>>, Result<Answer>) {
-        let answer = match self.check_open() {
-            Err(closed) => Err(closed),
-            // What was looked up may have been forgotten in between; only a new look tells.
-            Ok(()) if job.trims != self.sent.trims() => Ok(Answer::LookAgain(job.deltas)),
-            Ok(()) => round
-                .admit(self, job.deltas, job.arrived_ms, &job.older)
-                .map(Answer::Durable)
-                .map_err(Error::Refused),
-        };
-        (job.reply, answer)
+        if let Err(closed) = self.check_open() {
+            return (job.reply, Err(closed));
+        }
+        // What was looked up may have been forgotten in between; only a new look tells.
+        if job.trims != self.sent.trims() {
+            return (job.reply, Ok(Answer::LookAgain(job.deltas)));
+        }
+        let (job, outcomes) = round.admit(self, job);
+        (job.reply, outcomes.map(Answer::Durable))
     }
 
     fn publish(&mut self, round: Round) {
         self.sent.raise(round.newest);
         for push in round.pushes {
             self.dedup.extend(push.deltas.iter());
+            let moved = push.moved;
             let deltas: Vec<Arc<SeqDelta>> = push.deltas.into_iter().map(Arc::new).collect();
             let Some(last) = deltas.last().map(|delta| delta.seq) else {
                 continue;
@@ -202,7 +214,7 @@ impl Writer {
                 deltas,
             };
             self.live.append(&push, last);
-            self.feed.append(&push.deltas, last);
+            self.feed.append(&push.deltas, &moved, last);
         }
     }
 
@@ -224,7 +236,7 @@ impl Writer {
         Ok(())
     }
 
-    fn check_open(&self) -> Result<()> {
+    pub(crate) fn check_open(&self) -> Result<()> {
         match &self.poisoned {
             None => Ok(()),
             Some(reason) => Err(Error::Poisoned {
@@ -233,92 +245,4 @@ impl Writer {
             }),
         }
     }
-}
-
-/// The pushes of one commit, as they are being let in.
-#[derive(Debug)]
-struct Round {
-    seq: Seq,
-    pushes: Vec<StoredPush>,
-    /// Deltas of this commit, which `Dedup` does not know yet.
-    fresh: HashMap<DeltaId, (Seq, Op)>,
-    newest: HashMap<ClientId, Hlc>,
-}
-
-impl Round {
-    fn new(seq: Seq) -> Self {
-        Self {
-            seq,
-            pushes: Vec::new(),
-            fresh: HashMap::new(),
-            newest: HashMap::new(),
-        }
-    }
-
-    /// Lets a push in whole, with seqs for its new deltas, or refuses it whole.
-    fn admit(
-        &mut self,
-        writer: &Writer,
-        deltas: Vec<RowDelta>,
-        arrived_ms: u64,
-        older: &HashMap<DeltaId, (Seq, Op)>,
-    ) -> Result<Vec<Outcome>, Refusal> {
-        let mut outcomes = Vec::with_capacity(deltas.len());
-        let mut accepted = Vec::new();
-        let mut own: HashMap<DeltaId, (Seq, Op)> = HashMap::new();
-        let mut seq = self.seq;
-        for (index, delta) in deltas.into_iter().enumerate() {
-            let id = delta.delta_id;
-            let known = writer.dedup.get(&id);
-            let known = known.or_else(|| {
-                self.fresh
-                    .get(&id)
-                    .or_else(|| own.get(&id))
-                    .or_else(|| older.get(&id))
-                    .copied()
-            });
-            match known {
-                Some((seq, op)) if op == delta.op => outcomes.push(Outcome::Duplicate(seq)),
-                Some((_, op)) => return Err(reused(&delta, op).at(index)),
-                None => {
-                    check_floor(&delta, writer.floor).map_err(|refusal| refusal.at(index))?;
-                    seq = seq.next();
-                    own.insert(id, (seq, delta.op));
-                    outcomes.push(Outcome::Accepted(seq));
-                    accepted.push(SeqDelta { seq, delta });
-                }
-            }
-        }
-        for delta in &accepted {
-            let newest = self
-                .newest
-                .entry(delta.delta.client_id.clone())
-                .or_default();
-            *newest = (*newest).max(delta.delta.hlc);
-        }
-        self.seq = seq;
-        self.fresh.extend(own);
-        if !accepted.is_empty() {
-            self.pushes.push(StoredPush {
-                arrived_ms,
-                deltas: accepted,
-            });
-        }
-        Ok(outcomes)
-    }
-}
-
-fn reused(delta: &RowDelta, op: Op) -> Refusal {
-    Refusal::new(
-        ErrorCode::DeltaIdReused,
-        format!(
-            "delta id {} (row `{}` of `{}`) was accepted before as {}, now it comes as {}; one id names one delta: \
-             stamp the row again",
-            delta.delta_id,
-            delta.row_id,
-            delta.table,
-            op.name(),
-            delta.op.name()
-        ),
-    )
 }

@@ -26,6 +26,7 @@
 //! | merge, and take a merged row apart again | [`RowState`], [`Stamp`], [`fold_row`], [`row_deltas`] |
 //! | talk | [`Push`], [`PushAck`], [`PullPage`], the `encode_` and `decode_` functions, [`wire`] |
 //! | ask for something to be done | [`ActionPush`], [`Action`], [`ActionAnswer`] |
+//! | carry a checkpoint | [`row_deltas`], [`encode_chunk`], [`ChunkReader`] |
 //! | talk over a WebSocket | [`ClientFrame`], [`ServerFrame`] |
 //!
 //! **Invariants.** Merging is commutative, associative and idempotent. A delta id names one content. A value reads back
@@ -116,6 +117,7 @@ pub use checksum::{page_checksum, schemas_hash};
 pub use claims::{ClaimValue, Claims};
 pub use clock::{HlcClock, ManualClock, WallClock, check_drift};
 pub use codec::generated as wire;
+pub use codec::{ChunkError, ChunkReader, decode_chunk, encode_chunk};
 pub use codec::{
     ClientBody, ClientFrame, FRAME_BROADCAST, FRAME_NATIVE, FRAME_PULL, FRAME_PUSH, FrameError,
     ServerBody, ServerFrame, decode_client_frame, decode_server_frame, encode_broadcast,

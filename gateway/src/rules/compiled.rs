@@ -3,51 +3,75 @@
 //! **Invariant:** whether an audience sees a row is decided by its membership alone; no condition is evaluated for a
 //! client and a delta together unless it compares a column with a claim by other than equality.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use lakesync_proto::{Claims, ColumnName, RowId, TableName, TableSchema, Value};
+use lakesync_proto::{ClaimValue, Claims, ColumnName, RowId, TableName, TableSchema, Value};
+use lakesync_providers::predicate::{ListOrder, Row, Rows};
+use sha2::{Digest, Sha256};
 
 use super::audience::Audience;
-use super::definition::RuleSet;
-use super::membership::Membership;
+use super::definition::{Condition, RuleSet};
+use super::membership::{Membership, key_hash};
+use super::terms::{Misfit, RuleTerm, TableTerms, Terms};
 use crate::error::Refusal;
+
+/// The most audiences that are kept: those of the clients that came last. One holds some kilobytes.
+const AUDIENCES_MAX: usize = 10_000;
 
 /// The rules in force, compiled for the tables as they are.
 #[derive(Debug)]
 pub struct Rules {
     set: Option<RuleSet>,
+    terms: Arc<Terms>,
+    faults: Vec<String>,
+    audiences: Mutex<HashMap<[u8; 32], Arc<Audience>>>,
 }
 
 impl Rules {
     /// No rules: everybody sees and writes everything.
     #[must_use]
     pub fn none() -> Self {
-        Self { set: None }
+        Self::new(None, Terms::default(), Vec::new())
     }
 
-    /// Compiles `set` for `schemas`. A bucket may name a table that is not there yet.
+    /// Compiles `set` for `schemas`. A bucket may name a table that is not there yet; one for all tables holds the
+    /// rows of those that it fits.
     ///
     /// # Errors
     /// [`ErrorCode::ValidationError`](lakesync_proto::ErrorCode::ValidationError) naming the bucket, the table and
     /// what does not fit.
-    pub fn compile(set: RuleSet, _schemas: &[Arc<TableSchema>]) -> Result<Self, Refusal> {
-        Ok(Self { set: Some(set) })
+    pub fn compile(set: RuleSet, schemas: &[Arc<TableSchema>]) -> Result<Self, Refusal> {
+        let (terms, faults) = Terms::compile(&set, schemas, Misfit::Refused)?;
+        Ok(Self::new(Some(set), terms, faults))
     }
 
     /// As [`Rules::compile`], for tables that changed under rules that were accepted before: a bucket that no longer
     /// fits a table holds no row of it, and [`Rules::faults`] says so.
     #[must_use]
-    pub fn recompile(&self, _schemas: &[Arc<TableSchema>]) -> Self {
+    pub fn recompile(&self, schemas: &[Arc<TableSchema>]) -> Self {
+        let Some(set) = &self.set else {
+            return Self::none();
+        };
+        let compiled = Terms::compile(set, schemas, Misfit::Noted);
+        let (terms, faults) = compiled.expect("what does not fit is noted");
+        Self::new(Some(set.clone()), terms, faults)
+    }
+
+    fn new(set: Option<RuleSet>, terms: Terms, faults: Vec<String>) -> Self {
         Self {
-            set: self.set.clone(),
+            set,
+            terms: Arc::new(terms),
+            faults,
+            audiences: Mutex::default(),
         }
     }
 
     /// Buckets that hold nothing of a table because they do not fit it, in words.
     #[must_use]
     pub fn faults(&self) -> &[String] {
-        &[]
+        &self.faults
     }
 
     /// The rules as they were written; none without rules.
@@ -64,14 +88,21 @@ impl Rules {
 
     /// The columns of `table` that decide who sees a row; `row_id` is not among them.
     #[must_use]
-    pub fn columns(&self, _table: &TableName) -> &[ColumnName] {
-        &[]
+    pub fn columns(&self, table: &TableName) -> &[ColumnName] {
+        match self.terms.tables.get(table) {
+            Some(table) => &table.columns,
+            None => &[],
+        }
     }
 
     /// Whether rules decide who sees `table`: so as soon as there are buckets. A table that none of them names is
     /// seen by nobody.
     #[must_use]
     pub fn is_ruled(&self, _table: &TableName) -> bool {
+        self.has_buckets()
+    }
+
+    pub(super) fn has_buckets(&self) -> bool {
         self.set.as_ref().is_some_and(|set| !set.buckets.is_empty())
     }
 
@@ -82,20 +113,162 @@ impl Rules {
         buckets.any(|bucket| bucket.write && bucket.names(table))
     }
 
+    /// How often a condition was evaluated for a row since the rules are in force: what must not grow with clients.
+    #[must_use]
+    pub fn evaluations(&self) -> u64 {
+        self.terms.evaluations.load(Ordering::Relaxed)
+    }
+
     /// Those who hold `claims`, as far as the rules look at them: equal claims give the same audience.
     #[must_use]
-    pub fn audience(&self, _claims: &Claims) -> Arc<Audience> {
-        Arc::new(Audience::everything())
+    pub fn audience(&self, claims: &Claims) -> Arc<Audience> {
+        if !self.has_buckets() {
+            return Arc::new(Audience::unbound(self.version()));
+        }
+        let hash = self.hash(claims);
+        let mut held = self
+            .audiences
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(audience) = held.get(&hash) {
+            return Arc::clone(audience);
+        }
+        if held.len() >= AUDIENCES_MAX {
+            held.retain(|_, audience| Arc::strong_count(audience) > 1);
+        }
+        if held.len() >= AUDIENCES_MAX {
+            held.clear();
+        }
+        let terms = Arc::clone(&self.terms);
+        let short = self.short(&hash);
+        let audience = Arc::new(Audience::ruled(self.version(), terms, claims, short));
+        held.insert(hash, Arc::clone(&audience));
+        audience
+    }
+
+    /// The hash of the claims that the rules look at, as a cursor has it; 0 when they look at none.
+    pub(super) fn claims_hash(&self, claims: &Claims) -> u64 {
+        self.short(&self.hash(claims))
+    }
+
+    fn short(&self, hash: &[u8; 32]) -> u64 {
+        match self.terms.claims.is_empty() {
+            true => 0,
+            false => u64::from_be_bytes(*hash.first_chunk().expect("a hash has 32 bytes")).max(1),
+        }
+    }
+
+    fn hash(&self, claims: &Claims) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        let mut add = |text: &str| {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
+        };
+        for (name, order) in &self.terms.claims {
+            add(name);
+            let Some(values) = claims.get(name) else {
+                add("missing");
+                continue;
+            };
+            let mut texts: Vec<String> = values.iter().map(text_of).collect();
+            if *order == ListOrder::Ignored {
+                texts.sort_unstable();
+                texts.dedup();
+            }
+            add(&texts.len().to_string());
+            texts.iter().for_each(|text| add(text));
+        }
+        hash.finalize().into()
     }
 
     /// The memberships of rows in their merged state; `None` for a row that does not exist, and a column that is not
     /// there is null. [`Rules::columns`] are enough. All rows are evaluated at once.
     pub(crate) fn memberships(
         &self,
-        _table: &TableName,
+        table: &TableName,
         rows: &[(RowId, Option<BTreeMap<ColumnName, Value>>)],
     ) -> Vec<Membership> {
-        vec![Membership::NONE; rows.len()]
+        let mut memberships = vec![Membership::NONE; rows.len()];
+        let Some(table) = self.terms.tables.get(table) else {
+            return memberships;
+        };
+        let (mut places, mut existing): (Vec<usize>, Vec<Row<'_>>) = (Vec::new(), Vec::new());
+        for (place, (row_id, values)) in rows.iter().enumerate() {
+            if let Some(values) = values {
+                places.push(place);
+                existing.push((row_id, values));
+            }
+        }
+        let mut places = places.into_iter();
+        for part in Rows::parts(&existing) {
+            let found = self.part(table, &part);
+            for (place, membership) in places.by_ref().take(part.len()).zip(found) {
+                memberships[place] = membership;
+            }
+        }
+        memberships
+    }
+
+    fn part(&self, table: &TableTerms, rows: &Rows<'_>) -> Vec<Membership> {
+        let mut memberships = vec![Membership::NONE; rows.len()];
+        for rule in &table.terms {
+            let matching = match rule.term().row() {
+                Some(condition) => {
+                    let count = u64::try_from(rows.len()).expect("a part is bounded");
+                    self.terms.evaluations.fetch_add(count, Ordering::Relaxed);
+                    condition.matches(rows)
+                }
+                None => vec![true; rows.len()],
+            };
+            for (row, membership) in memberships.iter_mut().enumerate() {
+                if matching[row] {
+                    enter(rule, rows, row, membership);
+                }
+            }
+        }
+        memberships
+    }
+
+    pub(super) fn terms_of(&self, table: &TableName) -> &[Arc<RuleTerm>] {
+        match self.terms.tables.get(table) {
+            Some(table) => &table.terms,
+            None => &[],
+        }
+    }
+
+    /// What decides who sees `table`; none when everybody does.
+    fn seen(&self, table: &TableName) -> Option<BTreeSet<Condition<'_>>> {
+        self.set.as_ref()?.seen(table)
+    }
+
+    fn claims_of(&self, table: &TableName) -> Option<&BTreeMap<String, ListOrder>> {
+        Some(&self.terms.tables.get(table)?.claims)
+    }
+}
+
+/// Enters a row for which the condition on rows holds.
+fn enter(rule: &RuleTerm, rows: &Rows<'_>, row: usize, membership: &mut Membership) {
+    let term = rule.term();
+    let keys = term.keys().iter().map(|key| {
+        let value = rows.value(row, &key.field);
+        key_hash(&value, key.field.column_type)
+    });
+    // A key that is null equals no claim.
+    let Some(keys) = keys.collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    let fields = term.claim().map(|claim| claim.fields());
+    let fields = fields.unwrap_or_default().iter();
+    let values: Vec<Value> = fields.map(|field| rows.value(row, field)).collect();
+    membership.add(rule.id, &keys, &values);
+}
+
+/// A claim's value with its type, as text.
+fn text_of(value: &ClaimValue) -> String {
+    match value {
+        ClaimValue::Text(text) => format!("t{text}"),
+        ClaimValue::Number(number) => format!("n{number}"),
+        ClaimValue::Boolean(value) => format!("b{value}"),
     }
 }
 
@@ -110,6 +283,22 @@ pub enum Changed {
 
 /// Compares what a client saw, under `old` with claims whose hash was `old_claims`, with what `claims` see under `new`.
 #[must_use]
-pub fn changed_tables(_old: &Rules, _new: &Rules, _old_claims: u64, _claims: &Claims) -> Changed {
-    Changed::Nothing
+pub fn changed_tables(old: &Rules, new: &Rules, old_claims: u64, claims: &Claims) -> Changed {
+    let other_claims = old.claims_hash(claims) != old_claims;
+    let mut tables: Vec<TableName> = Vec::new();
+    tables.extend(old.terms.tables.keys().cloned());
+    tables.extend(new.terms.tables.keys().cloned());
+    tables.sort_unstable();
+    tables.dedup();
+    tables.retain(|table| {
+        let asks = || {
+            let compiled = new.claims_of(table).or_else(|| old.claims_of(table));
+            compiled.is_some_and(|claims| !claims.is_empty())
+        };
+        old.seen(table) != new.seen(table) || (other_claims && asks())
+    });
+    match tables.is_empty() {
+        true => Changed::Nothing,
+        false => Changed::Tables(tables),
+    }
 }

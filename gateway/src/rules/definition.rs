@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use lakesync_proto::{ErrorCode, TableName};
-use lakesync_providers::predicate::Filter;
+use lakesync_providers::predicate::{Filter, check_sql};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Refusal;
@@ -62,10 +62,13 @@ impl Bucket {
     }
 
     /// Whether it holds every row of its tables, for everybody.
-    pub(crate) fn is_unconditional(&self) -> bool {
+    fn is_unconditional(&self) -> bool {
         self.filters.is_empty() && self.where_sql.is_none()
     }
 }
+
+/// What a bucket asks of a row: its filters and its SQL.
+pub(super) type Condition<'a> = (&'a [Filter], Option<&'a str>);
 
 /// All sync rules of a gateway. Without buckets everybody sees everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +101,20 @@ impl RuleSet {
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("names, texts and numbers are plain JSON")
+    }
+
+    /// What decides who sees a row of `table`: the conditions of its buckets, whatever their names; none when
+    /// everybody sees everything.
+    pub(super) fn seen(&self, table: &TableName) -> Option<BTreeSet<Condition<'_>>> {
+        let buckets = self.buckets.iter().filter(|bucket| bucket.names(table));
+        let mut conditions = BTreeSet::new();
+        for bucket in buckets {
+            if bucket.is_unconditional() {
+                return None;
+            }
+            conditions.insert((bucket.filters.as_slice(), bucket.where_sql.as_deref()));
+        }
+        (!self.buckets.is_empty()).then_some(conditions)
     }
 
     fn check(&self) -> Result<(), Refusal> {
@@ -134,6 +151,9 @@ impl Bucket {
                 "it has {count} filters, {FILTERS_MAX} are allowed; write it as SQL in `where`"
             ));
         }
+        if let Some(sql) = &self.where_sql {
+            check_sql(sql).map_err(|error| format!("where: {error}"))?;
+        }
         for (index, filter) in self.filters.iter().enumerate() {
             if filter.value.is_empty() || filter.claim() == Some("") {
                 return Err(format!(
@@ -154,4 +174,86 @@ pub(crate) fn refused(reason: impl std::fmt::Display) -> Refusal {
 
 pub(crate) fn in_bucket(name: &str, reason: &str) -> Refusal {
     refused(format!("bucket `{name}`: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_read_back_as_they_were_written() {
+        let json = r#"{"version":3,"buckets":[{"name":"mine","tables":["todos"],"filters":[{"column":"owner","op":"eq","value":"jwt:sub"}],"where":"done = false","write":true},{"name":"all","tables":[],"filters":[]}]}"#;
+        let set = RuleSet::from_json(json.as_bytes()).unwrap();
+        assert_eq!(set.to_json(), json);
+        let todos = TableName::parse("todos").unwrap();
+        let other = TableName::parse("other").unwrap();
+        let named = |table| {
+            set.buckets
+                .iter()
+                .map(|b| b.names(table))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(named(&todos), [true, true]);
+        assert_eq!(named(&other), [false, true]);
+        let short = RuleSet::from_json(br#"{"version":1,"buckets":[{"name":"all"}]}"#).unwrap();
+        assert!(short.buckets[0].tables.is_empty());
+    }
+
+    #[test]
+    fn rules_that_are_none_are_refused_with_the_reason() {
+        let bucket = |body: &str| format!(r#"{{"version":1,"buckets":[{{"name":"b",{body}}}]}}"#);
+        let filter = |body: &str| bucket(&format!(r#""filters":[{{{body}}}]"#));
+        let many = vec![r#"{"column":"c","op":"eq","value":"v"}"#; FILTERS_MAX + 1].join(",");
+        let buckets: Vec<String> = (0..=BUCKETS_MAX)
+            .map(|n| format!(r#"{{"name":"b{n}"}}"#))
+            .collect();
+        let cases = [
+            ("".to_owned(), "Invalid sync rules"),
+            (r#"{"buckets":[]}"#.to_owned(), "missing field `version`"),
+            (r#"{"version":0,"buckets":[]}"#.to_owned(), "count from 1"),
+            (r#"{"version":-1,"buckets":[]}"#.to_owned(), "invalid value"),
+            (
+                r#"{"version":1,"buckets":[],"x":1}"#.to_owned(),
+                "unknown field `x`",
+            ),
+            (bucket(r#""wher":"true""#), "unknown field `wher`"),
+            (bucket(r#""tables":["a b"]"#), "a b"),
+            (
+                bucket(r#""where":"done = ""#),
+                "bucket `b`: where: Expected: an expression",
+            ),
+            (
+                filter(r#""column":"c","op":"like","value":"v""#),
+                "unknown variant `like`",
+            ),
+            (filter(r#""column":"c","op":"eq","value":"""#), "non-empty"),
+            (
+                filter(r#""column":"c","op":"eq","value":"jwt:""#),
+                "non-empty",
+            ),
+            (
+                filter(r#""column":"c","op":"eq","value":1"#),
+                "expected a string",
+            ),
+            (bucket(&format!(r#""filters":[{many}]"#)), "101 filters"),
+            (
+                format!(r#"{{"version":1,"buckets":[{}]}}"#, buckets.join(",")),
+                "101 buckets",
+            ),
+            (
+                r#"{"version":1,"buckets":[{"name":"a"},{"name":"a"}]}"#.to_owned(),
+                "another bucket has this name",
+            ),
+            (
+                r#"{"version":1,"buckets":[{"name":""}]}"#.to_owned(),
+                "a name has",
+            ),
+            (" ".repeat(DEFINITION_BYTES_MAX + 1), "65536 are allowed"),
+        ];
+        for (json, reason) in cases {
+            let refusal = RuleSet::from_json(json.as_bytes()).unwrap_err();
+            assert_eq!(refusal.code, ErrorCode::ValidationError);
+            assert!(refusal.message.contains(reason), "{json:.90}: {refusal}");
+        }
+    }
 }

@@ -9,11 +9,23 @@
 //! row's membership up.
 
 mod audience;
+mod change;
 mod compiled;
 mod definition;
+mod explain;
+#[cfg(test)]
+mod histories;
+pub(crate) mod ledger;
 mod membership;
+pub(crate) mod moved;
+pub(crate) mod rows;
+pub(crate) mod ruling;
+mod terms;
+#[cfg(test)]
+mod tests;
 
 pub use audience::Audience;
 pub use compiled::{Changed, Rules, changed_tables};
 pub use definition::{Bucket, RuleSet};
+pub use explain::explain;
 pub(crate) use membership::Membership;

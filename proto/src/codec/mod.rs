@@ -5,6 +5,7 @@
 
 mod action_json;
 mod action_protobuf;
+mod chunk;
 mod error;
 mod fields;
 mod frame;
@@ -30,6 +31,7 @@ pub use action_protobuf::{
     decode_action_answer_protobuf, decode_actions_protobuf, encode_action_answer_protobuf,
     encode_actions_protobuf,
 };
+pub use chunk::{ChunkError, ChunkReader, decode_chunk, encode_chunk};
 pub use error::{DecodeError, DecodeErrorKind};
 pub use frame::{
     ClientBody, ClientFrame, FRAME_BROADCAST, FRAME_NATIVE, FRAME_PULL, FRAME_PUSH, FrameError,

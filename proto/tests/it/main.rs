@@ -4,6 +4,7 @@
 
 mod actions;
 mod bad_input;
+mod checkpoints;
 mod checks;
 mod clock;
 mod delta_ids;

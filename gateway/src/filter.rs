@@ -1,0 +1,360 @@
+//! What of a run of deltas one audience hears, and the rows that it has to be given whole.
+//!
+//! Steps: read runs, decide by the memberships stored beside each delta → until the page is full, everything visible
+//! has been looked at, or the bound of one answer is reached → look up the rows that came into sight as they are now →
+//! put both together in seq order.
+//!
+//! **Invariant:** a page is made of whole seqs, and its cursor is the last seq that was looked at: a stretch without
+//! anything to hear moves the cursor on and never stalls.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, PoisonError};
+
+use lakesync_proto::{
+    ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, Removed, RowDelta, RowId, RowState,
+    Schemas, Seq, SeqDelta, TableName, Value, row_deltas,
+};
+use lakesync_providers::row_states_of;
+
+use crate::error::{Error, Result};
+use crate::feed::Item;
+use crate::gateway::Gateway;
+use crate::pull::{PAGE_BYTES_MAX, Source, expired};
+use crate::rules::ledger::{Ruling, covers, stored_state, values_of};
+use crate::rules::moved::Heard;
+use crate::rules::ruling::rules_changed;
+use crate::rules::{Audience, Membership};
+
+/// How many deltas one answer looks at: beyond them it tells the client to ask again, so that nobody waits for a long
+/// stretch of others' rows.
+const SCAN_DELTAS_MAX: usize = 100_000;
+/// How many deltas are read at a time.
+const RUN_DELTAS: usize = 10_000;
+/// How many rows one answer gives whole: each is looked up in the tables and held in memory.
+const ENTERING_MAX: usize = 1_000;
+
+type RowKey = (TableName, RowId);
+
+/// Which shapes the client understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Removed rows, and rows as several deltas with all their stamps.
+    Native,
+    /// DELETE deltas, and rows as one INSERT.
+    Legacy,
+}
+
+/// Who asks, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking<'a> {
+    pub(crate) audience: &'a Audience,
+    pub(crate) ruling: Arc<Ruling>,
+    pub(crate) form: Form,
+    /// Its own id, if it is known: it is told of rows of its own that it may not see.
+    pub(crate) client: Option<&'a ClientId>,
+}
+
+/// Deltas of which something is heard.
+#[derive(Debug, Default)]
+struct Sifted {
+    heard: Vec<(Arc<SeqDelta>, Heard)>,
+    entering: BTreeMap<TableName, BTreeSet<RowId>>,
+    entering_count: usize,
+    complete_to: Seq,
+}
+
+/// What a page is made of.
+#[derive(Debug, Default)]
+pub(crate) struct Content {
+    pub(crate) deltas: Vec<Arc<SeqDelta>>,
+    pub(crate) removed: Vec<Removed>,
+    pub(crate) complete_to: Seq,
+    pub(crate) visible: Seq,
+}
+
+impl Gateway {
+    /// The page above `since` for an audience that rules bind.
+    pub(crate) async fn filtered(
+        &self,
+        asking: &Asking<'_>,
+        since: Seq,
+        limit: usize,
+    ) -> Result<Content> {
+        let (sifted, visible) = self.sift(asking, since, limit).await?;
+        let rows = self.rows_in_sight(asking, &sifted.entering).await?;
+        let mut content = self.put_together(asking, sifted, &rows);
+        content.visible = visible;
+        Ok(content)
+    }
+
+    async fn sift(&self, asking: &Asking<'_>, since: Seq, limit: usize) -> Result<(Sifted, Seq)> {
+        let mut sifted = Sifted {
+            complete_to: since,
+            ..Sifted::default()
+        };
+        let mut looked_at = 0;
+        loop {
+            let run = self.run(sifted.complete_to, RUN_DELTAS).await?;
+            if run.source == Source::Flushed && asking.form == Form::Native {
+                let text = "it is below what the gateway can filter by the sync rules";
+                return Err(expired(self.id(), text).into());
+            }
+            looked_at += run.items.len().max(1);
+            let memberships = self.memberships_now(asking, &run.items).await?;
+            for (delta, moved) in run.items {
+                let heard = match moved.filter(|moved| moved.rules == asking.audience.rules()) {
+                    Some(moved) if asking.client == Some(&delta.delta.client_id) => {
+                        moved.heard_by_its_writer(delta.delta.op, asking.audience)
+                    }
+                    Some(moved) => moved.heard_by(asking.audience),
+                    None => seen_now(asking, &delta, &memberships),
+                };
+                sifted.add(delta, heard);
+                if sifted.heard.len() >= limit || sifted.entering_count >= ENTERING_MAX {
+                    return Ok((sifted, run.visible));
+                }
+            }
+            sifted.complete_to = run.complete_to;
+            if run.complete_to >= run.visible || looked_at >= SCAN_DELTAS_MAX {
+                return Ok((sifted, run.visible));
+            }
+        }
+    }
+
+    /// The memberships, as they are now, of the rows of deltas that came before the rules.
+    async fn memberships_now(
+        &self,
+        asking: &Asking<'_>,
+        items: &[Item],
+    ) -> Result<BTreeMap<RowKey, Membership>> {
+        let version = asking.audience.rules();
+        let mut unknown: BTreeMap<TableName, BTreeSet<RowId>> = BTreeMap::new();
+        for (delta, moved) in items {
+            if moved.as_ref().is_some_and(|moved| moved.rules == version) {
+                continue;
+            }
+            if asking.form == Form::Native || delta.seq > asking.ruling.since {
+                return Err(rules_changed().into());
+            }
+            let delta = &delta.delta;
+            if covers(&asking.ruling.rules, &delta.table) {
+                let rows = unknown.entry(delta.table.clone()).or_default();
+                rows.insert(delta.row_id.clone());
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let (reader, live) = (Arc::clone(&self.reader), Arc::clone(&self.live));
+        let rules = Arc::clone(&asking.ruling.rules);
+        let read = tokio::task::spawn_blocking(move || {
+            let log = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut found = BTreeMap::new();
+            for (table, ids) in unknown {
+                let mut rows = Vec::with_capacity(ids.len());
+                for row_id in ids {
+                    let key = (table.clone(), row_id);
+                    let state = stored_state(&log, live.as_ref(), version, &key)?;
+                    let state = state.unwrap_or_default();
+                    let values = values_of(&rules, live.as_ref(), (&table, &key.1), &state);
+                    rows.push((key.1, values));
+                }
+                let memberships = rules.memberships(&table, &rows);
+                let keys = rows.into_iter().map(|(row_id, _)| (table.clone(), row_id));
+                found.extend(keys.zip(memberships));
+            }
+            Ok::<_, Error>(found)
+        });
+        read.await.map_err(|_| self.closed())?
+    }
+
+    /// The states of those rows that the audience sees now; their membership is that of the very state that is given.
+    async fn rows_in_sight(
+        &self,
+        asking: &Asking<'_>,
+        entering: &BTreeMap<TableName, BTreeSet<RowId>>,
+    ) -> Result<BTreeMap<RowKey, RowState>> {
+        let mut found = BTreeMap::new();
+        if entering.is_empty() {
+            return Ok(found);
+        }
+        let views = self.live.views();
+        let rules = &asking.ruling.rules;
+        for (table, ids) in entering {
+            let Some(view) = views.tables.get(table) else {
+                continue;
+            };
+            let ids: Vec<RowId> = ids.iter().cloned().collect();
+            let states = row_states_of(view, &ids).await?;
+            let values = states.iter().map(|(row_id, state)| {
+                let values = values_of(rules, self.live.as_ref(), (table, row_id), state);
+                (row_id.clone(), values)
+            });
+            let values: Vec<_> = values.collect();
+            let memberships = rules.memberships(table, &values);
+            for ((row_id, state), membership) in states.into_iter().zip(&memberships) {
+                if asking.audience.sees(membership) {
+                    found.insert((table.clone(), row_id), state);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn put_together(
+        &self,
+        asking: &Asking<'_>,
+        sifted: Sifted,
+        rows: &BTreeMap<RowKey, RowState>,
+    ) -> Content {
+        let mut content = Content::default();
+        let (mut bytes, mut at) = (0, content.complete_to);
+        // Rows that came into sight and are out of it by now: what they did in between is no news to anybody.
+        let mut passing: HashSet<RowKey> = HashSet::new();
+        for (delta, heard) in sifted.heard {
+            if bytes >= PAGE_BYTES_MAX {
+                content.complete_to = at;
+                return content;
+            }
+            at = delta.seq;
+            let key = (delta.delta.table.clone(), delta.delta.row_id.clone());
+            let given = match heard {
+                Heard::Nothing => continue,
+                Heard::Delta if passing.contains(&key) => continue,
+                Heard::Delta => vec![delta],
+                Heard::Gone => {
+                    passing.remove(&key);
+                    match asking.form {
+                        Form::Native => {
+                            content.removed.push(Removed {
+                                seq: delta.seq,
+                                table: key.0,
+                                row_id: key.1,
+                            });
+                            continue;
+                        }
+                        Form::Legacy => vec![Arc::new(deleted(&delta))],
+                    }
+                }
+                Heard::Row => match rows.get(&key) {
+                    None => {
+                        passing.insert(key);
+                        continue;
+                    }
+                    Some(state) => {
+                        passing.remove(&key);
+                        self.whole(asking.form, delta.seq, (&key, state))
+                    }
+                },
+            };
+            bytes += given.iter().map(|delta| delta.delta.bytes()).sum::<usize>();
+            content.deltas.extend(given);
+        }
+        content.complete_to = sifted.complete_to;
+        content
+    }
+
+    /// A row whole, as deltas that arrived as `seq`.
+    fn whole(
+        &self,
+        form: Form,
+        seq: Seq,
+        ((table, row_id), state): (&RowKey, &RowState),
+    ) -> Vec<Arc<SeqDelta>> {
+        let deltas = match form {
+            Form::Native => row_deltas(table, row_id, state),
+            Form::Legacy => {
+                let keys = self.live.schema(table);
+                let keys = keys.and_then(|schema| schema.key_values(row_id).ok());
+                inserted(table, row_id, state, keys.unwrap_or_default())
+            }
+        };
+        let deltas = deltas.into_iter();
+        deltas.map(|delta| Arc::new(SeqDelta { seq, delta })).collect()
+    }
+}
+
+impl Sifted {
+    fn add(&mut self, delta: Arc<SeqDelta>, heard: Heard) {
+        self.complete_to = delta.seq;
+        if heard == Heard::Row {
+            let rows = self.entering.entry(delta.delta.table.clone()).or_default();
+            self.entering_count += usize::from(rows.insert(delta.delta.row_id.clone()));
+        }
+        if heard != Heard::Nothing {
+            self.heard.push((delta, heard));
+        }
+    }
+}
+
+/// What is heard of a delta that came before the rules: the row as it is now decides.
+fn seen_now(
+    asking: &Asking<'_>,
+    delta: &SeqDelta,
+    memberships: &BTreeMap<RowKey, Membership>,
+) -> Heard {
+    let key = (delta.delta.table.clone(), delta.delta.row_id.clone());
+    let membership = memberships.get(&key);
+    match membership.is_some_and(|membership| asking.audience.sees(membership)) {
+        true => Heard::Delta,
+        false => Heard::Nothing,
+    }
+}
+
+/// What a legacy client is told of a row that is gone from its sight: a DELETE with the stamp of what took it away.
+fn deleted(delta: &SeqDelta) -> SeqDelta {
+    let RowDelta {
+        table,
+        row_id,
+        client_id,
+        hlc,
+        delta_id,
+        ..
+    } = delta.delta.clone();
+    SeqDelta {
+        seq: delta.seq,
+        delta: RowDelta {
+            op: Op::Delete,
+            table,
+            row_id,
+            client_id,
+            columns: Vec::new(),
+            hlc,
+            delta_id,
+        },
+    }
+}
+
+/// A row as one INSERT with its newest stamp, behind a DELETE older than anything: a legacy client refuses to insert a
+/// row that it has, and it has this one when it was given deltas from before the rules.
+fn inserted(
+    table: &TableName,
+    row_id: &RowId,
+    state: &RowState,
+    keys: Vec<(ColumnName, Value)>,
+) -> Vec<RowDelta> {
+    let Some(stamp) = state.written.clone().filter(|_| state.exists()) else {
+        return Vec::new();
+    };
+    let mut cells: BTreeMap<_, _> = state
+        .visible_cells()
+        .map(|(column, cell)| (column.clone(), cell.value.clone()))
+        .collect();
+    cells.extend(keys);
+    let columns = cells.into_iter();
+    let columns = columns.map(|(column, value)| ColumnChange { column, value });
+    let insert = RowDelta {
+        op: Op::Insert,
+        table: table.clone(),
+        row_id: row_id.clone(),
+        client_id: stamp.client_id,
+        columns: columns.collect(),
+        hlc: stamp.hlc,
+        delta_id: stamp.delta_id,
+    };
+    let key = DeltaKey {
+        hlc: Hlc::new(0, 1).expect("the least stamp there is"),
+        ..insert.key()
+    };
+    vec![RowDelta::new(Op::Delete, key, Vec::new()), insert]
+}

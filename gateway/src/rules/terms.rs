@@ -1,0 +1,148 @@
+//! All alternatives of all buckets, by table, and what decides them.
+//!
+//! **Invariant:** a term's number depends on what its bucket says and on its table alone, so a membership that was
+//! stored before a restart or a change of a schema still names what it named.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use lakesync_proto::{ColumnName, TableName, TableSchema};
+use lakesync_providers::predicate::{ListOrder, Predicate, Term};
+use sha2::{Digest, Sha256};
+
+use super::definition::{Bucket, RuleSet, in_bucket};
+use super::membership::TermId;
+use crate::error::Refusal;
+
+/// One alternative of one bucket, for one table.
+#[derive(Debug)]
+pub(super) struct RuleTerm {
+    pub(super) id: TermId,
+    /// The bucket's place in the set.
+    pub(super) bucket: usize,
+    /// Whether it may be written.
+    pub(super) write: bool,
+    predicate: Arc<Predicate>,
+    alternative: usize,
+}
+
+impl RuleTerm {
+    pub(super) fn term(&self) -> &Term {
+        &self.predicate.terms()[self.alternative]
+    }
+}
+
+/// The terms of one table.
+#[derive(Debug, Default)]
+pub(super) struct TableTerms {
+    /// The columns that decide who sees a row.
+    pub(super) columns: Vec<ColumnName>,
+    /// The claims that decide it.
+    pub(super) claims: BTreeMap<String, ListOrder>,
+    pub(super) terms: Vec<Arc<RuleTerm>>,
+}
+
+/// The terms of all tables.
+#[derive(Debug, Default)]
+pub(super) struct Terms {
+    pub(super) tables: BTreeMap<TableName, TableTerms>,
+    pub(super) by_id: HashMap<TermId, Arc<RuleTerm>>,
+    /// All claims that the rules look at.
+    pub(super) claims: BTreeMap<String, ListOrder>,
+    /// How often a condition was evaluated for a row.
+    pub(super) evaluations: AtomicU64,
+}
+
+/// What a bucket that names a table and does not fit it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Misfit {
+    /// The rules are refused.
+    Refused,
+    /// It holds nothing of the table, and that is said.
+    Noted,
+}
+
+impl Terms {
+    /// Compiles the buckets for the tables; the texts name what does not fit.
+    pub(super) fn compile(
+        set: &RuleSet,
+        schemas: &[Arc<TableSchema>],
+        misfit: Misfit,
+    ) -> Result<(Self, Vec<String>), Refusal> {
+        let (mut terms, mut faults) = (Self::default(), Vec::new());
+        for schema in schemas {
+            terms
+                .tables
+                .insert(schema.table.clone(), TableTerms::default());
+        }
+        for (index, bucket) in set.buckets.iter().enumerate() {
+            let (mut fitting, mut refused) = (0, Vec::new());
+            for schema in schemas.iter().filter(|schema| bucket.names(&schema.table)) {
+                match Predicate::compile(schema, &bucket.filters, bucket.where_sql.as_deref()) {
+                    Ok(predicate) => {
+                        fitting += 1;
+                        terms.add(index, bucket, schema, predicate);
+                    }
+                    Err(error) => {
+                        let reason = format!("for table `{}`: {error}", schema.table);
+                        refused.push(in_bucket(&bucket.name, &reason));
+                    }
+                }
+            }
+            // A bucket for all tables holds those that it fits; one that fits none is a mistake.
+            if bucket.tables.is_empty() && fitting > 0 {
+                continue;
+            }
+            match (misfit, refused.is_empty()) {
+                (_, true) => {}
+                (Misfit::Refused, false) => return Err(refused.remove(0)),
+                (Misfit::Noted, false) => {
+                    faults.extend(refused.into_iter().map(|refusal| refusal.message));
+                }
+            }
+        }
+        Ok((terms, faults))
+    }
+
+    fn add(&mut self, index: usize, bucket: &Bucket, schema: &TableSchema, predicate: Predicate) {
+        let predicate = Arc::new(predicate);
+        let table = self.tables.entry(schema.table.clone()).or_default();
+        for field in predicate.fields() {
+            if let Some(column) = &field.column
+                && !table.columns.contains(column)
+            {
+                table.columns.push(column.clone());
+            }
+        }
+        for (claim, order) in predicate.claims() {
+            for claims in [&mut table.claims, &mut self.claims] {
+                let held = claims.entry(claim.clone()).or_insert(*order);
+                *held = (*held).max(*order);
+            }
+        }
+        for alternative in 0..predicate.terms().len() {
+            let term = Arc::new(RuleTerm {
+                id: term_id(bucket, &schema.table, alternative),
+                bucket: index,
+                write: bucket.write,
+                predicate: Arc::clone(&predicate),
+                alternative,
+            });
+            self.by_id.insert(term.id, Arc::clone(&term));
+            table.terms.push(term);
+        }
+    }
+}
+
+fn term_id(bucket: &Bucket, table: &TableName, alternative: usize) -> TermId {
+    let says = Bucket {
+        tables: Vec::new(),
+        write: false,
+        ..bucket.clone()
+    };
+    let says = serde_json::to_string(&says).expect("names and texts are plain JSON");
+    let hash = Sha256::digest(format!("{table}\n{alternative}\n{says}"));
+    let first = hash.first_chunk().expect("a hash has 32 bytes");
+    TermId::from_be_bytes(*first)
+}
