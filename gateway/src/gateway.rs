@@ -12,8 +12,8 @@ use lakesync_proto::{
     Epoch, ErrorCode, Evolution, GatewayId, Hlc, HlcClock, SchemaChange, Seq, TableDefinition,
     TableName, TableSchema, WallClock,
 };
-use lakesync_providers::lake::{Fence, Warehouse};
 use lakesync_providers::Live;
+use lakesync_providers::lake::{Fence, Warehouse};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::checkpoint;
@@ -22,8 +22,8 @@ use crate::durable::DurableLog;
 use crate::error::{Error, Refusal, Result};
 use crate::feed::Feed;
 use crate::fence;
-use crate::opening::{self, Opened};
 use crate::notes::SchemasHash;
+use crate::opening::{self, Opened};
 use crate::rules::ledger::Ruling;
 use crate::sent::Sent;
 use crate::steady::Steady;
@@ -298,10 +298,15 @@ impl Gateway {
     /// Gives the fence a new token, so that older copies of the database are told from it.
     pub(crate) async fn renew_fence(&self) -> Result<()> {
         let held = self.fence();
-        let set_meta = |key, value| self.ask(move |reply| Task::Meta(key, value, reply));
+        let set_meta = |key, value| self.set_meta(key, value);
         let renewed = fence::renew(&self.components.warehouse, &held, set_meta).await?;
         *self.fence.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
         Ok(())
+    }
+
+    /// Sets a key of the database's `meta`, durably.
+    pub(crate) async fn set_meta(&self, key: &'static str, value: String) -> Result<()> {
+        self.ask(|reply| Task::Meta(key, value, reply)).await
     }
 
     /// Publishes a table as it is in the catalog.
@@ -311,7 +316,10 @@ impl Gateway {
     }
 
     /// Waits for the writer to do something other than a push.
-    pub(crate) async fn ask<T>(&self, task: impl FnOnce(oneshot::Sender<Result<T>>) -> Task) -> Result<T> {
+    pub(crate) async fn ask<T>(
+        &self,
+        task: impl FnOnce(oneshot::Sender<Result<T>>) -> Task,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let sent = self.tasks.send(task(reply)).await;
         sent.map_err(|_| self.closed())?;
