@@ -18,7 +18,11 @@ pub fn begin(settings: &LogSettings) -> Result<()> {
     let filter = filter.map_err(|error| wrong(&error))?;
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let begun = match settings.format {
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init(),
         LogFormat::Text => lines.with_ansi(false).with_target(false).try_init(),
     };
     begun.map_err(|error| wrong(&error))

@@ -188,7 +188,9 @@ impl Maintenance {
         if self.gateways.len() != self.lake.registry().len() {
             for gateway in self.lake.gateways() {
                 let watched = || Watched::new(&gateway);
-                self.gateways.entry(gateway.id().clone()).or_insert_with(watched);
+                self.gateways
+                    .entry(gateway.id().clone())
+                    .or_insert_with(watched);
             }
         }
         let (policy, now_ms) = (self.policy, self.lake.clock().now_ms());
@@ -239,7 +241,11 @@ impl Watched {
 
     /// The tables that are due, each with what waits. A gateway that has not flushed since and has nothing waiting is
     /// not asked.
-    fn due(&mut self, policy: &CompactPolicy, now_ms: u64) -> Vec<(u64, Arc<Gateway>, TableName, Reason)> {
+    fn due(
+        &mut self,
+        policy: &CompactPolicy,
+        now_ms: u64,
+    ) -> Vec<(u64, Arc<Gateway>, TableName, Reason)> {
         let flushed = self.flushes.has_changed().unwrap_or(false);
         self.flushes.mark_unchanged();
         let waits = self.tables.values().any(|table| table.since_ms.is_some());
@@ -251,7 +257,11 @@ impl Watched {
         for table in self.gateway.live().tables() {
             let remembered = self.tables.entry(table.table.clone()).or_default();
             let (hot, foldable) = (table.hot, table.flushed > table.base);
-            let rows = if foldable { hot.deltas.saturating_sub(hot.unflushed_deltas) } else { 0 };
+            let rows = if foldable {
+                hot.deltas.saturating_sub(hot.unflushed_deltas)
+            } else {
+                0
+            };
             remembered.since_ms = match rows {
                 0 => None,
                 _ => remembered.since_ms.or(Some(now_ms)),
@@ -298,7 +308,13 @@ mod tests {
             assert_eq!(due(&state, &policy, 5_999), expected, "{state:?}");
         };
         check(state, None);
-        check(TableState { bytes: 100, ..state }, Some(Reason::Bytes));
+        check(
+            TableState {
+                bytes: 100,
+                ..state
+            },
+            Some(Reason::Bytes),
+        );
         check(TableState { rows: 10, ..state }, Some(Reason::Rows));
         let old = TableState {
             since_ms: Some(4_999),
@@ -310,20 +326,25 @@ mod tests {
             ..state
         };
         check(pressed, Some(Reason::Pressure));
-        let empty = TableState {
-            rows: 0,
-            ..pressed
-        };
+        let empty = TableState { rows: 0, ..pressed };
         check(empty, None);
         for (retry_at_ms, expected) in [(6_000, None), (5_999, Some(Reason::Pressure))] {
             let retry_at_ms = Some(retry_at_ms);
-            check(TableState { retry_at_ms, ..pressed }, expected);
+            check(
+                TableState {
+                    retry_at_ms,
+                    ..pressed
+                },
+                expected,
+            );
         }
     }
 
     #[test]
     fn waits_double_and_end() {
-        let seconds: Vec<u64> = [1, 2, 3, 4, 30, u32::MAX].map(|n| backoff(n).as_secs()).into();
+        let seconds: Vec<u64> = [1, 2, 3, 4, 30, u32::MAX]
+            .map(|n| backoff(n).as_secs())
+            .into();
         assert_eq!(seconds, [10, 20, 40, 80, 1_800, 1_800]);
     }
 
@@ -363,7 +384,10 @@ mod tests {
         work.compact(&gateway, &table, reason).await;
         assert!(work.next().is_none(), "it is folded");
         let tables = gateway.live().tables();
-        assert_eq!((tables[0].hot.deltas, tables[0].base), (0, tables[0].flushed));
+        assert_eq!(
+            (tables[0].hot.deltas, tables[0].base),
+            (0, tables[0].flushed)
+        );
         assert_eq!(sql(&lake, "select * from t").await, 3);
 
         sql(&lake, "insert into t (v) values (4)").await;

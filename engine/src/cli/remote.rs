@@ -64,9 +64,16 @@ impl Remote {
     }
 
     /// Sends a JSON body; an answer that is no success is an error with its text.
-    pub(super) fn post(&self, path: &str, body: &[u8], accept: &str) -> Result<Response<Body>, CliError> {
+    pub(super) fn post(
+        &self,
+        path: &str,
+        body: &[u8],
+        accept: &str,
+    ) -> Result<Response<Body>, CliError> {
         let mut request = self.agent.post(format!("{}{path}", self.url));
-        request = request.header("content-type", "application/json").header("accept", accept);
+        request = request
+            .header("content-type", "application/json")
+            .header("accept", accept);
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -87,7 +94,9 @@ impl Remote {
         let json: Json = serde_json::from_slice(&whole(answer)?)?;
         let tables = json["tables"].as_array();
         let tables = tables.ok_or("the server's answer has no list of tables")?;
-        let schemas = tables.iter().map(|table| TableSchema::from_json(&table.to_string()));
+        let schemas = tables
+            .iter()
+            .map(|table| TableSchema::from_json(&table.to_string()));
         Ok(schemas.collect::<Result<_, _>>()?)
     }
 
@@ -114,10 +123,12 @@ fn own_token(dir: &Path, gateway: &GatewayId) -> Option<String> {
     let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
     let names = names.filter_map(|name| GatewayId::parse(name.strip_suffix(".db")?).ok());
     let gateways = BTreeSet::from([gateway.clone()]);
-    let gateways = names.take(TOKEN_GATEWAYS_MAX - 1).fold(gateways, |mut all, name| {
-        all.insert(name);
-        all
-    });
+    let gateways = names
+        .take(TOKEN_GATEWAYS_MAX - 1)
+        .fold(gateways, |mut all, name| {
+            all.insert(name);
+            all
+        });
     token::of_this_machine(&auth, gateways.into_iter().collect())
 }
 
@@ -129,9 +140,14 @@ fn checked(mut answer: Response<Body>) -> Result<Response<Body>, CliError> {
     let text = answer.body_mut().read_to_string()?;
     let said: Option<Json> = serde_json::from_str(&text).ok();
     let said = said.as_ref().and_then(|said| said["error"].as_str());
-    let said = said.map_or_else(|| format!("the server answered {status}: {text}"), str::to_owned);
+    let said = said.map_or_else(
+        || format!("the server answered {status}: {text}"),
+        str::to_owned,
+    );
     let hint = match status.as_u16() {
-        401 => "; set LAKESYNC_TOKEN to a token, as `lakesync token --role admin` makes it from the server's configuration",
+        401 => {
+            "; set LAKESYNC_TOKEN to a token, as `lakesync token --role admin` makes it from the server's configuration"
+        }
         _ => "",
     };
     Err(format!("{said}{hint}").into())
@@ -139,7 +155,11 @@ fn checked(mut answer: Response<Body>) -> Result<Response<Body>, CliError> {
 
 fn whole(answer: Response<Body>) -> Result<Vec<u8>, CliError> {
     let mut body = Vec::new();
-    let reader = answer.into_body().into_with_config().limit(ANSWER_BYTES_MAX).reader();
+    let reader = answer
+        .into_body()
+        .into_with_config()
+        .limit(ANSWER_BYTES_MAX)
+        .reader();
     reader.take(ANSWER_BYTES_MAX + 1).read_to_end(&mut body)?;
     Ok(body)
 }

@@ -17,7 +17,7 @@ use crate::config::{Config, LogFormat};
 use crate::lake::Lake;
 use crate::logs;
 use crate::server::{ServeOptions, Server};
-use crate::upkeep::Upkeep;
+use crate::upkeep::{Upkeep, UpkeepOptions};
 
 /// The exit code after a second signal: that of Ctrl-C.
 const AT_ONCE: i32 = 130;
@@ -53,9 +53,14 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     let lake = gateways.fold(lake, |lake, gateway| lake.with_gateway(gateway));
     let lake = lake.open().await?;
     let server = Server::bind_with(lake.clone(), options(&config)).await?;
-    greet(&config, &lake, &server.url());
-    let upkeep = Upkeep::start(&lake, config.compact, config.compaction);
+    let upkeep = UpkeepOptions {
+        compact: config.compact,
+        compaction: config.compaction,
+        connectors: config.connectors.clone(),
+    };
+    let upkeep = Upkeep::start(&lake, &server, upkeep)?;
     let signals = Signals::new()?;
+    greet(&config, &lake, &server.url());
     let format = config.log.format;
     let served = server.run(signals.first(format)).await;
     upkeep.stop().await?;
@@ -77,7 +82,11 @@ fn options(config: &Config) -> ServeOptions {
 /// What a person who starts a server wants to know.
 fn greet(config: &Config, lake: &Lake, url: &str) {
     let format = config.log.format;
-    let held = format!("{} holds {}", lake.directory().root().display(), tables(lake));
+    let held = format!(
+        "{} holds {}",
+        lake.directory().root().display(),
+        tables(lake)
+    );
     say(format, &held);
     say(format, &format!("listening on {url}"));
     let open = !config.server.listen.ip().is_loopback();

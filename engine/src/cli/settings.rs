@@ -22,7 +22,9 @@ pub struct ConfigArgs {
 fn parse_set(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((path, value)) => Ok((path.trim().to_owned(), value.to_owned())),
-        None => Err(format!("`{text}` should be SECTION.KEY=VALUE, as in flush.max_age=10s")),
+        None => Err(format!(
+            "`{text}` should be SECTION.KEY=VALUE, as in flush.max_age=10s"
+        )),
     }
 }
 
@@ -67,7 +69,10 @@ pub fn print(args: &PrintArgs) -> Result<(), CliError> {
     std::io::stdout().lock().write_all(text.as_bytes())?;
     if sources.file.is_none() {
         let place = args.place.dir.join(FILE_NAME);
-        eprintln!("there is no file yet; put what you change into {}", place.display());
+        eprintln!(
+            "there is no file yet; put what you change into {}",
+            place.display()
+        );
     }
     Ok(())
 }

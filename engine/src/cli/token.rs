@@ -143,7 +143,10 @@ mod tests {
             ("object={}", json!("{}")),
         ] {
             let (name, parsed) = parse_claim(text).unwrap();
-            assert_eq!((name.as_str(), parsed), (text.split_once('=').unwrap().0, value));
+            assert_eq!(
+                (name.as_str(), parsed),
+                (text.split_once('=').unwrap().0, value)
+            );
         }
         parse_claim("team").unwrap_err();
     }

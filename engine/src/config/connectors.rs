@@ -119,14 +119,23 @@ impl Connectors {
     }
 
     /// Reads one section.
-    pub(crate) fn add(&mut self, source: &Source, name: &str, value: Toml) -> Result<(), ConfigError> {
+    pub(crate) fn add(
+        &mut self,
+        source: &Source,
+        name: &str,
+        value: Toml,
+    ) -> Result<(), ConfigError> {
         let section = format!("actions.{name}");
         if !is_name(name) {
             let reason = "is no name of a connector: letters, digits, `_` and `-`, at most 64";
             return Err(wrong(source, &section, reason));
         }
         let Toml::Table(table) = value else {
-            return Err(wrong(source, &section, "should be a section, [actions.NAME]"));
+            return Err(wrong(
+                source,
+                &section,
+                "should be a section, [actions.NAME]",
+            ));
         };
         let mut connector = Connector {
             source: source.clone(),
@@ -136,7 +145,9 @@ impl Connectors {
         for key in CONNECTOR_KEYS.iter().filter(|key| !key.default.is_empty()) {
             let setting = key.kind.read_text(key.default);
             let setting = setting.expect("a test reads every default");
-            connector.settings.insert(key.name, (setting, Source::Default));
+            connector
+                .settings
+                .insert(key.name, (setting, Source::Default));
         }
         for (key, value) in table {
             let path = format!("{section}.{key}");
@@ -147,27 +158,45 @@ impl Connectors {
             let key = known(source, &section, &key)?;
             let setting = key.kind.read(&value);
             let setting = setting.map_err(|reason| wrong(source, &path, reason))?;
-            connector.settings.insert(key.name, (setting, source.clone()));
+            connector
+                .settings
+                .insert(key.name, (setting, source.clone()));
         }
         self.0.insert(name.to_owned(), connector);
         Ok(())
     }
 
     /// Reads `NAME__KEY` of the environment; the connector must be in the file.
-    pub(crate) fn variable(&mut self, source: &Source, rest: &str, text: &str) -> Result<(), ConfigError> {
+    pub(crate) fn variable(
+        &mut self,
+        source: &Source,
+        rest: &str,
+        text: &str,
+    ) -> Result<(), ConfigError> {
         let Some((upper, name)) = rest.rsplit_once("__") else {
-            return Err(wrong(source, "actions", "should be LAKESYNC_ACTIONS__NAME__KEY"));
+            return Err(wrong(
+                source,
+                "actions",
+                "should be LAKESYNC_ACTIONS__NAME__KEY",
+            ));
         };
         let of = |name: &str| variable(name) == variable(&upper.to_ascii_lowercase());
         let Some((connector, settings)) = self.0.iter_mut().find(|(name, _)| of(name)) else {
             let reason = "names a connector that no [actions.NAME] of the file has; only the file makes connectors";
-            return Err(wrong(source, &format!("actions.{}", upper.to_ascii_lowercase()), reason));
+            return Err(wrong(
+                source,
+                &format!("actions.{}", upper.to_ascii_lowercase()),
+                reason,
+            ));
         };
         let section = format!("actions.{connector}");
         let key = known(source, &section, &name.to_ascii_lowercase())?;
         let setting = key.kind.read_text(text);
-        let setting = setting.map_err(|reason| wrong(source, &format!("{section}.{}", key.name), reason))?;
-        settings.settings.insert(key.name, (setting, source.clone()));
+        let setting =
+            setting.map_err(|reason| wrong(source, &format!("{section}.{}", key.name), reason))?;
+        settings
+            .settings
+            .insert(key.name, (setting, source.clone()));
         Ok(())
     }
 }
@@ -182,13 +211,17 @@ fn known(source: &Source, section: &str, name: &str) -> Result<&'static Connecto
     found.ok_or_else(|| ConfigError::Unknown {
         place: source.clone(),
         path: format!("{section}.{name}"),
-        suggestion: nearest(name, CONNECTOR_KEYS.iter().map(|key| key.name).chain(["types"]))
-            .map(|name| format!("{section}.{name}")),
+        suggestion: nearest(
+            name,
+            CONNECTOR_KEYS.iter().map(|key| key.name).chain(["types"]),
+        )
+        .map(|name| format!("{section}.{name}")),
     })
 }
 
 fn types(source: &Source, path: &str, value: Toml) -> Result<Vec<ActionType>, ConfigError> {
-    let wanted = "should be sections [[actions.NAME.types]] with name, description and params_schema";
+    let wanted =
+        "should be sections [[actions.NAME.types]] with name, description and params_schema";
     let Toml::Array(members) = value else {
         return Err(wrong(source, path, wanted));
     };
@@ -221,8 +254,16 @@ fn action_type(source: &Source, path: &str, table: Table) -> Result<ActionType, 
                 action.params_schema = Some(json);
             }
             (key @ ("name" | "description" | "params_schema"), _) => {
-                let kind = if key == "params_schema" { "section" } else { "text" };
-                return Err(wrong(source, &format!("{path}.{key}"), format!("should be a {kind}")));
+                let kind = if key == "params_schema" {
+                    "section"
+                } else {
+                    "text"
+                };
+                return Err(wrong(
+                    source,
+                    &format!("{path}.{key}"),
+                    format!("should be a {kind}"),
+                ));
             }
             (key, _) => {
                 return Err(ConfigError::Unknown {
@@ -265,8 +306,14 @@ mod tests {
         let effective = read(MAIL, &[secret]).unwrap();
         let (name, connector) = effective.connectors.iter().next().unwrap();
         assert_eq!(name, "send-mail");
-        assert_eq!(connector.get("url").0, &Setting::Text("https://a.example".to_owned()));
-        assert_eq!(connector.get("attempts_max"), (&Setting::Count(12), &Source::Default));
+        assert_eq!(
+            connector.get("url").0,
+            &Setting::Text("https://a.example".to_owned())
+        );
+        assert_eq!(
+            connector.get("attempts_max"),
+            (&Setting::Count(12), &Source::Default)
+        );
         let (Setting::Secret(secret), Source::Variable(_)) = connector.get("secret") else {
             panic!("{connector:?}");
         };
@@ -279,13 +326,37 @@ mod tests {
     fn what_a_connector_may_not_say_is_named() {
         for (file, variables, said) in [
             ("[actions.m]\nurll = \"x\"", vec![], "`actions.m.url`"),
-            ("[actions.m]\nurl = 1", vec![], "`actions.m.url` should be a text"),
-            ("[actions.\"a b\"]\nurl = \"x\"", vec![], "no name of a connector"),
+            (
+                "[actions.m]\nurl = 1",
+                vec![],
+                "`actions.m.url` should be a text",
+            ),
+            (
+                "[actions.\"a b\"]\nurl = \"x\"",
+                vec![],
+                "no name of a connector",
+            ),
             ("[actions]\nm = 1", vec![], "[actions.NAME]"),
-            ("[[actions.m.types]]\nnam = \"x\"", vec![], "`actions.m.types.name`"),
-            ("[[actions.m.types]]\ndescription = \"x\"", vec![], "without a name"),
-            (MAIL, vec![("LAKESYNC_ACTIONS__OTHER__URL", "x")], "only the file makes connectors"),
-            (MAIL, vec![("LAKESYNC_ACTIONS__SEND_MAIL__URI", "x")], "`actions.send-mail.url`"),
+            (
+                "[[actions.m.types]]\nnam = \"x\"",
+                vec![],
+                "`actions.m.types.name`",
+            ),
+            (
+                "[[actions.m.types]]\ndescription = \"x\"",
+                vec![],
+                "without a name",
+            ),
+            (
+                MAIL,
+                vec![("LAKESYNC_ACTIONS__OTHER__URL", "x")],
+                "only the file makes connectors",
+            ),
+            (
+                MAIL,
+                vec![("LAKESYNC_ACTIONS__SEND_MAIL__URI", "x")],
+                "`actions.send-mail.url`",
+            ),
         ] {
             let error = read(file, &variables).unwrap_err().to_string();
             assert!(error.contains(said), "{error} lacks {said}");

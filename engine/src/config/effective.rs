@@ -64,7 +64,9 @@ impl Effective {
                 text => key.kind.read_text(text),
             };
             let setting = setting.expect("a test reads every default");
-            effective.settings.insert(key.path, (setting, Source::Default));
+            effective
+                .settings
+                .insert(key.path, (setting, Source::Default));
         }
         if let Some((path, text)) = &sources.file {
             let table: Table = toml::from_str(text).map_err(|error| ConfigError::File {
@@ -117,7 +119,11 @@ impl Effective {
                     false => Ok(()),
                 }
             }
-            Some(_) => Err(wrong(source, "actions", "should be a section, [actions.NAME]")),
+            Some(_) => Err(wrong(
+                source,
+                "actions",
+                "should be a section, [actions.NAME]",
+            )),
         }
     }
 
@@ -157,7 +163,10 @@ impl Effective {
         // Other names are other programs' or tests'; two underscores make it a setting.
         match rest.contains("__") {
             false => Ok(()),
-            true => Err(unknown(&source, &rest.to_ascii_lowercase().replace("__", "."))),
+            true => Err(unknown(
+                &source,
+                &rest.to_ascii_lowercase().replace("__", "."),
+            )),
         }
     }
 
@@ -173,7 +182,10 @@ impl Effective {
 }
 
 fn is_section(path: &str) -> bool {
-    let within = |key: &str| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+    let within = |key: &str| {
+        key.strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with('.'))
+    };
     KEYS.iter().any(|key| within(key.path))
 }
 
@@ -239,34 +251,71 @@ mod tests {
         .unwrap();
         let time = |seconds| Setting::Time(Duration::from_secs(seconds));
         for (path, setting, source) in [
-            ("gateways", Setting::Texts(vec!["a".to_owned()]), "lakesync.toml"),
+            (
+                "gateways",
+                Setting::Texts(vec!["a".to_owned()]),
+                "lakesync.toml",
+            ),
             ("flush.max_bytes", Setting::Size(1 << 20), "lakesync.toml"),
             ("flush.max_age", time(2), "$LAKESYNC_FLUSH__MAX_AGE"),
             ("flush.max_rows", Setting::Count(3), "--set"),
-            ("server.tls.cert", Setting::Path("c.pem".into()), "lakesync.toml"),
-            ("server.tls.key", Setting::Path("k.pem".into()), "$LAKESYNC_SERVER__TLS__KEY"),
+            (
+                "server.tls.cert",
+                Setting::Path("c.pem".into()),
+                "lakesync.toml",
+            ),
+            (
+                "server.tls.key",
+                Setting::Path("k.pem".into()),
+                "$LAKESYNC_SERVER__TLS__KEY",
+            ),
             ("server.timeout", time(30), "default"),
         ] {
             let (found, from) = effective.get(path);
-            assert_eq!((found, from.to_string().as_str()), (&setting, source), "{path}");
+            assert_eq!(
+                (found, from.to_string().as_str()),
+                (&setting, source),
+                "{path}"
+            );
         }
     }
 
     #[test]
     fn a_name_that_does_not_exist_is_refused_with_the_nearest_that_does() {
         for (sources, said) in [
-            (sources("[flush]\nmax_byte = 1", &[], &[]), ["`flush.max_byte`", "`flush.max_bytes`"]),
-            (sources("[flsh]\nmax_bytes = 1", &[], &[]), ["`flsh`", "`flush`"]),
-            (sources("[flush.max_bytes]\nx = 1", &[], &[]), ["`flush.max_bytes`", "64 MiB"]),
+            (
+                sources("[flush]\nmax_byte = 1", &[], &[]),
+                ["`flush.max_byte`", "`flush.max_bytes`"],
+            ),
+            (
+                sources("[flsh]\nmax_bytes = 1", &[], &[]),
+                ["`flsh`", "`flush`"],
+            ),
+            (
+                sources("[flush.max_bytes]\nx = 1", &[], &[]),
+                ["`flush.max_bytes`", "64 MiB"],
+            ),
             (sources("flush = 1", &[], &[]), ["`flush`", "lakesync.toml"]),
-            (sources("[server.tsl]\ncert = 1", &[], &[]), ["`server.tsl`", "`server.tls`"]),
+            (
+                sources("[server.tsl]\ncert = 1", &[], &[]),
+                ["`server.tsl`", "`server.tls`"],
+            ),
             (
                 sources("", &[("LAKESYNC_LOG__LEVLE", "info")], &[]),
                 ["$LAKESYNC_LOG__LEVLE", "`LAKESYNC_LOG__LEVEL`"],
             ),
-            (sources("", &[], &[("log.lvel", "info")]), ["--set", "`log.level`"]),
-            (sources("[flush]\nmax_bytes = true", &[], &[]), ["`flush.max_bytes`", "64 MiB"]),
-            (sources("", &[("LAKESYNC_FLUSH__MAX_AGE", "60")], &[]), ["unit", "$LAKESYNC_FLUSH__MAX_AGE"]),
+            (
+                sources("", &[], &[("log.lvel", "info")]),
+                ["--set", "`log.level`"],
+            ),
+            (
+                sources("[flush]\nmax_bytes = true", &[], &[]),
+                ["`flush.max_bytes`", "64 MiB"],
+            ),
+            (
+                sources("", &[("LAKESYNC_FLUSH__MAX_AGE", "60")], &[]),
+                ["unit", "$LAKESYNC_FLUSH__MAX_AGE"],
+            ),
             (sources("[flush\n", &[], &[]), ["lakesync.toml", "line 1"]),
         ] {
             let error = Effective::read(&sources).unwrap_err().to_string();

@@ -164,12 +164,21 @@ impl Kind {
     fn wanted(self) -> String {
         match self {
             Self::Text | Self::Secret => "should be a text".to_owned(),
-            Self::Texts | Self::Secrets => "should be a list of texts, as in [\"a\", \"b\"]".to_owned(),
-            Self::Address => "should be an IP address and a port, as in \"127.0.0.1:7420\"".to_owned(),
+            Self::Texts | Self::Secrets => {
+                "should be a list of texts, as in [\"a\", \"b\"]".to_owned()
+            }
+            Self::Address => {
+                "should be an IP address and a port, as in \"127.0.0.1:7420\"".to_owned()
+            }
             Self::Path => "should be the path of a file".to_owned(),
             Self::Size => "should be a size, as in \"64 MiB\", or a number of bytes".to_owned(),
-            Self::Time => "should be a length of time with its unit, as in \"30s\" or \"7 days\"".to_owned(),
-            Self::TimeOrNone => "should be a length of time with its unit, as in \"30 days\", or \"none\"".to_owned(),
+            Self::Time => {
+                "should be a length of time with its unit, as in \"30s\" or \"7 days\"".to_owned()
+            }
+            Self::TimeOrNone => {
+                "should be a length of time with its unit, as in \"30 days\", or \"none\""
+                    .to_owned()
+            }
             Self::Count => "should be a whole number, 0 or more".to_owned(),
             Self::Word(words) => format!("should be one of: {}", words.join(", ")),
         }
@@ -185,7 +194,9 @@ fn non_empty(text: &str) -> Result<&str, String> {
 
 fn secret(text: &str) -> Result<Secret, String> {
     match non_empty(text)? {
-        MASK => Err("is what `lakesync config` shows in place of a secret; give the secret".to_owned()),
+        MASK => {
+            Err("is what `lakesync config` shows in place of a secret; give the secret".to_owned())
+        }
         text => Ok(Secret::new(text)),
     }
 }
@@ -248,12 +259,25 @@ mod tests {
             ("512", 512),
             ("1.5 KiB", 1536),
         ] {
-            assert_eq!(Kind::Size.read_text(text), Ok(Setting::Size(bytes)), "{text}");
+            assert_eq!(
+                Kind::Size.read_text(text),
+                Ok(Setting::Size(bytes)),
+                "{text}"
+            );
         }
         assert_eq!(Kind::Size.read(&Toml::Integer(7)), Ok(Setting::Size(7)));
-        for (text, seconds) in [("30s", 30), ("2 min", 120), ("7 days", 604_800), ("1h 30m", 5_400)] {
+        for (text, seconds) in [
+            ("30s", 30),
+            ("2 min", 120),
+            ("7 days", 604_800),
+            ("1h 30m", 5_400),
+        ] {
             let time = Duration::from_secs(seconds);
-            assert_eq!(Kind::Time.read_text(text), Ok(Setting::Time(time)), "{text}");
+            assert_eq!(
+                Kind::Time.read_text(text),
+                Ok(Setting::Time(time)),
+                "{text}"
+            );
         }
         assert_eq!(Kind::TimeOrNone.read_text("none"), Ok(Setting::Never));
     }

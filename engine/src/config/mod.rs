@@ -46,7 +46,8 @@ impl Sources {
         };
         // Names and values that are no text are other programs'.
         let variables = std::env::vars_os();
-        let variables = variables.filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
+        let variables = variables
+            .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
         Ok(Self {
             file,
             variables: variables.collect(),
@@ -58,7 +59,8 @@ impl Sources {
     /// Puts the setting `path` of a flag over everything.
     #[must_use]
     pub fn with_flag(mut self, flag: &str, path: &str, text: &str) -> Self {
-        self.flags.push((flag.to_owned(), path.to_owned(), text.to_owned()));
+        self.flags
+            .push((flag.to_owned(), path.to_owned(), text.to_owned()));
         self
     }
 }
@@ -90,9 +92,14 @@ fn read_bounded(path: &Path) -> Result<String, ConfigError> {
         reason,
     };
     let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
-    let length = file.metadata().map_err(|error| wrong(error.to_string()))?.len();
+    let length = file
+        .metadata()
+        .map_err(|error| wrong(error.to_string()))?
+        .len();
     if length > FILE_BYTES_MAX {
-        return Err(wrong(format!("has {length} bytes; {FILE_BYTES_MAX} are read at most")));
+        return Err(wrong(format!(
+            "has {length} bytes; {FILE_BYTES_MAX} are read at most"
+        )));
     }
     let mut text = String::new();
     let read = file.take(FILE_BYTES_MAX).read_to_string(&mut text);

@@ -5,7 +5,9 @@
 /// The known name nearest to `name`, when it is near.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let far = (name.chars().count() / 3).max(2);
-    let distances = known.into_iter().map(|known| (distance(name, known), known));
+    let distances = known
+        .into_iter()
+        .map(|known| (distance(name, known), known));
     let (distance, known) = distances.min()?;
     (distance <= far).then_some(known)
 }

@@ -158,7 +158,9 @@ impl Effective {
 /// A relative path of the configuration file begins where that file is.
 fn beside(path: PathBuf, source: &Source) -> PathBuf {
     match source {
-        Source::File(file) => file.parent().map_or(path.clone(), |folder| folder.join(&path)),
+        Source::File(file) => file
+            .parent()
+            .map_or(path.clone(), |folder| folder.join(&path)),
         _ => path,
     }
 }
@@ -168,12 +170,19 @@ fn server(effective: &Effective) -> Result<ServerSettings, ConfigError> {
         Setting::Address(address) => *address,
         other => unreachable!("`server.listen` is an address, not {other:?}"),
     };
-    let (cert, key) = (effective.path("server.tls.cert"), effective.path("server.tls.key"));
+    let (cert, key) = (
+        effective.path("server.tls.cert"),
+        effective.path("server.tls.key"),
+    );
     let tls = match (cert, key) {
         (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
         (None, None) => None,
-        (Some(_), None) => return Err(effective.wrong("server.tls.cert", "needs server.tls.key beside it")),
-        (None, Some(_)) => return Err(effective.wrong("server.tls.key", "needs server.tls.cert beside it")),
+        (Some(_), None) => {
+            return Err(effective.wrong("server.tls.cert", "needs server.tls.key beside it"));
+        }
+        (None, Some(_)) => {
+            return Err(effective.wrong("server.tls.key", "needs server.tls.cert beside it"));
+        }
     };
     for file in tls.iter().flat_map(|tls| [&tls.cert, &tls.key]) {
         read_named(file)?;
@@ -194,16 +203,21 @@ fn positive(effective: &Effective, path: &str) -> Result<Duration, ConfigError> 
 
 fn auth(effective: &Effective) -> Result<Option<AuthConfig>, ConfigError> {
     let hs256 = secrets(effective)?;
-    let jwks = effective.text("auth.jwks").map(|text| match text.contains("://") {
-        true => JwksSource::Url(text.to_owned()),
-        false => JwksSource::File(beside(text.into(), effective.get("auth.jwks").1)),
-    });
+    let jwks = effective
+        .text("auth.jwks")
+        .map(|text| match text.contains("://") {
+            true => JwksSource::Url(text.to_owned()),
+            false => JwksSource::File(beside(text.into(), effective.get("auth.jwks").1)),
+        });
     let text = |path: &str| effective.text(path).map(str::to_owned);
     let (issuer, audience) = (text("auth.issuer"), text("auth.audience"));
     if hs256.is_empty() && jwks.is_none() {
         let lone = [("auth.issuer", &issuer), ("auth.audience", &audience)];
         return match lone.into_iter().find(|(_, set)| set.is_some()) {
-            Some((path, _)) => Err(effective.wrong(path, "needs a key that tokens are checked with: auth.hs256_secrets or auth.jwks")),
+            Some((path, _)) => Err(effective.wrong(
+                path,
+                "needs a key that tokens are checked with: auth.hs256_secrets or auth.jwks",
+            )),
             None => Ok(None),
         };
     }
@@ -225,13 +239,20 @@ fn secrets(effective: &Effective) -> Result<Vec<AuthSecret>, ConfigError> {
         _ => &[],
     };
     let (path, texts) = match (here, effective.path(FILE)) {
-        (here, None) => (HERE, here.iter().map(|secret| secret.reveal().to_owned()).collect()),
+        (here, None) => (
+            HERE,
+            here.iter()
+                .map(|secret| secret.reveal().to_owned())
+                .collect(),
+        ),
         ([], Some(file)) => {
             let text = read_bounded(&file)?;
             let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
             (FILE, lines.map(str::to_owned).collect::<Vec<_>>())
         }
-        (_, Some(_)) => return Err(effective.wrong(FILE, "and auth.hs256_secrets are both set; keep one")),
+        (_, Some(_)) => {
+            return Err(effective.wrong(FILE, "and auth.hs256_secrets are both set; keep one"));
+        }
     };
     if path == FILE && texts.is_empty() {
         return Err(effective.wrong(path, "holds no secret"));
@@ -247,7 +268,8 @@ fn secrets(effective: &Effective) -> Result<Vec<AuthSecret>, ConfigError> {
 
 fn gateways(effective: &Effective) -> Result<Vec<GatewayId>, ConfigError> {
     let names = effective.texts("gateways").iter();
-    let names = names.map(|name| GatewayId::parse(name).map_err(|error| format!("holds `{name}`: {error}")));
+    let names = names
+        .map(|name| GatewayId::parse(name).map_err(|error| format!("holds `{name}`: {error}")));
     let names: Result<Vec<_>, String> = names.collect();
     names.map_err(|reason| effective.wrong("gateways", reason))
 }
@@ -329,10 +351,15 @@ fn cors(effective: &Effective, auth: Option<&AuthConfig>) -> Result<Cors, Config
             let reason = "may only be [\"*\"] with [auth]: else every page that you visit could read and write your data";
             Err(effective.wrong("server.cors", reason))
         }
-        _ if any => Err(effective.wrong("server.cors", "holds \"*\" beside others; leave one or the other out")),
+        _ if any => Err(effective.wrong(
+            "server.cors",
+            "holds \"*\" beside others; leave one or the other out",
+        )),
         origins => match origins.iter().find(|origin| !is_origin(origin)) {
             Some(origin) => {
-                let reason = format!("holds `{origin}`, which is no origin; write it as https://app.example");
+                let reason = format!(
+                    "holds `{origin}`, which is no origin; write it as https://app.example"
+                );
                 Err(effective.wrong("server.cors", reason))
             }
             None => Ok(Cors::Origins(origins.to_vec())),
@@ -371,24 +398,36 @@ fn connectors(effective: &Effective) -> Result<Vec<Connector>, ConfigError> {
         Err(error) => {
             let sections = effective.connectors.iter();
             let mut sections = sections.filter(|(name, _)| **name == error.connector);
-            let source = sections.next().map_or(Source::Default, |(_, section)| section.source.clone());
-            Err(wrong(&source, &format!("actions.{}", error.connector), error.reason))
+            let source = sections
+                .next()
+                .map_or(Source::Default, |(_, section)| section.source.clone());
+            Err(wrong(
+                &source,
+                &format!("actions.{}", error.connector),
+                error.reason,
+            ))
         }
     }
 }
 
 fn connector(name: &str, section: &Section) -> Result<Connector, ConfigError> {
     let at = |key: &str, reason: &str| {
-        Err(wrong(&section.source, &format!("actions.{name}.{key}"), reason))
+        Err(wrong(
+            &section.source,
+            &format!("actions.{name}.{key}"),
+            reason,
+        ))
     };
     let Setting::Text(url) = section.get("url").0 else {
         return at("url", "is missing: where should its actions be sent?");
     };
     let secret = match (section.get("secret").0, section.get("secret_file")) {
         (Setting::Secret(secret), (Setting::Unset, _)) => Some(secret.reveal().to_owned()),
-        (Setting::Unset, (Setting::Path(file), source)) => {
-            Some(read_bounded(&beside(file.clone(), source))?.trim().to_owned())
-        }
+        (Setting::Unset, (Setting::Path(file), source)) => Some(
+            read_bounded(&beside(file.clone(), source))?
+                .trim()
+                .to_owned(),
+        ),
         (Setting::Unset, _) => None,
         _ => return at("secret_file", "and secret are both set; keep one"),
     };
@@ -406,7 +445,9 @@ fn connector(name: &str, section: &Section) -> Result<Connector, ConfigError> {
 fn log(effective: &Effective) -> Result<LogSettings, ConfigError> {
     let level = effective.text("log.level").unwrap_or_default().to_owned();
     let filter = EnvFilter::builder().parse(&level);
-    filter.map_err(|error| effective.wrong("log.level", format!("cannot be read as a filter: {error}")))?;
+    filter.map_err(|error| {
+        effective.wrong("log.level", format!("cannot be read as a filter: {error}"))
+    })?;
     Ok(LogSettings {
         format: match effective.text("log.format") {
             Some("json") => LogFormat::Json,
@@ -447,17 +488,26 @@ mod tests {
         for (file, said) in [
             ("[server.tls]\ncert = \"c.pem\"", "server.tls.key"),
             ("[server.tls]\nkey = \"k.pem\"", "server.tls.cert"),
-            ("[server.tls]\nkey = \"none.pem\"\ncert = \"none.pem\"", "none.pem"),
+            (
+                "[server.tls]\nkey = \"none.pem\"\ncert = \"none.pem\"",
+                "none.pem",
+            ),
             ("[server]\ntimeout = \"0s\"", "`server.timeout`"),
             ("[auth]\nissuer = \"i\"", "auth.hs256_secrets"),
             ("[auth]\nhs256_secrets = [\"short\"]", "32 are needed"),
-            ("[auth]\nhs256_secrets_file = \"missing.txt\"", "missing.txt"),
+            (
+                "[auth]\nhs256_secrets_file = \"missing.txt\"",
+                "missing.txt",
+            ),
             ("gateways = [\"a b\"]", "`a b`"),
             ("[log]\nlevel = \"info,a=b=c\"", "`log.level`"),
         ] {
             let error = read(file).unwrap_err().to_string();
             assert!(error.contains(said), "{error} lacks {said}");
-            assert!(!error.contains("short") || !file.contains("short"), "{error} shows a secret");
+            assert!(
+                !error.contains("short") || !file.contains("short"),
+                "{error} shows a secret"
+            );
         }
         let three = format!("[auth]\nhs256_secrets = [\"{SECRET}\", \"{SECRET}\", \"{SECRET}\"]");
         let error = read(&three).unwrap_err().to_string();
@@ -469,7 +519,11 @@ mod tests {
     fn files_that_the_file_names_lie_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("lakesync.toml");
-        std::fs::write(folder.path().join("secrets"), format!("{SECRET}\n\n{SECRET}x\n")).unwrap();
+        std::fs::write(
+            folder.path().join("secrets"),
+            format!("{SECRET}\n\n{SECRET}x\n"),
+        )
+        .unwrap();
         let text = "[auth]\nhs256_secrets_file = \"secrets\"\njwks = \"keys.json\"";
         let config = Config::read(&Sources {
             file: Some((file, text.to_owned())),

@@ -123,7 +123,11 @@ mod tests {
             let (before, printed) = (read(text), shown(&read(text)));
             let after = read(&printed);
             for Key { path, .. } in KEYS {
-                assert_eq!(before.get(path).0, after.get(path).0, "{path} in\n{printed}");
+                assert_eq!(
+                    before.get(path).0,
+                    after.get(path).0,
+                    "{path} in\n{printed}"
+                );
             }
             let types = |effective: &Effective| {
                 let types = effective.connectors.iter().map(|(_, c)| c.types.clone());

@@ -94,7 +94,10 @@ impl Server {
     /// # Errors
     /// [`Error::Invalid`] when the address is taken, other machines reach it and there is no authentication, or a
     /// certificate or key cannot be used.
-    #[expect(clippy::unused_async, reason = "only inside a runtime is there something to serve with")]
+    #[expect(
+        clippy::unused_async,
+        reason = "only inside a runtime is there something to serve with"
+    )]
     pub async fn bind_with(lake: Lake, options: ServeOptions) -> Result<Self> {
         let listen = options.listen;
         if options.auth.is_none() && !listen.ip().is_loopback() {
@@ -136,11 +139,20 @@ impl Server {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let mut address = self.address;
         match address {
-            SocketAddr::V4(v4) if v4.ip().is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-            SocketAddr::V6(v6) if v6.ip().is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
+                address.set_ip(Ipv4Addr::LOCALHOST.into())
+            }
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+                address.set_ip(Ipv6Addr::LOCALHOST.into())
+            }
             _ => {}
         }
         format!("{scheme}://{address}")
+    }
+
+    /// What makes the routes.
+    pub(crate) fn front(&self) -> &Front {
+        &self.front
     }
 
     /// Serves until `stop` resolves, then takes no more requests and finishes those that are under way.
@@ -161,7 +173,9 @@ impl Server {
             let server = axum_server::from_tcp(self.listener)?
                 .handle(handle)
                 .first_request_timeout(FIRST_REQUEST)
-                .accept_error_handler(|peer, error| tracing::debug!(?peer, %error, "a connection was not made"));
+                .accept_error_handler(
+                    |peer, error| tracing::debug!(?peer, %error, "a connection was not made"),
+                );
             match self.tls {
                 None => server.acceptor(NoDelayAcceptor::new()).serve(routes).await,
                 Some(tls) => {

@@ -4,11 +4,11 @@
 //!
 //! **Invariant:** a statement sees the gateways that its caller's token names, and nothing of others.
 
-use axum::routing::post;
-use axum::{Extension, Router};
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use axum::routing::post;
+use axum::{Extension, Router};
 use datafusion::prelude::DataFrame;
 use lakesync_gateway::auth::{Identity, Role, Scope};
 use lakesync_gateway::http::{error_answer, read_body, unavailable_answer};
@@ -59,7 +59,9 @@ async fn write(
 ) -> Response {
     match identity.role {
         Role::Admin => answer(&lake, &identity, request, Access::Write).await,
-        role => forbidden(&format!("Admin role required: this token's role is `{role}`")),
+        role => forbidden(&format!(
+            "Admin role required: this token's role is `{role}`"
+        )),
     }
 }
 
@@ -67,7 +69,12 @@ fn forbidden(text: &str) -> Response {
     error_answer(StatusCode::FORBIDDEN, ErrorCode::Forbidden, text, None)
 }
 
-async fn answer(lake: &Lake, identity: &Identity, request: HttpRequest, access: Access) -> Response {
+async fn answer(
+    lake: &Lake,
+    identity: &Identity,
+    request: HttpRequest,
+    access: Access,
+) -> Response {
     let (parts, body) = request.into_parts();
     let headers = &parts.headers;
     // JSON escapes may double the text.

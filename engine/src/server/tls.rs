@@ -24,14 +24,22 @@ pub(super) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>> {
         return Err(wrong(&files.cert, &"it holds no certificate in PEM form"));
     }
     let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?);
-    let key = key.map_err(|error| wrong(&files.key, &format!("it holds no private key in PEM form ({error})")))?;
+    let key = key.map_err(|error| {
+        wrong(
+            &files.key,
+            &format!("it holds no private key in PEM form ({error})"),
+        )
+    })?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| wrong(&files.cert, &error))?
         .with_no_client_auth()
         .with_single_cert(chain, key);
     let mut config = config.map_err(|error| {
-        wrong(&files.key, &format!("it is not the key of {} ({error})", files.cert.display()))
+        wrong(
+            &files.key,
+            &format!("it is not the key of {} ({error})", files.cert.display()),
+        )
     })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
