@@ -61,7 +61,10 @@ fn delta(client_id: &ClientId, round: u64, n: usize) -> RowDelta {
     let columns = vec![
         change("title", Value::from("Buy oat milk and a loaf of bread")),
         change("done", Value::Boolean(n.is_multiple_of(2))),
-        change("points", Value::Long(i64::try_from(n).expect("a small number"))),
+        change(
+            "points",
+            Value::Long(i64::try_from(n).expect("a small number")),
+        ),
         change("note", Value::from("on the way home")),
     ];
     RowDelta::new(Op::Insert, key, columns)

@@ -40,7 +40,7 @@ impl World {
     }
 }
 
-pub(crate) fn gateway(lake: &Lake) -> &Arc<Gateway> {
+pub(crate) fn gateway(lake: &Lake) -> Arc<Gateway> {
     lake.gateway("public").unwrap()
 }
 
@@ -116,7 +116,7 @@ async fn concurrent_pushes_get_dense_seqs_and_each_answer_is_its_own() {
     let world = World::new();
     let lake = world.open().await;
     let pushing = (0..40_u64).map(|n| {
-        let gateway = Arc::clone(gateway(&lake));
+        let gateway = gateway(&lake);
         tokio::spawn(async move {
             let deltas = (0..3)
                 .map(|i| delta(&format!("c{n}"), &format!("r{n}-{i}"), NOW_MS, 1))
@@ -260,7 +260,7 @@ async fn a_page_never_says_there_is_more_and_moves_nowhere() {
     let world = World::new();
     let lake = world.open().await;
     let pushing = {
-        let gateway = Arc::clone(gateway(&lake));
+        let gateway = gateway(&lake);
         tokio::spawn(async move {
             for n in 0..300_u64 {
                 gateway

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use lakesync_benches::load::{marked_push, marker};
 use lakesync_benches::{Figure, Figures, cpu_time, p99};
 use lakesync_proto::encode_push_json;
@@ -49,9 +49,17 @@ pub(crate) fn measure(figures: &mut Figures) {
             reader.await.expect("a reader that read everything");
         }
     });
-    let (wall, server_cpu, harness_cpu) =
-        (begun.elapsed(), server.cpu_time() - server_before, cpu_time() - harness_before);
-    let waits = std::mem::take(&mut *clockwork.waits.lock().unwrap_or_else(PoisonError::into_inner));
+    let (wall, server_cpu, harness_cpu) = (
+        begun.elapsed(),
+        server.cpu_time() - server_before,
+        cpu_time() - harness_before,
+    );
+    let waits = std::mem::take(
+        &mut *clockwork
+            .waits
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
+    );
     assert_eq!(waits.len(), READERS * PUSHES);
     figures.0.push(Figure {
         what: format!("live, {READERS} WebSocket readers, 1,000 deltas/s in pushes of 100: p99 until read"),
@@ -78,8 +86,14 @@ async fn push_all(url: &str, clockwork: &Arc<Clockwork>) {
         let url = format!("{url}/v1/sync/public/push");
         let clockwork = Arc::clone(clockwork);
         let sent = tokio::task::spawn_blocking(move || {
-            clockwork.sent.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
-            let answer = ureq::post(&url).header("content-type", "application/json").send(&body);
+            clockwork
+                .sent
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Instant::now());
+            let answer = ureq::post(&url)
+                .header("content-type", "application/json")
+                .send(&body);
             assert_eq!(answer.expect("accepted").status(), 200);
         });
         sent.await.expect("sent");
@@ -89,26 +103,46 @@ async fn push_all(url: &str, clockwork: &Arc<Clockwork>) {
 /// Reads until the last push has come; a frame is one push.
 async fn read<S>(mut socket: S, clockwork: Arc<Clockwork>)
 where
-    S: StreamExt<Item = Result<tokio_tungstenite::tungstenite::Message, tokio_tungstenite::tungstenite::Error>> + Unpin,
+    S: Stream<
+            Item = Result<
+                tokio_tungstenite::tungstenite::Message,
+                tokio_tungstenite::tungstenite::Error,
+            >,
+        > + Unpin,
 {
     let last = marker(PUSHES - 1);
     let mut waits = Vec::with_capacity(PUSHES);
     loop {
-        let frame = socket.next().await.expect("the socket stays open").expect("a frame").into_data();
+        let frame = socket
+            .next()
+            .await
+            .expect("the socket stays open")
+            .expect("a frame")
+            .into_data();
         if frame.is_empty() {
             continue;
         }
         clockwork.frames.fetch_add(1, Ordering::Relaxed);
         // The marker stands in the first delta: no need to decode, which would measure the harness.
         let head = &frame[..frame.len().min(400)];
-        let at = head.windows(5).position(|window| window == b"push-").expect("a marked push");
+        let at = head
+            .windows(5)
+            .position(|window| window == b"push-")
+            .expect("a marked push");
         let found = str::from_utf8(&head[at..at + 13]).expect("digits");
         let n: usize = found[5..].parse().expect("a number");
-        let sent = clockwork.sent.lock().unwrap_or_else(PoisonError::into_inner)[n];
+        let sent = clockwork
+            .sent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)[n];
         waits.push(sent.elapsed());
         if found == last {
             break;
         }
     }
-    clockwork.waits.lock().unwrap_or_else(PoisonError::into_inner).extend(waits);
+    clockwork
+        .waits
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .extend(waits);
 }

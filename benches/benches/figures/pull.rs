@@ -1,7 +1,6 @@
 //! W3: pulls in process, over HTTP, and by a client that is a day behind.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use lakesync::Lake;
 use lakesync_benches::load::{TABLE, push};
@@ -51,12 +50,17 @@ async fn pull_all(gateway: &Gateway) -> (usize, usize) {
 
 fn in_process(runtime: &Runtime, dir: &Path, figures: &mut Figures) {
     let lake = runtime.block_on(Lake::open(dir)).expect("a lake");
-    let gateway = Arc::clone(lake.gateway("public").expect("it exists"));
+    let gateway = lake.gateway("public").expect("it exists");
     let (cost, (deltas, bytes)) = median(|| runtime.block_on(pull_all(&gateway)));
     assert_eq!(deltas, DELTAS);
     figures.0.push(Figure {
         what: "pull, protobuf, in process, 1 M deltas".to_owned(),
-        figure: format!("{:.0} deltas/s ({}, {} MB)", rate(deltas, cost.wall), cpu(cost), bytes / 1_000_000),
+        figure: format!(
+            "{:.0} deltas/s ({}, {} MB)",
+            rate(deltas, cost.wall),
+            cpu(cost),
+            bytes / 1_000_000
+        ),
         limit: "-".to_owned(),
         ratio: "-".to_owned(),
         target: ">= 1,000,000 deltas/s",
@@ -70,9 +74,21 @@ fn over_http(dir: &Path, figures: &mut Figures) {
     let (cost, bytes) = median(|| {
         let (mut since, mut bytes) = (0, 0);
         while since < DELTAS {
-            let url = format!("{}/v1/sync/public/pull?since={since}&clientId=reader&limit=10000", server.url);
-            let answer = agent.get(&url).header("accept", "application/x-protobuf").call().expect("a page");
-            let body = answer.into_body().into_with_config().limit(1 << 30).read_to_vec().expect("a body");
+            let url = format!(
+                "{}/v1/sync/public/pull?since={since}&clientId=reader&limit=10000",
+                server.url
+            );
+            let answer = agent
+                .get(&url)
+                .header("accept", "application/x-protobuf")
+                .call()
+                .expect("a page");
+            let body = answer
+                .into_body()
+                .into_with_config()
+                .limit(1 << 30)
+                .read_to_vec()
+                .expect("a body");
             bytes += body.len();
             since += 10_000;
         }
@@ -103,7 +119,7 @@ fn a_day_behind(runtime: &Runtime, figures: &mut Figures) {
     };
     let lake = Lake::builder(folder.path()).with_config(config);
     let lake = runtime.block_on(lake.open()).expect("a lake");
-    let gateway = Arc::clone(lake.gateway("public").expect("it exists"));
+    let gateway = lake.gateway("public").expect("it exists");
     let (cost, (deltas, _)) = median(|| runtime.block_on(pull_all(&gateway)));
     let database = lake.directory().gateway_database("public");
     let (limit, read) = median(|| read_blobs(&database, gateway.live().as_ref()));
@@ -111,7 +127,10 @@ fn a_day_behind(runtime: &Runtime, figures: &mut Figures) {
     figures.0.push(Figure {
         what: "pull of a client a day behind, 100,000 deltas".to_owned(),
         figure: format!("{:.0} ms ({})", cost.wall.as_secs_f64() * 1e3, cpu(cost)),
-        limit: format!("reading those blobs: {:.0} ms", limit.wall.as_secs_f64() * 1e3),
+        limit: format!(
+            "reading those blobs: {:.0} ms",
+            limit.wall.as_secs_f64() * 1e3
+        ),
         ratio: format!("{:.1}x", cost.wall.as_secs_f64() / limit.wall.as_secs_f64()),
         target: "<= 1.5x",
     });
@@ -119,9 +138,17 @@ fn a_day_behind(runtime: &Runtime, figures: &mut Figures) {
 
 fn read_blobs(database: &Path, schemas: &dyn Schemas) -> usize {
     let db = Connection::open(database).expect("the durable log");
-    let mut blobs = db.prepare("select deltas from pushes order by first_seq").expect("its table");
-    let blobs = blobs.query_map([], |row| row.get::<_, Vec<u8>>(0)).expect("its rows");
+    let mut blobs = db
+        .prepare("select deltas from pushes order by first_seq")
+        .expect("its table");
+    let blobs = blobs
+        .query_map([], |row| row.get::<_, Vec<u8>>(0))
+        .expect("its rows");
     blobs
-        .map(|blob| decode_batch(&blob.expect("a blob"), schemas).expect("deltas").len())
+        .map(|blob| {
+            decode_batch(&blob.expect("a blob"), schemas)
+                .expect("deltas")
+                .len()
+        })
         .sum()
 }

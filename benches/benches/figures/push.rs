@@ -61,14 +61,27 @@ pub(crate) fn cpu(cost: Cost) -> String {
 }
 
 /// A server in this process: its URL, what stops it, and its task.
-fn serve(runtime: &Runtime, dir: &Path) -> (String, oneshot::Sender<()>, JoinHandle<lakesync::Result<()>>) {
+fn serve(
+    runtime: &Runtime,
+    dir: &Path,
+) -> (
+    String,
+    oneshot::Sender<()>,
+    JoinHandle<lakesync::Result<()>>,
+) {
     runtime.block_on(async {
         let lake = Lake::open(dir).await.expect("a lake");
         lake.create_table(TABLE).await.expect("a table");
-        let server = Server::bind(lake, SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+        let server = Server::bind(lake, SocketAddr::from(([127, 0, 0, 1], 0)))
+            .await
+            .expect("a port");
         let (stop, stopped) = oneshot::channel::<()>();
         let url = server.url();
-        (url, stop, tokio::spawn(server.run(async move { drop(stopped.await) })))
+        (
+            url,
+            stop,
+            tokio::spawn(server.run(async move { drop(stopped.await) })),
+        )
     })
 }
 
@@ -142,7 +155,10 @@ fn single(runtime: &Runtime, figures: &mut Figures) {
                 .map(|n| {
                     let body = encode_push_json(&push(client, 1, 0, n));
                     let begun = Instant::now();
-                    let answer = agent.post(&url).header("content-type", "application/json").send(&body);
+                    let answer = agent
+                        .post(&url)
+                        .header("content-type", "application/json")
+                        .send(&body);
                     assert_eq!(answer.expect("accepted").status(), 200);
                     begun.elapsed()
                 })
@@ -150,7 +166,9 @@ fn single(runtime: &Runtime, figures: &mut Figures) {
         })
     });
     let clients: Vec<_> = clients.collect();
-    let waits = clients.into_iter().flat_map(|client| client.join().expect("a client that was served"));
+    let waits = clients
+        .into_iter()
+        .flat_map(|client| client.join().expect("a client that was served"));
     let slowest = p99(waits.collect());
     drop(stop);
     runtime.block_on(serving).expect("joined").expect("served");
@@ -158,7 +176,10 @@ fn single(runtime: &Runtime, figures: &mut Figures) {
     figures.0.push(Figure {
         what: "push, 8 clients, batch 1: p99 of the answer".to_owned(),
         figure: format!("{:.2} ms", slowest.as_secs_f64() * 1e3),
-        limit: format!("p99 of one small SQLite commit: {:.2} ms", fsync.as_secs_f64() * 1e3),
+        limit: format!(
+            "p99 of one small SQLite commit: {:.2} ms",
+            fsync.as_secs_f64() * 1e3
+        ),
         ratio: format!("{:.1} fsyncs", slowest.as_secs_f64() / fsync.as_secs_f64()),
         target: "<= 3 fsyncs",
     });
@@ -170,7 +191,8 @@ fn fsyncs() -> Vec<Duration> {
     let db = open(&folder.path().join("fsync.db"));
     let commit = |_| {
         let begun = Instant::now();
-        db.execute("insert into pushes (deltas) values (zeroblob(300))", []).expect("inserted");
+        db.execute("insert into pushes (deltas) values (zeroblob(300))", [])
+            .expect("inserted");
         begun.elapsed()
     };
     (0..500).map(commit).collect()
@@ -192,7 +214,10 @@ fn growth(figures: &mut Figures) {
                 let body = encode_push_json(&push(0, 1_000, 0, tenth * TENTH + n));
                 bytes += body.len();
                 let begun = Instant::now();
-                let answer = agent.post(&url).header("content-type", "application/json").send(&body);
+                let answer = agent
+                    .post(&url)
+                    .header("content-type", "application/json")
+                    .send(&body);
                 assert_eq!(answer.expect("accepted").status(), 200);
                 spent += begun.elapsed();
             }
@@ -203,7 +228,10 @@ fn growth(figures: &mut Figures) {
     figures.0.push(Figure {
         what: "push, 1 client, batch 1,000: the 10th 100,000 of a million hot deltas".to_owned(),
         figure: format!("{:.0} deltas/s", rate(TENTH * 1_000, last)),
-        limit: format!("the 1st 100,000: {:.0} deltas/s", rate(TENTH * 1_000, first)),
+        limit: format!(
+            "the 1st 100,000: {:.0} deltas/s",
+            rate(TENTH * 1_000, first)
+        ),
         ratio: format!("{:.2}", first.as_secs_f64() / last.as_secs_f64()),
         target: ">= 0.9: flat",
     });

@@ -24,26 +24,55 @@ pub(crate) fn measure(figures: &mut Figures) {
         lake
     });
     drop(lake);
-    reopen(&runtime, folder.path(), ("recovery with 1 M hot deltas", "<= 3 s"), figures);
+    reopen(
+        &runtime,
+        folder.path(),
+        ("recovery with 1 M hot deltas", "<= 3 s"),
+        figures,
+    );
     runtime.block_on(async {
         let lake = Lake::open(folder.path()).await.expect("a lake");
-        lake.gateway("public").expect("it exists").flush(None).await.expect("flushed");
+        lake.gateway("public")
+            .expect("it exists")
+            .flush(None)
+            .await
+            .expect("flushed");
     });
-    let flushed = ("recovery with 1 M deltas flushed and not compacted", "<= 5 s");
+    let flushed = (
+        "recovery with 1 M deltas flushed and not compacted",
+        "<= 5 s",
+    );
     reopen(&runtime, folder.path(), flushed, figures);
     runtime.block_on(async {
         let lake = Lake::open(folder.path()).await.expect("a lake");
-        lake.sql("call system.compact('t')").await.expect("compacted");
+        lake.sql("call system.compact('t')")
+            .await
+            .expect("compacted");
     });
-    reopen(&runtime, folder.path(), ("recovery with 1 M deltas compacted", "-"), figures);
+    reopen(
+        &runtime,
+        folder.path(),
+        ("recovery with 1 M deltas compacted", "-"),
+        figures,
+    );
 }
 
 /// Opens the lake until a query sees every delta.
-fn reopen(runtime: &Runtime, dir: &Path, (what, target): (&str, &'static str), figures: &mut Figures) {
+fn reopen(
+    runtime: &Runtime,
+    dir: &Path,
+    (what, target): (&str, &'static str),
+    figures: &mut Figures,
+) {
     let (cost, ()) = median(|| {
         runtime.block_on(async {
             let lake = Lake::open(dir).await.expect("a lake");
-            let visible = lake.gateway("public").expect("it exists").live().seq().as_u64();
+            let visible = lake
+                .gateway("public")
+                .expect("it exists")
+                .live()
+                .seq()
+                .as_u64();
             assert_eq!(visible, 1_000_000);
         });
     });

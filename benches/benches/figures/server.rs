@@ -22,10 +22,16 @@ pub(crate) fn serve(dir: &Path) {
     runtime.block_on(async {
         let lake = Lake::open(dir).await.expect("a lake");
         lake.create_table(TABLE).await.expect("a table");
-        let server = Server::bind(lake, SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
+        let server = Server::bind(lake, SocketAddr::from(([127, 0, 0, 1], 0)))
+            .await
+            .expect("a port");
         println!("{}", server.url());
-        let ended = tokio::task::spawn_blocking(|| drop(std::io::stdin().read_to_end(&mut Vec::new())));
-        server.run(async move { drop(ended.await) }).await.expect("it served");
+        let ended =
+            tokio::task::spawn_blocking(|| drop(std::io::stdin().read_to_end(&mut Vec::new())));
+        server
+            .run(async move { drop(ended.await) })
+            .await
+            .expect("it served");
     });
 }
 
@@ -48,7 +54,10 @@ impl ServerProcess {
         let mut url = String::new();
         let stdout = child.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut url).expect("its URL");
-        Self { child, url: url.trim().to_owned() }
+        Self {
+            child,
+            url: url.trim().to_owned(),
+        }
     }
 
     pub(crate) fn cpu_time(&self) -> Duration {

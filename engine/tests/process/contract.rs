@@ -83,19 +83,32 @@ impl Gateway {
 
     fn rows(&self, since: &str) -> Vec<String> {
         let rows = self.pull(since, 100).0;
-        let mut rows: Vec<String> = rows.iter().map(|d| d["rowId"].as_str().unwrap().to_owned()).collect();
+        let mut rows: Vec<String> = rows
+            .iter()
+            .map(|d| d["rowId"].as_str().unwrap().to_owned())
+            .collect();
         rows.sort();
         rows
     }
 
     fn flush(&self) {
         let (status, answer) = self.server.post("/v1/admin/flush/public", b"");
-        assert_eq!((status, &answer["flushed"]), (200, &json!(true)), "{answer}");
+        assert_eq!(
+            (status, &answer["flushed"]),
+            (200, &json!(true)),
+            "{answer}"
+        );
     }
 }
 
 /// A delta `wall_ms` milliseconds after the day that all tests live in.
-fn delta(op: Op, (table, row): (&str, &str), client: &str, wall_ms: u64, columns: &[(&str, Value)]) -> RowDelta {
+fn delta(
+    op: Op,
+    (table, row): (&str, &str),
+    client: &str,
+    wall_ms: u64,
+    columns: &[(&str, Value)],
+) -> RowDelta {
     let key = DeltaKey {
         table: TableName::parse(table).unwrap(),
         row_id: RowId::parse(row).unwrap(),
@@ -110,7 +123,13 @@ fn delta(op: Op, (table, row): (&str, &str), client: &str, wall_ms: u64, columns
 }
 
 fn title(client: &str, row: &str, wall_ms: u64, text: &str) -> RowDelta {
-    delta(Op::Insert, ("todos", row), client, wall_ms, &[("title", Value::from(text))])
+    delta(
+        Op::Insert,
+        ("todos", row),
+        client,
+        wall_ms,
+        &[("title", Value::from(text))],
+    )
 }
 
 #[test]
@@ -132,12 +151,17 @@ fn a_late_delta_below_a_readers_cursor_arrives() {
 #[test]
 fn a_page_that_ends_among_equal_hlcs_loses_none_of_them() {
     let gateway = Gateway::start();
-    let deltas: Vec<RowDelta> = (0..9).map(|n| title("poll", &format!("r{n}"), 7, "same moment")).collect();
+    let deltas: Vec<RowDelta> = (0..9)
+        .map(|n| title("poll", &format!("r{n}"), 7, "same moment"))
+        .collect();
     gateway.push(&deltas, "0");
     let expected: Vec<String> = (0..9).map(|n| format!("r{n}")).collect();
     for limit in 1..=10 {
         let (pulled, _) = gateway.pull("0", limit);
-        let rows: Vec<&str> = pulled.iter().map(|d| d["rowId"].as_str().unwrap()).collect();
+        let rows: Vec<&str> = pulled
+            .iter()
+            .map(|d| d["rowId"].as_str().unwrap())
+            .collect();
         assert_eq!(rows, expected, "in pages of {limit}");
     }
 }
@@ -145,7 +169,9 @@ fn a_page_that_ends_among_equal_hlcs_loses_none_of_them() {
 #[test]
 fn a_client_far_behind_that_adopts_every_answers_cursor_misses_nothing() {
     let gateway = Gateway::start();
-    let deltas: Vec<RowDelta> = (0..1_500).map(|n| title("w", &format!("r{n}"), n, "x")).collect();
+    let deltas: Vec<RowDelta> = (0..1_500)
+        .map(|n| title("w", &format!("r{n}"), n, "x"))
+        .collect();
     gateway.push(&deltas, "0");
     // The first page is full; its cursor must be its last delta, not the server's present.
     assert_eq!(gateway.pull("0", 1_000).0.len(), 1_500);
@@ -159,11 +185,19 @@ fn the_cursor_of_a_push_answer_skips_no_delta_of_another_client() {
     // Bo pushes between Ana's pull and Ana's push.
     gateway.push(&[title("bo", "between", 2, "x")], "0");
     let answer = gateway.push(&[title("ana", "own", 3, "x")], &seen);
-    assert!(gateway.rows(answer["serverHlc"].as_str().unwrap()).contains(&"between".to_owned()));
+    assert!(
+        gateway
+            .rows(answer["serverHlc"].as_str().unwrap())
+            .contains(&"between".to_owned())
+    );
     // With nobody between, Ana's cursor moves above her own deltas.
     let (_, seen) = gateway.pull("0", 100);
     let answer = gateway.push(&[title("ana", "alone", 4, "x")], &seen);
-    assert!(gateway.rows(answer["serverHlc"].as_str().unwrap()).is_empty());
+    assert!(
+        gateway
+            .rows(answer["serverHlc"].as_str().unwrap())
+            .is_empty()
+    );
 }
 
 #[test]
@@ -204,14 +238,23 @@ fn a_losing_delta_pushed_five_times_is_there_once() {
         assert_eq!(answer["outcomes"][0]["seq"], first["outcomes"][0]["seq"]);
     }
     assert_eq!(gateway.pull("0", 100).0.len(), 2);
-    assert_eq!(gateway.server.sql("select title from todos"), [json!({"title": "wins"})]);
+    assert_eq!(
+        gateway.server.sql("select title from todos"),
+        [json!({"title": "wins"})]
+    );
 }
 
 #[test]
 fn two_clients_that_edit_different_columns_both_keep_their_edit() {
     let gateway = Gateway::start();
     let update = |client: &str, wall_ms, column: &str, value| {
-        delta(Op::Update, ("todos", "r"), client, wall_ms, &[(column, value)])
+        delta(
+            Op::Update,
+            ("todos", "r"),
+            client,
+            wall_ms,
+            &[(column, value)],
+        )
     };
     gateway.push(&[title("ana", "r", 1, "first")], "0");
     gateway.push(&[update("ana", 10, "title", Value::from("ana's"))], "0");
@@ -223,20 +266,38 @@ fn two_clients_that_edit_different_columns_both_keep_their_edit() {
     assert_eq!(rows(), expected);
     gateway.flush();
     assert_eq!(rows(), expected);
-    gateway.server.post("/v1/admin/sql", br#"{"sql": "call system.compact('todos')"}"#);
+    gateway.server.post(
+        "/v1/admin/sql",
+        br#"{"sql": "call system.compact('todos')"}"#,
+    );
     assert_eq!(rows(), expected);
 }
 
 #[test]
 fn a_push_to_two_tables_is_flushed_to_both_with_their_own_columns() {
     let gateway = Gateway::start();
-    let note = delta(Op::Insert, ("notes", "n1"), "ana", 2, &[("text", Value::from("a note"))]);
+    let note = delta(
+        Op::Insert,
+        ("notes", "n1"),
+        "ana",
+        2,
+        &[("text", Value::from("a note"))],
+    );
     gateway.push(&[title("ana", "r1", 1, "a todo"), note], "0");
     gateway.flush();
-    assert_eq!(gateway.server.sql("select title from todos"), [json!({"title": "a todo"})]);
-    assert_eq!(gateway.server.sql("select text from notes"), [json!({"text": "a note"})]);
+    assert_eq!(
+        gateway.server.sql("select title from todos"),
+        [json!({"title": "a todo"})]
+    );
+    assert_eq!(
+        gateway.server.sql("select text from notes"),
+        [json!({"text": "a note"})]
+    );
     let gateway = gateway.restart();
-    assert_eq!(gateway.server.sql("select text from notes"), [json!({"text": "a note"})]);
+    assert_eq!(
+        gateway.server.sql("select text from notes"),
+        [json!({"text": "a note"})]
+    );
     assert_eq!(gateway.pull("0", 100).0.len(), 2);
 }
 
@@ -245,16 +306,26 @@ fn values_keep_their_type_and_their_text() {
     let gateway = Gateway::start();
     let meta = r#"{"a_hlc":"007","deep":{"hlc":"","serverHlc":"12"},"list":["1",1]}"#;
     let columns = [
-        ("title", Value::from(r#"{"looks": "like JSON", "hlc": "5"}"#)),
+        (
+            "title",
+            Value::from(r#"{"looks": "like JSON", "hlc": "5"}"#),
+        ),
         ("done", Value::Null),
         ("n", Value::Long(9_007_199_254_740_993)),
         ("meta", Value::json(meta).unwrap()),
     ];
-    gateway.push(&[delta(Op::Insert, ("todos", "r"), "ana", 1, &columns)], "0");
+    gateway.push(
+        &[delta(Op::Insert, ("todos", "r"), "ana", 1, &columns)],
+        "0",
+    );
     let check = |gateway: &Gateway| {
         let (pulled, _) = gateway.pull("0", 10);
-        let columns: Vec<(&str, &Json)> = pulled[0]["columns"].as_array().unwrap().iter()
-            .map(|change| (change["column"].as_str().unwrap(), &change["value"])).collect();
+        let columns: Vec<(&str, &Json)> = pulled[0]["columns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|change| (change["column"].as_str().unwrap(), &change["value"]))
+            .collect();
         let meta: Json = serde_json::from_str(meta).unwrap();
         let expected = [
             ("title", &json!(r#"{"looks": "like JSON", "hlc": "5"}"#)),
@@ -269,18 +340,39 @@ fn values_keep_their_type_and_their_text() {
     let gateway = gateway.restart();
     check(&gateway);
     // An explicit null is a write: it clears what an older write had set.
-    gateway.push(&[delta(Op::Update, ("todos", "r"), "bo", 0, &[("done", Value::Boolean(true))])], "0");
-    assert_eq!(gateway.server.sql("select done from todos"), [json!({"done": null})]);
+    gateway.push(
+        &[delta(
+            Op::Update,
+            ("todos", "r"),
+            "bo",
+            0,
+            &[("done", Value::Boolean(true))],
+        )],
+        "0",
+    );
+    assert_eq!(
+        gateway.server.sql("select done from todos"),
+        [json!({"done": null})]
+    );
 }
 
 #[test]
 fn a_forged_client_id_is_refused_and_an_empty_push_is_not() {
     let gateway = Gateway::start();
-    let forged = [title("ana", "r1", 1, "x"), title("zz", "r2", 1, "would win ties")];
+    let forged = [
+        title("ana", "r1", 1, "x"),
+        title("zz", "r2", 1, "would win ties"),
+    ];
     let (status, answer) = gateway.try_push(&forged, "0");
-    assert_eq!((status, answer["code"].as_str(), answer["index"].as_u64()), (403, Some("FORBIDDEN"), Some(1)));
+    assert_eq!(
+        (status, answer["code"].as_str(), answer["index"].as_u64()),
+        (403, Some("FORBIDDEN"), Some(1))
+    );
     assert!(gateway.rows("0").is_empty(), "a batch is refused whole");
-    let (status, answer) = gateway.server.post("/v1/sync/public/push", br#"{"clientId":"ana","deltas":[],"lastSeenHlc":"0"}"#);
+    let (status, answer) = gateway.server.post(
+        "/v1/sync/public/push",
+        br#"{"clientId":"ana","deltas":[],"lastSeenHlc":"0"}"#,
+    );
     assert_eq!((status, &answer["accepted"]), (200, &json!(0)), "{answer}");
 }
 
@@ -288,32 +380,70 @@ fn a_forged_client_id_is_refused_and_an_empty_push_is_not() {
 fn what_ended_the_other_process_is_refused_and_the_server_serves_on() {
     let gateway = Gateway::start();
     let bodies = [
-        "null", "[]", "7", "\"\"", "{}", "{\"clientId\":\"a\"}", "{\"clientId\":\"a\",\"deltas\":null}",
-        "{\"clientId\":\"a\",\"deltas\":[{}]}", "{\"clientId\":\"a\",\"deltas\":[null]}", "{\"clientId\":\"a\",\"deltas\":{}}",
+        "null",
+        "[]",
+        "7",
+        "\"\"",
+        "{}",
+        "{\"clientId\":\"a\"}",
+        "{\"clientId\":\"a\",\"deltas\":null}",
+        "{\"clientId\":\"a\",\"deltas\":[{}]}",
+        "{\"clientId\":\"a\",\"deltas\":[null]}",
+        "{\"clientId\":\"a\",\"deltas\":{}}",
         "{\"clientId\":\"a\",\"deltas\":[{\"op\":\"INSERT\",\"table\":\"todos\",\"rowId\":\"r\",\"clientId\":\"a\",\"hlc\":1.5,\"deltaId\":\"x\",\"columns\":[]}]}",
         "{\"clientId\":\"a\",\"deltas\":[{\"op\":\"INSERT\",\"table\":\"todos\",\"rowId\":\"r\",\"clientId\":\"a\",\"hlc\":\"1\",\"deltaId\":\"x\"}]}",
         "{\"clientId\":\"a\",\"deltas\":[{\"op\":\"INSERT\",\"table\":\"todos\",\"rowId\":\"r\",\"clientId\":\"a\",\"hlc\":\"1\",\"deltaId\":\"x\",\"columns\":null}]}",
-        "{\"clientId\":7,\"deltas\":[]}", "\u{0}", "{\"clientId\":\"a\",\"deltas\":[]", "{\"__proto__\":{},\"clientId\":\"a\",\"deltas\":[{\"toString\":1}]}",
+        "{\"clientId\":7,\"deltas\":[]}",
+        "\u{0}",
+        "{\"clientId\":\"a\",\"deltas\":[]",
+        "{\"__proto__\":{},\"clientId\":\"a\",\"deltas\":[{\"toString\":1}]}",
     ];
     for body in bodies {
         let (status, answer) = gateway.server.post("/v1/sync/public/push", body.as_bytes());
         assert!((400..423).contains(&status), "{body}: {status} {answer}");
-        assert!(answer["error"].is_string() && answer["code"].is_string(), "{body}: {answer}");
+        assert!(
+            answer["error"].is_string() && answer["code"].is_string(),
+            "{body}: {answer}"
+        );
     }
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    assert_eq!(gateway.server.post("/v1/sync/public/push", deep.as_bytes()).0, 400);
+    assert_eq!(
+        gateway
+            .server
+            .post("/v1/sync/public/push", deep.as_bytes())
+            .0,
+        400
+    );
     gateway.push(&[title("ana", "r", 1, "still here")], "0");
 }
 
 #[test]
 fn legacy_paths_lead_to_the_versioned_ones_with_their_query() {
     let gateway = Gateway::start();
-    gateway.push(&[title("ana", "r1", 1, "x"), title("ana", "r2", 2, "x")], "0");
-    let answer = ureq::get(format!("{}/sync/public/pull?since=1&clientId=a", gateway.server.url))
-        .config().max_redirects(0).http_status_as_error(false).build().call().unwrap();
+    gateway.push(
+        &[title("ana", "r1", 1, "x"), title("ana", "r2", 2, "x")],
+        "0",
+    );
+    let answer = ureq::get(format!(
+        "{}/sync/public/pull?since=1&clientId=a",
+        gateway.server.url
+    ))
+    .config()
+    .max_redirects(0)
+    .http_status_as_error(false)
+    .build()
+    .call()
+    .unwrap();
     assert_eq!(answer.status(), 308);
-    assert_eq!(answer.headers()["location"], "/v1/sync/public/pull?since=1&clientId=a");
+    assert_eq!(
+        answer.headers()["location"],
+        "/v1/sync/public/pull?since=1&clientId=a"
+    );
     // And a client that follows it gets the page.
     let (status, page) = gateway.server.get("/sync/public/pull?since=1&clientId=a");
-    assert_eq!((status, page["deltas"][0]["rowId"].as_str()), (200, Some("r2")), "{page}");
+    assert_eq!(
+        (status, page["deltas"][0]["rowId"].as_str()),
+        (200, Some("r2")),
+        "{page}"
+    );
 }

@@ -74,9 +74,9 @@ impl Server {
             .method(method)
             .uri(format!("{}{path}", self.url))
             .header("content-type", "application/json");
-        let request = headers
-            .iter()
-            .fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
         let request = request.body(body).expect("a request");
         let request = ureq::Agent::new_with_defaults()
             .configure_request(request)
@@ -84,10 +84,19 @@ impl Server {
             .allow_non_standard_methods(true)
             .force_send_body()
             .build();
-        let answer = ureq::Agent::new_with_defaults().run(request).expect("an answer");
+        let answer = ureq::Agent::new_with_defaults()
+            .run(request)
+            .expect("an answer");
         let status = answer.status().as_u16();
-        let body = answer.into_body().into_with_config().limit(1 << 30).read_to_vec();
-        (status, String::from_utf8_lossy(&body.expect("a body")).into_owned())
+        let body = answer
+            .into_body()
+            .into_with_config()
+            .limit(1 << 30)
+            .read_to_vec();
+        (
+            status,
+            String::from_utf8_lossy(&body.expect("a body")).into_owned(),
+        )
     }
 
     /// The process id.

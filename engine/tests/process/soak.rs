@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lakesync_proto::{ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, RowDelta, RowId, TableName, Value};
+use lakesync_proto::{
+    ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, RowDelta, RowId, TableName, Value,
+};
 
 use crate::server::{Server, TABLE, answer, push_body};
 
@@ -41,7 +43,10 @@ struct Use {
 fn used(pid: u32) -> Use {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let field = |name: &str| -> u64 {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap();
         line.split_whitespace().next().unwrap().parse().unwrap()
     };
     Use {
@@ -60,23 +65,39 @@ fn delta(client: u64, n: u64) -> RowDelta {
         client_id: ClientId::parse(&name).unwrap(),
         hlc: Hlc::new(NOW_MS + n, 0).unwrap(),
     };
-    let change = |column: &str, value| ColumnChange { column: ColumnName::parse(column).unwrap(), value };
+    let change = |column: &str, value| ColumnChange {
+        column: ColumnName::parse(column).unwrap(),
+        value,
+    };
     let columns = vec![
         change("batch", Value::Long(i64::try_from(n).unwrap())),
-        change("note", Value::from("a note that is written again and again")),
+        change(
+            "note",
+            Value::from("a note that is written again and again"),
+        ),
     ];
     RowDelta::new(Op::Insert, key, columns)
 }
 
 #[test]
 fn a_mixed_run_keeps_memory_descriptors_and_tasks_flat_and_every_row_right() {
-    let seconds = std::env::var("LAKESYNC_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let seconds = std::env::var("LAKESYNC_SOAK_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(20);
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start_with(folder.path(), CONFIG);
-    assert_eq!(server.post("/v1/admin/schema/public", TABLE.as_bytes()).0, 200);
+    assert_eq!(
+        server.post("/v1/admin/schema/public", TABLE.as_bytes()).0,
+        200
+    );
     let stop = Arc::new(AtomicBool::new(false));
     let sent: Vec<Arc<AtomicU64>> = (0..CLIENTS).map(|_| Arc::default()).collect();
-    let mut work: Vec<JoinHandle<()>> = sent.iter().zip(0..).map(|(sent, client)| pusher(&server.url, client, sent, &stop)).collect();
+    let mut work: Vec<JoinHandle<()>> = sent
+        .iter()
+        .zip(0..)
+        .map(|(sent, client)| pusher(&server.url, client, sent, &stop))
+        .collect();
     work.push(reader(&server.url, &stop));
     work.push(live_reader(&server.url, &stop));
     work.push(analyst(&server.url, &stop));
@@ -101,7 +122,10 @@ fn a_mixed_run_keeps_memory_descriptors_and_tasks_flat_and_every_row_right() {
         assert!(sent > ROWS, "client {client} came to push something");
         for n in sent - ROWS..sent {
             let id = format!("client-{client}-{}", n % ROWS);
-            let row = rows.iter().find(|row| row["row_id"] == id.as_str()).unwrap_or_else(|| panic!("no {id}"));
+            let row = rows
+                .iter()
+                .find(|row| row["row_id"] == id.as_str())
+                .unwrap_or_else(|| panic!("no {id}"));
             assert_eq!(row["batch"], n, "{id}");
         }
     }
@@ -117,12 +141,25 @@ fn flat(samples: &[Use]) {
     let grown = memory(late).saturating_sub(memory(early));
     assert!(
         memory(late) < memory(early) / 4 * 5 + (32 << 20),
-        "memory grew by {} MiB: {:?} … {:?}", grown >> 20, early[0], late.last()
+        "memory grew by {} MiB: {:?} … {:?}",
+        grown >> 20,
+        early[0],
+        late.last()
     );
     let descriptors = |of| most(of, |sample| sample.descriptors as u64);
-    assert!(descriptors(late) <= descriptors(early) + 8, "descriptors: {:?} … {:?}", early[0], late.last());
+    assert!(
+        descriptors(late) <= descriptors(early) + 8,
+        "descriptors: {:?} … {:?}",
+        early[0],
+        late.last()
+    );
     let threads = |of| most(of, |sample| sample.threads as u64);
-    assert!(threads(late) <= threads(early) + 8, "threads: {:?} … {:?}", early[0], late.last());
+    assert!(
+        threads(late) <= threads(early) + 8,
+        "threads: {:?} … {:?}",
+        early[0],
+        late.last()
+    );
 }
 
 fn pusher(url: &str, client: u64, sent: &Arc<AtomicU64>, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
@@ -131,7 +168,8 @@ fn pusher(url: &str, client: u64, sent: &Arc<AtomicU64>, stop: &Arc<AtomicBool>)
         let mut n = 0;
         while !stop.load(Ordering::Acquire) || n <= ROWS {
             let body = push_body((n..n + 20).map(|n| delta(client, n)).collect());
-            let (status, said) = answer(&url, "/v1/sync/public/push", &body).expect("the server serves");
+            let (status, said) =
+                answer(&url, "/v1/sync/public/push", &body).expect("the server serves");
             match status {
                 200 => n += 20,
                 // Backpressure is an answer: the same push again.
@@ -150,10 +188,23 @@ fn reader(url: &str, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
         let agent = ureq::Agent::new_with_defaults();
         let mut since = "0".to_owned();
         while !stop.load(Ordering::Acquire) {
-            let page = agent.get(format!("{url}/v1/sync/public/pull?since={since}&clientId=reader&limit=1000&wait=1s")).call();
-            let page = page.expect("a page").into_body().into_with_config().limit(1 << 30).read_to_string().expect("text");
+            let page = agent
+                .get(format!(
+                    "{url}/v1/sync/public/pull?since={since}&clientId=reader&limit=1000&wait=1s"
+                ))
+                .call();
+            let page = page
+                .expect("a page")
+                .into_body()
+                .into_with_config()
+                .limit(1 << 30)
+                .read_to_string()
+                .expect("text");
             let page: serde_json::Value = serde_json::from_str(&page).expect("JSON");
-            page["serverHlc"].as_str().expect("a cursor").clone_into(&mut since);
+            page["serverHlc"]
+                .as_str()
+                .expect("a cursor")
+                .clone_into(&mut since);
         }
     })
 }
@@ -164,7 +215,10 @@ fn live_reader(url: &str, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let agent = ureq::Agent::new_with_defaults();
         while !stop.load(Ordering::Acquire) {
-            let stream = agent.get(format!("{url}/v1/sync/public/live?since=0&clientId=live")).call().expect("a stream");
+            let stream = agent
+                .get(format!("{url}/v1/sync/public/live?since=0&clientId=live"))
+                .call()
+                .expect("a stream");
             let lines = BufReader::new(stream.into_body().into_reader()).lines();
             for line in lines.take(30) {
                 line.expect("a line");

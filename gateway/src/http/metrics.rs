@@ -80,15 +80,27 @@ fn counts(gateways: &[Metrics]) -> Vec<MetricFamily> {
         gateways.iter().flat_map(move |metrics| {
             let ended = pick(metrics).ended.into_iter();
             ended.map(move |(way, count)| {
-                counter(&[("gateway", metrics.gateway.as_ref()), ("status", way.as_str())], count)
+                counter(
+                    &[
+                        ("gateway", metrics.gateway.as_ref()),
+                        ("status", way.as_str()),
+                    ],
+                    count,
+                )
             })
         })
     };
     let flushes = gateways.iter().flat_map(|metrics| {
         let gateway = metrics.gateway.as_ref();
         [
-            counter(&[("gateway", gateway), ("status", "ok")], metrics.stats.flush_ms.count()),
-            counter(&[("gateway", gateway), ("status", "failed")], metrics.stats.flush_failures),
+            counter(
+                &[("gateway", gateway), ("status", "ok")],
+                metrics.stats.flush_ms.count(),
+            ),
+            counter(
+                &[("gateway", gateway), ("status", "failed")],
+                metrics.stats.flush_failures,
+            ),
         ]
     });
     vec![
@@ -98,7 +110,10 @@ fn counts(gateways: &[Metrics]) -> Vec<MetricFamily> {
             by_end(|metrics| &metrics.stats.pushes).collect(),
         ),
         family(
-            ("lakesync_pull_total", "Pulls and live pages by how they ended."),
+            (
+                "lakesync_pull_total",
+                "Pulls and live pages by how they ended.",
+            ),
             MetricType::COUNTER,
             by_end(|metrics| &metrics.stats.pulls).collect(),
         ),
@@ -107,42 +122,122 @@ fn counts(gateways: &[Metrics]) -> Vec<MetricFamily> {
             MetricType::COUNTER,
             flushes.collect(),
         ),
-        each(gateways, ("lakesync_pushed_deltas_total", "Deltas of accepted pushes, duplicates counted."), |metrics| {
-            metrics.stats.pushes.deltas
-        }),
-        each(gateways, ("lakesync_pulled_deltas_total", "Deltas given out."), |metrics| {
-            metrics.stats.pulls.deltas
-        }),
-        each(gateways, ("lakesync_flushed_deltas_total", "Deltas written into the lake."), |metrics| {
-            metrics.stats.flushed_deltas
-        }),
-        each(gateways, ("lakesync_flushed_bytes_total", "Bytes of the files they became."), |metrics| {
-            metrics.stats.flushed_bytes
-        }),
+        each(
+            gateways,
+            (
+                "lakesync_pushed_deltas_total",
+                "Deltas of accepted pushes, duplicates counted.",
+            ),
+            |metrics| metrics.stats.pushes.deltas,
+        ),
+        each(
+            gateways,
+            ("lakesync_pulled_deltas_total", "Deltas given out."),
+            |metrics| metrics.stats.pulls.deltas,
+        ),
+        each(
+            gateways,
+            (
+                "lakesync_flushed_deltas_total",
+                "Deltas written into the lake.",
+            ),
+            |metrics| metrics.stats.flushed_deltas,
+        ),
+        each(
+            gateways,
+            (
+                "lakesync_flushed_bytes_total",
+                "Bytes of the files they became.",
+            ),
+            |metrics| metrics.stats.flushed_bytes,
+        ),
     ]
 }
 
 fn sizes(gateways: &[Metrics]) -> Vec<MetricFamily> {
     type Pick = fn(&Metrics) -> u64;
     let gauges: [((&str, &str), Pick); 11] = [
-        (("lakesync_buffer_bytes", "Bytes of deltas that are not in a base yet."), |metrics| metrics.hot.bytes),
-        (("lakesync_buffer_deltas", "Deltas that are not in a base yet."), |metrics| metrics.hot.deltas),
-        (("lakesync_unflushed_bytes", "Bytes of deltas that are not in the lake yet."), |metrics| metrics.hot.unflushed_bytes),
-        (("lakesync_unflushed_deltas", "Deltas that are not in the lake yet."), |metrics| metrics.hot.unflushed_deltas),
-        (("lakesync_feed_bytes", "Bytes of recent deltas kept for pulls."), |metrics| metrics.stats.feed_bytes),
-        (("lakesync_queue_pushes", "Pushes that wait for the writer."), |metrics| metrics.queue_pushes as u64),
-        (("lakesync_queue_bytes", "Bytes of values that wait for the writer."), |metrics| metrics.queue_bytes as u64),
-        (("lakesync_visible_seq", "The newest delta that everybody sees."), |metrics| metrics.visible.as_u64()),
-        (("lakesync_flushed_seq", "Every delta up to this one is in the lake."), |metrics| written(metrics, |table| table.flushed)),
-        (("lakesync_base_seq", "Every delta up to this one is in the bases."), |metrics| written(metrics, |table| table.base)),
-        (("lakesync_flush_lag_deltas", "Deltas between the newest visible one and the oldest table's flush."), lag),
+        (
+            (
+                "lakesync_buffer_bytes",
+                "Bytes of deltas that are not in a base yet.",
+            ),
+            |metrics| metrics.hot.bytes,
+        ),
+        (
+            (
+                "lakesync_buffer_deltas",
+                "Deltas that are not in a base yet.",
+            ),
+            |metrics| metrics.hot.deltas,
+        ),
+        (
+            (
+                "lakesync_unflushed_bytes",
+                "Bytes of deltas that are not in the lake yet.",
+            ),
+            |metrics| metrics.hot.unflushed_bytes,
+        ),
+        (
+            (
+                "lakesync_unflushed_deltas",
+                "Deltas that are not in the lake yet.",
+            ),
+            |metrics| metrics.hot.unflushed_deltas,
+        ),
+        (
+            (
+                "lakesync_feed_bytes",
+                "Bytes of recent deltas kept for pulls.",
+            ),
+            |metrics| metrics.stats.feed_bytes,
+        ),
+        (
+            ("lakesync_queue_pushes", "Pushes that wait for the writer."),
+            |metrics| metrics.queue_pushes as u64,
+        ),
+        (
+            (
+                "lakesync_queue_bytes",
+                "Bytes of values that wait for the writer.",
+            ),
+            |metrics| metrics.queue_bytes as u64,
+        ),
+        (
+            (
+                "lakesync_visible_seq",
+                "The newest delta that everybody sees.",
+            ),
+            |metrics| metrics.visible.as_u64(),
+        ),
+        (
+            (
+                "lakesync_flushed_seq",
+                "Every delta up to this one is in the lake.",
+            ),
+            |metrics| written(metrics, |table| table.flushed),
+        ),
+        (
+            (
+                "lakesync_base_seq",
+                "Every delta up to this one is in the bases.",
+            ),
+            |metrics| written(metrics, |table| table.base),
+        ),
+        (
+            (
+                "lakesync_flush_lag_deltas",
+                "Deltas between the newest visible one and the oldest table's flush.",
+            ),
+            lag,
+        ),
     ];
     let gauges = gauges.into_iter();
     gauges
         .map(|(name, pick)| {
-            let metrics = gateways.iter().map(|metrics| {
-                gauge(&[("gateway", metrics.gateway.as_ref())], pick(metrics))
-            });
+            let metrics = gateways
+                .iter()
+                .map(|metrics| gauge(&[("gateway", metrics.gateway.as_ref())], pick(metrics)));
             family(name, MetricType::GAUGE, metrics.collect())
         })
         .collect()
@@ -152,17 +247,47 @@ fn times(gateways: &[Metrics]) -> Vec<MetricFamily> {
     type Pick = fn(&Metrics) -> &HistogramSnapshot;
     // The unit of a snapshot and that of its metric: microseconds become milliseconds.
     let histograms: [((&str, &str), Pick, f64); 5] = [
-        (("lakesync_push_latency_ms", "Milliseconds from a decoded push to its answer."), |metrics| &metrics.stats.pushes.took_us, 1_000.0),
-        (("lakesync_pull_latency_ms", "Milliseconds of a pull."), |metrics| &metrics.stats.pulls.took_us, 1_000.0),
-        (("lakesync_fsync_duration_ms", "Milliseconds of a commit of the durable log, its fsync included."), |metrics| &metrics.stats.commit_us, 1_000.0),
-        (("lakesync_commit_deltas", "Deltas of one commit."), |metrics| &metrics.stats.group_deltas, 1.0),
-        (("lakesync_flush_duration_ms", "Milliseconds of a flush."), |metrics| &metrics.stats.flush_ms, 1.0),
+        (
+            (
+                "lakesync_push_latency_ms",
+                "Milliseconds from a decoded push to its answer.",
+            ),
+            |metrics| &metrics.stats.pushes.took_us,
+            1_000.0,
+        ),
+        (
+            ("lakesync_pull_latency_ms", "Milliseconds of a pull."),
+            |metrics| &metrics.stats.pulls.took_us,
+            1_000.0,
+        ),
+        (
+            (
+                "lakesync_fsync_duration_ms",
+                "Milliseconds of a commit of the durable log, its fsync included.",
+            ),
+            |metrics| &metrics.stats.commit_us,
+            1_000.0,
+        ),
+        (
+            ("lakesync_commit_deltas", "Deltas of one commit."),
+            |metrics| &metrics.stats.group_deltas,
+            1.0,
+        ),
+        (
+            ("lakesync_flush_duration_ms", "Milliseconds of a flush."),
+            |metrics| &metrics.stats.flush_ms,
+            1.0,
+        ),
     ];
     let histograms = histograms.into_iter();
     histograms
         .map(|(name, pick, unit)| {
             let metrics = gateways.iter().map(|metrics| {
-                histogram(&[("gateway", metrics.gateway.as_ref())], pick(metrics), unit)
+                histogram(
+                    &[("gateway", metrics.gateway.as_ref())],
+                    pick(metrics),
+                    unit,
+                )
             });
             family(name, MetricType::HISTOGRAM, metrics.collect())
         })
@@ -203,11 +328,7 @@ fn lag(metrics: &Metrics) -> u64 {
     flushed.map_or(0, |flushed| metrics.visible.as_u64() - flushed.as_u64())
 }
 
-fn each(
-    gateways: &[Metrics],
-    name: (&str, &str),
-    pick: impl Fn(&Metrics) -> u64,
-) -> MetricFamily {
+fn each(gateways: &[Metrics], name: (&str, &str), pick: impl Fn(&Metrics) -> u64) -> MetricFamily {
     let metrics = gateways
         .iter()
         .map(|metrics| counter(&[("gateway", metrics.gateway.as_ref())], pick(metrics)));

@@ -108,7 +108,10 @@ impl Client {
     fn identity(&self) -> Identity {
         let mut claims = Claims::new();
         claims.set("sub", vec![ClaimValue::Text(self.sub.to_owned())]);
-        let teams = self.teams.iter().map(|team| ClaimValue::Text((*team).to_owned()));
+        let teams = self
+            .teams
+            .iter()
+            .map(|team| ClaimValue::Text((*team).to_owned()));
         claims.set("teams", teams.collect());
         Identity {
             subject: Some(self.id()),
@@ -256,13 +259,16 @@ impl World {
 
     /// Some client's push, not sent yet. Deltas of one row and stamp would be one id with two contents.
     fn some_push(&mut self) -> (usize, Vec<RowDelta>) {
-        self.clock.advance(u64::try_from(self.dice.below(10)).unwrap());
+        self.clock
+            .advance(u64::try_from(self.dice.below(10)).unwrap());
         let who = self.dice.below(self.clients.len());
         let id = self.clients[who].id();
         let mut ids: BTreeSet<_> = self.accepted.iter().map(|delta| delta.delta_id).collect();
         let count = 1 + self.dice.below(4);
         let deltas = (0..count).map(|_| self.delta(&id)).collect::<Vec<_>>();
-        let fresh = deltas.into_iter().filter(|delta| ids.insert(delta.delta_id));
+        let fresh = deltas
+            .into_iter()
+            .filter(|delta| ids.insert(delta.delta_id));
         (who, fresh.collect())
     }
 
@@ -271,7 +277,10 @@ impl World {
         let push = Push {
             client_id: client.id(),
             deltas: deltas.clone(),
-            last_seen: client.cursor.as_ref().map_or(Seq::ZERO, |cursor| cursor.seq),
+            last_seen: client
+                .cursor
+                .as_ref()
+                .map_or(Seq::ZERO, |cursor| cursor.seq),
             schemas: None,
         };
         let gateway = Arc::clone(self.gateway.as_ref().unwrap());
@@ -364,18 +373,25 @@ async fn pull_all(gateway: &Gateway, client: &mut Client, limit: usize) {
             limit,
             schemas: None,
         };
-        match gateway.pull_by(&pull, &client.identity(), &client.id()).await {
+        match gateway
+            .pull_by(&pull, &client.identity(), &client.id())
+            .await
+        {
             Ok(page) => {
                 let mut removed = page.removed.iter().peekable();
                 for delta in &page.deltas {
                     while let Some(gone) = removed.next_if(|gone| gone.seq < delta.seq) {
-                        client.rows.remove(&(gone.table.clone(), gone.row_id.clone()));
+                        client
+                            .rows
+                            .remove(&(gone.table.clone(), gone.row_id.clone()));
                     }
                     let key = (delta.delta.table.clone(), delta.delta.row_id.clone());
                     client.rows.entry(key).or_default().apply(&delta.delta);
                 }
                 for gone in removed {
-                    client.rows.remove(&(gone.table.clone(), gone.row_id.clone()));
+                    client
+                        .rows
+                        .remove(&(gone.table.clone(), gone.row_id.clone()));
                 }
                 client.cursor = page.notes.next;
                 if !page.has_more {
@@ -396,13 +412,18 @@ async fn load(gateway: &Gateway, client: &mut Client, refusal: &Refusal) {
     client.loads += 1;
     let named = refusal.details.get("tables").map(|tables| {
         let tables = tables.as_array().unwrap().iter();
-        tables.map(|table| table.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        tables
+            .map(|table| table.as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     });
     let audience = gateway.audience(&client.identity());
     let sight = gateway.sight(&audience).unwrap();
     let views = gateway.live().views();
     for (table, view) in &views.tables {
-        if named.as_ref().is_some_and(|named| !named.contains(&table.to_string())) {
+        if named
+            .as_ref()
+            .is_some_and(|named| !named.contains(&table.to_string()))
+        {
             continue;
         }
         client.rows.retain(|(of, _), _| of != table);
@@ -432,7 +453,10 @@ async fn legacy_sees_no_more(gateway: &Gateway, client: &Client, allowed: &Rows)
         };
         let page = gateway.pull_as(&pull, &audience).await.unwrap();
         for delta in &page.deltas {
-            let key = (delta.delta.table.to_string(), delta.delta.row_id.to_string());
+            let key = (
+                delta.delta.table.to_string(),
+                delta.delta.row_id.to_string(),
+            );
             match delta.delta.op {
                 Op::Delete => drop(rows.remove(&key)),
                 _ => drop(rows.insert(key)),
@@ -447,8 +471,15 @@ async fn legacy_sees_no_more(gateway: &Gateway, client: &Client, allowed: &Rows)
     if audience.is_everything() {
         return;
     }
-    let more: Vec<_> = rows.iter().filter(|key| !allowed.contains_key(*key)).collect();
-    assert!(more.is_empty(), "{} has {more:?}, may see {allowed:?}", client.sub);
+    let more: Vec<_> = rows
+        .iter()
+        .filter(|key| !allowed.contains_key(*key))
+        .collect();
+    assert!(
+        more.is_empty(),
+        "{} has {more:?}, may see {allowed:?}",
+        client.sub
+    );
 }
 
 async fn run(seeds: std::ops::Range<u64>, steps: usize) {
