@@ -121,7 +121,7 @@ fn a_day_behind(runtime: &Runtime, figures: &mut Figures) {
     let lake = runtime.block_on(lake.open()).expect("a lake");
     let gateway = lake.gateway("public").expect("it exists");
     let (cost, (deltas, _)) = median(|| runtime.block_on(pull_all(&gateway)));
-    let database = lake.directory().gateway_database("public");
+    let database = folder.path().join("gateways").join("public.db");
     let (limit, read) = median(|| read_blobs(&database, gateway.live().as_ref()));
     assert_eq!((deltas, read), (BEHIND, BEHIND));
     figures.0.push(Figure {
