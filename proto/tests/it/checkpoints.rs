@@ -79,8 +79,10 @@ proptest! {
 #[test]
 fn a_chunk_may_hold_more_deltas_than_a_page() {
     let row = |i: usize| RowId::parse(&i.to_string()).unwrap();
-    let mut state = RowState::default();
-    state.written = Some(Stamp::settled());
+    let state = RowState {
+        written: Some(Stamp::settled()),
+        ..RowState::default()
+    };
     let name = "t".parse().unwrap();
     let deltas = (0..=PULL_MAX).flat_map(|i| row_deltas(&name, &row(i), &state));
     let page = page(deltas.collect(), false);
