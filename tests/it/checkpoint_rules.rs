@@ -9,7 +9,7 @@ use lakesync_gateway::rules::{Audience, RuleSet};
 use lakesync_gateway::{CheckpointForm, CheckpointRequest, Error, Gateway};
 use lakesync_proto::{
     ClaimValue, Claims, ClientId, ColumnChange, ColumnName, DeltaKey, ErrorCode, Hlc, Op, Push,
-    RowDelta, RowId, RowState, Seq, TableName, Value, cell_digest, decode_page_protobuf,
+    RowDelta, RowId, RowState, Seq, TableName, Value, cell_digest, decode_chunk,
 };
 use lakesync_tests::history::{History, START_MS};
 use lakesync_tests::schemas;
@@ -76,7 +76,7 @@ async fn load(
     let (mut bytes, mut rows) = (Vec::new(), BTreeMap::new());
     for chunk in chunks {
         bytes.extend_from_slice(&chunk.bytes);
-        let page = decode_page_protobuf(&chunk.bytes[4..], gateway.live().as_ref()).unwrap();
+        let page = decode_chunk(&chunk.bytes[4..], gateway.live().as_ref()).unwrap();
         for delta in &page.deltas {
             let row: &mut RowState = rows.entry(delta.delta.row_id.clone()).or_default();
             row.apply(&delta.delta);
