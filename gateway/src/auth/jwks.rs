@@ -201,15 +201,12 @@ pub(super) fn http_fetch() -> Fetch {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-    use std::net::TcpListener;
-    use std::thread;
-
     use serde_json::{Value as Json, json};
 
     use super::*;
-    use crate::auth::test_keys::{TestKey, jwks};
+    use crate::auth::tests::keys::{TestKey, jwks};
     use crate::auth::{AuthConfig, Authenticator};
+    use crate::outbound::scripted::Server;
 
     const NOW_S: u64 = 1_700_000_000;
 
@@ -434,19 +431,8 @@ mod tests {
             ("200 OK", vec![b' '; JWKS_BYTES_MAX + 1], "larger than"),
         ];
         for (status, body, fault) in answers {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let url = format!("http://{}/jwks", listener.local_addr().unwrap());
-            let server = thread::spawn(move || {
-                let (mut socket, _) = listener.accept().unwrap();
-                let head = format!(
-                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n",
-                    body.len()
-                );
-                socket.write_all(head.as_bytes()).unwrap();
-                // The client may leave in the middle of what is too large.
-                let _ = socket.write_all(&body);
-            });
-            match http_fetch()(&url) {
+            let server = Server::start(move |_, _| (status.to_owned(), body.clone()));
+            match http_fetch()(&server.url()) {
                 Ok(bytes) => assert_eq!((bytes.as_slice(), fault), (&b"{}"[..], "")),
                 Err(reason) => {
                     assert!(
@@ -455,7 +441,7 @@ mod tests {
                     );
                 }
             }
-            server.join().unwrap();
+            assert_eq!(server.requests().len(), 1, "{status}");
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::test_keys::{TestKey, jwks, signed_part};
-use super::*;
+use super::keys::{TestKey, jwks, signed_part};
+use crate::auth::*;
 
 /// When all tests here happen, in seconds since 1970.
 pub(crate) const NOW_S: u64 = 1_700_000_000;
