@@ -674,110 +674,146 @@ fn old_answers_and_too_many_are_forgotten() {
     );
 }
 
-/// The model: what an action is worth, by its number.
+/// What the model knows of an action.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Model {
+enum Known {
     Waiting,
     Finished,
     Dead,
 }
 
+/// A store, a map that should say the same, and the jobs that are out.
+struct History {
+    path: std::path::PathBuf,
+    store: Store,
+    model: BTreeMap<String, Known>,
+    flying: Vec<(String, i64)>,
+    now_ms: i64,
+    seed: u64,
+}
+
+impl History {
+    fn random(&mut self, below: u64) -> u64 {
+        let seed = self.seed.wrapping_mul(6_364_136_223_846_793_005);
+        self.seed = seed.wrapping_add(1);
+        (self.seed >> 33) % below
+    }
+
+    fn some_action(&mut self) -> (Action, String) {
+        let some = action("ada", self.random(40), None);
+        let id = some.action_id.to_string();
+        (some, id)
+    }
+
+    fn admit(&mut self) {
+        let (some, id) = self.some_action();
+        let known = self.model.contains_key(&id);
+        match &self.store.admit(&[some], self.now_ms).unwrap()[..] {
+            [Admitted::New(job)] => {
+                assert!(!known);
+                self.flying.push((id.clone(), job.number));
+                self.model.insert(id, Known::Waiting);
+            }
+            other => assert!(known, "{other:?}"),
+        }
+    }
+
+    fn claim(&mut self) {
+        for job in self.store.claim("tickets", self.now_ms, 5).unwrap() {
+            assert_eq!(self.model[&job.action_id], Known::Waiting);
+            let out = self.flying.iter().any(|(id, _)| *id == job.action_id);
+            assert!(!out, "two attempts at once");
+            self.flying.push((job.action_id, job.number));
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.flying.is_empty() {
+            return;
+        }
+        let at = self.random(self.flying.len() as u64);
+        let (id, number) = self.flying.swap_remove(usize::try_from(at).unwrap());
+        let (verdict, known) = match self.random(4) {
+            0 => (
+                Verdict::Done(JsonText::parse("1").unwrap()),
+                Known::Finished,
+            ),
+            1 => (Verdict::Dead("no".to_owned()), Known::Dead),
+            _ => {
+                let wait = Duration::from_millis(self.random(3_000));
+                let reason = "later".to_owned();
+                (Verdict::Again { wait, reason }, Known::Waiting)
+            }
+        };
+        self.store.settle(number, &verdict, self.now_ms).unwrap();
+        self.model.insert(id, known);
+    }
+
+    fn decide_dead(&mut self) {
+        let (_, id) = self.some_action();
+        let was_dead = self.model.get(&id) == Some(&Known::Dead);
+        let (done, known) = match self.random(2) {
+            0 => (self.store.retry(&id, self.now_ms), Known::Waiting),
+            _ => (self.store.discard(&id, self.now_ms), Known::Finished),
+        };
+        assert_eq!(done.unwrap(), was_dead);
+        if was_dead {
+            self.model.insert(id, known);
+        }
+    }
+
+    fn restart(&mut self) {
+        self.store = Store::open(&self.path).unwrap();
+        self.flying.clear();
+    }
+
+    fn check(&self) {
+        let known = |wanted: Known| {
+            self.model
+                .values()
+                .filter(|known| **known == wanted)
+                .count()
+        };
+        let rows = |states: &[State]| {
+            let (rows, _) = totals(&self.store.db, states).unwrap();
+            usize::try_from(rows).unwrap()
+        };
+        assert_eq!(rows(&[State::Waiting]), known(Known::Waiting));
+        assert_eq!(rows(&[State::Done, State::Failed]), known(Known::Finished));
+        assert_eq!(rows(&[State::Dead]), known(Known::Dead));
+    }
+}
+
 #[test]
 fn random_histories_agree_with_a_map_of_states() {
-    let mut seed = 7_u64;
-    let mut random = move |below: u64| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (seed >> 33) % below
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.db");
-    let mut store = Store::open(&path).unwrap();
-    store.db.pragma_update(None, "synchronous", "off").unwrap();
-    let mut model: BTreeMap<String, Model> = BTreeMap::new();
-    let mut flying: Vec<(String, i64)> = Vec::new();
-    let mut now_ms = 0;
-    for step in 0..1_500 {
-        now_ms += i64::try_from(random(2_000)).unwrap();
-        let some = action("ada", random(40), None);
-        let id = some.action_id.to_string();
-        match random(6) {
-            0 | 1 => {
-                let admitted = store.admit(&[some], now_ms).unwrap();
-                let known = model.contains_key(&id);
-                match &admitted[..] {
-                    [Admitted::New(job)] => {
-                        assert!(!known, "step {step}");
-                        flying.push((id.clone(), job.number));
-                        model.insert(id, Model::Waiting);
-                    }
-                    other => assert!(known, "step {step}: {other:?}"),
-                }
+    for seed in 1..=3 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let mut history = History {
+            store: Store::open(&path).unwrap(),
+            path,
+            model: BTreeMap::new(),
+            flying: Vec::new(),
+            now_ms: 0,
+            seed,
+        };
+        for _ in 0..600 {
+            history.now_ms += i64::try_from(history.random(2_000)).unwrap();
+            match history.random(60) {
+                0..20 => history.admit(),
+                20..30 => history.claim(),
+                30..45 => history.settle(),
+                45..59 => history.decide_dead(),
+                _ => history.restart(),
             }
-            2 => {
-                for job in store.claim("tickets", now_ms, 5).unwrap() {
-                    assert_eq!(model[&job.action_id], Model::Waiting, "step {step}");
-                    assert!(
-                        flying.iter().all(|(id, _)| *id != job.action_id),
-                        "two at once"
-                    );
-                    flying.push((job.action_id, job.number));
-                }
-            }
-            3 if !flying.is_empty() => {
-                let at = usize::try_from(random(flying.len() as u64)).unwrap();
-                let (id, number) = flying.swap_remove(at);
-                let (verdict, state) = match random(4) {
-                    0 => (
-                        Verdict::Done(JsonText::parse("1").unwrap()),
-                        Model::Finished,
-                    ),
-                    1 => (Verdict::Dead("no".to_owned()), Model::Dead),
-                    _ => {
-                        let wait = Duration::from_millis(random(3_000));
-                        let reason = "later".to_owned();
-                        (Verdict::Again { wait, reason }, Model::Waiting)
-                    }
-                };
-                store.settle(number, &verdict, now_ms).unwrap();
-                model.insert(id, state);
-            }
-            4 => {
-                let was_dead = model.get(&id) == Some(&Model::Dead);
-                let (done, state) = match random(2) {
-                    0 => (store.retry(&id, now_ms).unwrap(), Model::Waiting),
-                    _ => (store.discard(&id, now_ms).unwrap(), Model::Finished),
-                };
-                assert_eq!(done, was_dead, "step {step}");
-                if was_dead {
-                    model.insert(id, state);
-                }
-            }
-            5 if random(10) == 0 => {
-                drop(store);
-                store = Store::open(&path).unwrap();
-                flying.clear();
-            }
-            _ => {}
+            history.check();
         }
-        let count = |state: Model| model.values().filter(|known| **known == state).count();
-        let rows =
-            |states: &[State]| usize::try_from(totals(&store.db, states).unwrap().0).unwrap();
-        assert_eq!(
-            rows(&[State::Waiting]),
-            count(Model::Waiting),
-            "step {step}"
-        );
-        assert_eq!(
-            rows(&[State::Done, State::Failed]),
-            count(Model::Finished),
-            "step {step}"
-        );
-        assert_eq!(rows(&[State::Dead]), count(Model::Dead), "step {step}");
+        let db = &history.store.db;
+        let bytes = "select sum(bytes) from actions";
+        let counted: i64 = db.query_row(bytes, [], |row| row.get(0)).unwrap();
+        let all = [State::Waiting, State::Done, State::Failed, State::Dead];
+        assert_eq!(totals(db, &all).unwrap().1, counted, "seed {seed}");
     }
-    let bytes = "select sum(bytes) from actions";
-    let counted: i64 = store.db.query_row(bytes, [], |row| row.get(0)).unwrap();
-    let all = [State::Waiting, State::Done, State::Failed, State::Dead];
-    assert_eq!(totals(&store.db, &all).unwrap().1, counted);
 }
 
 #[test]

@@ -212,14 +212,16 @@ mod tests {
 
     /// A provider whose answer can be changed, and which counts.
     #[derive(Clone)]
-    struct Provider(Arc<Mutex<(Result<Vec<u8>, String>, usize)>>);
+    struct Provider(Arc<Mutex<(Answer, usize)>>);
+
+    type Answer = Result<Vec<u8>, String>;
 
     impl Provider {
         fn new(keys: &[Json]) -> Self {
             Self(Arc::new(Mutex::new((Ok(jwks(keys)), 0))))
         }
 
-        fn answer(&self, answer: Result<Vec<u8>, String>) {
+        fn answer(&self, answer: Answer) {
             self.0.lock().unwrap().0 = answer;
         }
 
@@ -316,7 +318,7 @@ mod tests {
 
         provider.answer(Ok(jwks(&[TestKey::Ec1.jwk("one")])));
         authenticator.identify(&one, NOW_S + 10).await.unwrap();
-        let broken: [Result<Vec<u8>, String>; 4] = [
+        let broken: [Answer; 4] = [
             Err("timed out".to_owned()),
             Ok(b"<html>".to_vec()),
             Ok(jwks(&[])),

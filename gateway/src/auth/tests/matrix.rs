@@ -70,7 +70,7 @@ fn hs(payload: impl AsRef<[u8]>) -> String {
 }
 
 fn hs_header(header: &str) -> String {
-    TestKey::Secret(SECRET).sign(header, &sound().to_string())
+    TestKey::Secret(SECRET).sign(header, sound().to_string())
 }
 
 /// Tokens that must be taken.
@@ -228,10 +228,7 @@ pub(crate) fn refused_tokens() -> Vec<(&'static str, String, &'static str)> {
         ),
         (
             "signature of another payload",
-            format!(
-                "{}.{signature}",
-                signed_part(HS, &with("sub", json!("eve")))
-            ),
+            format!("{}.{signature}", signed_part(HS, with("sub", json!("eve")))),
             "signature is wrong",
         ),
         (
@@ -340,7 +337,7 @@ pub(crate) fn refused_tokens() -> Vec<(&'static str, String, &'static str)> {
         ),
         (
             "exp beyond all time",
-            hs(&sound.replace(&(NOW_S + 3_600).to_string(), "1e300")),
+            hs(sound.replace(&(NOW_S + 3_600).to_string(), "1e300")),
             "`exp` is no number",
         ),
         (
