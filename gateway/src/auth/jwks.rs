@@ -201,28 +201,27 @@ pub(super) fn http_fetch() -> Fetch {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-    use std::net::TcpListener;
-    use std::thread;
-
     use serde_json::{Value as Json, json};
 
     use super::*;
-    use crate::auth::test_keys::{TestKey, jwks};
+    use crate::auth::tests::keys::{TestKey, jwks};
     use crate::auth::{AuthConfig, Authenticator};
+    use crate::outbound::scripted::Server;
 
     const NOW_S: u64 = 1_700_000_000;
 
     /// A provider whose answer can be changed, and which counts.
     #[derive(Clone)]
-    struct Provider(Arc<Mutex<(Result<Vec<u8>, String>, usize)>>);
+    struct Provider(Arc<Mutex<(Answer, usize)>>);
+
+    type Answer = Result<Vec<u8>, String>;
 
     impl Provider {
         fn new(keys: &[Json]) -> Self {
             Self(Arc::new(Mutex::new((Ok(jwks(keys)), 0))))
         }
 
-        fn answer(&self, answer: Result<Vec<u8>, String>) {
+        fn answer(&self, answer: Answer) {
             self.0.lock().unwrap().0 = answer;
         }
 
@@ -319,7 +318,7 @@ mod tests {
 
         provider.answer(Ok(jwks(&[TestKey::Ec1.jwk("one")])));
         authenticator.identify(&one, NOW_S + 10).await.unwrap();
-        let broken: [Result<Vec<u8>, String>; 4] = [
+        let broken: [Answer; 4] = [
             Err("timed out".to_owned()),
             Ok(b"<html>".to_vec()),
             Ok(jwks(&[])),
@@ -434,19 +433,8 @@ mod tests {
             ("200 OK", vec![b' '; JWKS_BYTES_MAX + 1], "larger than"),
         ];
         for (status, body, fault) in answers {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let url = format!("http://{}/jwks", listener.local_addr().unwrap());
-            let server = thread::spawn(move || {
-                let (mut socket, _) = listener.accept().unwrap();
-                let head = format!(
-                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n",
-                    body.len()
-                );
-                socket.write_all(head.as_bytes()).unwrap();
-                // The client may leave in the middle of what is too large.
-                let _ = socket.write_all(&body);
-            });
-            match http_fetch()(&url) {
+            let server = Server::start(move |_, _| (status.to_owned(), body.clone()));
+            match http_fetch()(&server.url()) {
                 Ok(bytes) => assert_eq!((bytes.as_slice(), fault), (&b"{}"[..], "")),
                 Err(reason) => {
                     assert!(
@@ -455,7 +443,7 @@ mod tests {
                     );
                 }
             }
-            server.join().unwrap();
+            assert_eq!(server.requests().len(), 1, "{status}");
         }
     }
 }

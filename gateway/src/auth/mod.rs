@@ -13,11 +13,9 @@ mod config;
 mod identity;
 mod jwks;
 mod keys;
-#[cfg(test)]
-pub(crate) mod matrix;
 mod mint;
 #[cfg(test)]
-mod test_keys;
+pub(crate) mod tests;
 mod token;
 mod verified;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 
-use super::test_keys::{TestKey, jwks, signed_part};
-use super::*;
+use super::keys::{TestKey, jwks, signed_part};
+use crate::auth::*;
 
 /// When all tests here happen, in seconds since 1970.
 pub(crate) const NOW_S: u64 = 1_700_000_000;
@@ -70,7 +70,7 @@ fn hs(payload: impl AsRef<[u8]>) -> String {
 }
 
 fn hs_header(header: &str) -> String {
-    TestKey::Secret(SECRET).sign(header, &sound().to_string())
+    TestKey::Secret(SECRET).sign(header, sound().to_string())
 }
 
 /// Tokens that must be taken.
@@ -228,10 +228,7 @@ pub(crate) fn refused_tokens() -> Vec<(&'static str, String, &'static str)> {
         ),
         (
             "signature of another payload",
-            format!(
-                "{}.{signature}",
-                signed_part(HS, &with("sub", json!("eve")))
-            ),
+            format!("{}.{signature}", signed_part(HS, with("sub", json!("eve")))),
             "signature is wrong",
         ),
         (
@@ -340,7 +337,7 @@ pub(crate) fn refused_tokens() -> Vec<(&'static str, String, &'static str)> {
         ),
         (
             "exp beyond all time",
-            hs(&sound.replace(&(NOW_S + 3_600).to_string(), "1e300")),
+            hs(sound.replace(&(NOW_S + 3_600).to_string(), "1e300")),
             "`exp` is no number",
         ),
         (
