@@ -12,8 +12,8 @@ use lakesync_proto::{
     Epoch, ErrorCode, Evolution, GatewayId, Hlc, HlcClock, SchemaChange, Seq, TableDefinition,
     TableName, TableSchema, WallClock,
 };
-use lakesync_providers::lake::{Fence, Warehouse};
 use lakesync_providers::Live;
+use lakesync_providers::lake::{Fence, Warehouse};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::checkpoint;
@@ -22,8 +22,8 @@ use crate::durable::DurableLog;
 use crate::error::{Error, Refusal, Result};
 use crate::feed::Feed;
 use crate::fence;
-use crate::opening::{self, Opened};
 use crate::notes::SchemasHash;
+use crate::opening::{self, Opened};
 use crate::rules::ledger::Ruling;
 use crate::sent::Sent;
 use crate::steady::Steady;
@@ -311,7 +311,10 @@ impl Gateway {
     }
 
     /// Waits for the writer to do something other than a push.
-    pub(crate) async fn ask<T>(&self, task: impl FnOnce(oneshot::Sender<Result<T>>) -> Task) -> Result<T> {
+    pub(crate) async fn ask<T>(
+        &self,
+        task: impl FnOnce(oneshot::Sender<Result<T>>) -> Task,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let sent = self.tasks.send(task(reply)).await;
         sent.map_err(|_| self.closed())?;
