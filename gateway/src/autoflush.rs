@@ -99,7 +99,7 @@ pub fn due(state: &FlushState, policy: &FlushPolicy, now_ms: u64) -> Option<Reas
     if let Some(retry_at_ms) = state.retry_at_ms {
         return (now_ms >= retry_at_ms).then_some(Reason::Retry);
     }
-    if state.pressed {
+    if state.pressed && is_worth_a_file(&state.hot, policy) {
         return Some(Reason::Pressure);
     }
     if state.hot.unflushed_bytes >= policy.bytes {
@@ -110,6 +110,12 @@ pub fn due(state: &FlushState, policy: &FlushPolicy, now_ms: u64) -> Option<Reas
     }
     let waited_ms = now_ms.saturating_sub(state.hot.unflushed_since_ms.unwrap_or(now_ms));
     (waited_ms >= millis(policy.age)).then_some(Reason::Age)
+}
+
+/// Only compaction makes room for what is flushed already: while it is behind, small flushes would but make small
+/// files.
+fn is_worth_a_file(hot: &HotSize, policy: &FlushPolicy) -> bool {
+    hot.unflushed_bytes >= (hot.bytes / 2).min(policy.bytes / 8)
 }
 
 /// The waits after failures: twice as long each time, and up to half of it more or less by chance, so that the
@@ -222,4 +228,120 @@ async fn pause(visible: &mut watch::Receiver<Seq>, wait: Duration) {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_000_000;
+
+    fn waiting(deltas: u64, bytes: u64, waited_ms: u64) -> FlushState {
+        let hot = HotSize {
+            unflushed_deltas: deltas,
+            unflushed_bytes: bytes,
+            unflushed_since_ms: (deltas > 0).then_some(NOW_MS - waited_ms),
+            ..HotSize::default()
+        };
+        FlushState {
+            hot,
+            ..FlushState::default()
+        }
+    }
+
+    #[test]
+    fn each_threshold_is_reached_at_its_value_and_not_below() {
+        let policy = FlushPolicy::default();
+        let why = |state: FlushState| due(&state, &policy, NOW_MS);
+        assert_eq!(why(waiting(0, 0, 0)), None);
+        assert_eq!(why(waiting(499_999, (64 << 20) - 1, 59_999)), None);
+        assert_eq!(why(waiting(1, 64 << 20, 0)), Some(Reason::Bytes));
+        assert_eq!(why(waiting(500_000, 1, 0)), Some(Reason::Rows));
+        assert_eq!(why(waiting(1, 1, 60_000)), Some(Reason::Age));
+        let ahead = FlushState {
+            hot: HotSize {
+                unflushed_since_ms: Some(NOW_MS + 5),
+                ..waiting(1, 1, 0).hot
+            },
+            ..FlushState::default()
+        };
+        assert_eq!(why(ahead), None, "the wall clock was set back");
+    }
+
+    #[test]
+    fn under_pressure_less_is_flushed_but_no_crumbs() {
+        let policy = FlushPolicy::default();
+        let pressed = |bytes, unflushed_bytes| {
+            let mut state = waiting(1, unflushed_bytes, 0);
+            state.hot.bytes = bytes;
+            state.pressed = true;
+            due(&state, &policy, NOW_MS)
+        };
+        assert_eq!(pressed(1 << 30, 8 << 20), Some(Reason::Pressure));
+        assert_eq!(
+            pressed(1 << 30, (8 << 20) - 1),
+            None,
+            "compaction is behind"
+        );
+        assert_eq!(pressed(1_000, 500), Some(Reason::Pressure), "small limits");
+        assert_eq!(pressed(1_000, 499), None);
+    }
+
+    #[test]
+    fn after_a_failure_only_the_retry_or_the_end_flushes() {
+        let policy = FlushPolicy::default();
+        let failed = FlushState {
+            retry_at_ms: Some(NOW_MS),
+            pressed: true,
+            ..waiting(1, u64::MAX, 60_000)
+        };
+        assert_eq!(due(&failed, &policy, NOW_MS - 1), None);
+        assert_eq!(due(&failed, &policy, NOW_MS), Some(Reason::Retry));
+        let ending = FlushState {
+            draining: true,
+            ..failed
+        };
+        assert_eq!(due(&ending, &policy, 0), Some(Reason::Drain));
+        let nothing = FlushState {
+            draining: true,
+            pressed: true,
+            ..waiting(0, 0, 0)
+        };
+        assert_eq!(due(&nothing, &policy, NOW_MS), None);
+    }
+
+    #[test]
+    fn waits_after_failures_double_stay_within_half_and_end_at_the_longest() {
+        let policy = FlushPolicy::default();
+        for seed in 0..200 {
+            let mut backoff = Backoff::new(seed);
+            for nth in 0..40 {
+                let middle = policy.retry_first * (1 << nth.min(20));
+                let (low, high) = (middle / 2, middle * 3 / 2);
+                let wait = backoff.failed(&policy);
+                let (low, high) = (low.min(policy.retry_max), high.min(policy.retry_max));
+                assert!((low..=high).contains(&wait), "seed {seed}, {nth}: {wait:?}");
+            }
+        }
+        let waits = |seed| {
+            let mut backoff = Backoff::new(seed);
+            [(); 4].map(|()| backoff.failed(&policy))
+        };
+        assert_eq!(waits(7), waits(7));
+        assert_ne!(waits(7), waits(8 << 8), "two gateways do not wait alike");
+    }
+
+    #[test]
+    fn the_next_look_is_when_something_can_become_due() {
+        let policy = FlushPolicy::default();
+        let wait = |state: &FlushState| until_next_look(state, &policy, NOW_MS);
+        assert_eq!(wait(&waiting(0, 0, 0)), LOOK_AT_LEAST);
+        assert_eq!(wait(&waiting(1, 1, 57_000)), Duration::from_secs(3));
+        assert_eq!(wait(&waiting(1, 1, 99_000)), LOOK_AT_MOST);
+        let failed = FlushState {
+            retry_at_ms: Some(NOW_MS + 2_000),
+            ..waiting(1, 1, 99_000)
+        };
+        assert_eq!(wait(&failed), Duration::from_secs(2));
+    }
 }

@@ -50,12 +50,21 @@ where
     })
 }
 
+/// What was found and taken.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) epoch: Epoch,
+    pub(crate) fence: Fence,
+    /// The token that this database held until now; none when the log is another one than the catalog's.
+    pub(crate) held_before: Option<String>,
+}
+
 /// Takes the fence of `gateway` and finds, or begins, the epoch of its log.
 pub(crate) async fn take(
     warehouse: &Warehouse,
     gateway: &GatewayId,
     log: &mut DurableLog,
-) -> Result<(Epoch, Fence)> {
+) -> Result<Taken> {
     warehouse.create_namespace(gateway).await?;
     let known = warehouse.namespace_properties(gateway).await?;
     let (held, epoch) = (known.get(FENCE).cloned(), known.get(EPOCH).cloned());
@@ -80,5 +89,9 @@ pub(crate) async fn take(
         gateway: gateway.clone(),
         reason: format!("the property {EPOCH} is damaged: {error}"),
     })?;
-    Ok((epoch, fence))
+    Ok(Taken {
+        epoch,
+        fence,
+        held_before: held.filter(|_| same_log),
+    })
 }

@@ -2,13 +2,15 @@
 //!
 //! Steps: pin views at one seq → per table: sort, split by arrival day and lateness, write, commit with
 //! the max seq in the summary → publish the new log → trim what every table has flushed and pulls no
-//! longer need.
+//! longer need → mark how far the lake holds everything.
 //!
 //! **Crash windows.** After writing, before the commit: orphan files, nothing else. After the commit,
-//! before publishing or trimming: the next open reads the max seq from the summary.
+//! before publishing, trimming or marking: the next open reads the max seq from the summary.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use lakesync_proto::{ErrorCode, Hlc, Seq, SeqDelta, TableName};
 use lakesync_providers::lake::{
@@ -17,8 +19,11 @@ use lakesync_providers::lake::{
 };
 use lakesync_providers::{ReadView, log_batches};
 
+use crate::config::FlushFormat;
 use crate::error::{Error, Refusal, Result};
+use crate::flushed_mark::{self, FlushedMark};
 use crate::gateway::Gateway;
+use crate::ndjson::TableFiles;
 
 /// A delta is late when it is stamped this far below the newest stamp of the flushes before; late deltas
 /// get files of their own, so that the HLC bounds of the others stay narrow.
@@ -57,6 +62,25 @@ impl Gateway {
     }
 
     async fn flush_tables(&self, only: Option<&str>) -> Result<Vec<FlushReport>> {
+        let began = Instant::now();
+        let flushed = self.flush_each(only).await;
+        let stats = &self.upkeep.stats;
+        match &flushed {
+            Ok(reports) if reports.is_empty() => {}
+            Ok(reports) => {
+                let deltas = reports.iter().map(|report| report.deltas).sum();
+                let bytes = reports.iter().map(|report| report.bytes).sum();
+                stats.flushed(began.elapsed(), deltas, bytes);
+                self.upkeep.flushes.send_modify(|flushes| *flushes += 1);
+            }
+            // Whoever asked for a table that does not exist is told; the flushes are well.
+            Err(Error::Refused(_)) => {}
+            Err(error) => stats.flush_failed(self.components.clock.now_ms(), error),
+        }
+        flushed
+    }
+
+    async fn flush_each(&self, only: Option<&str>) -> Result<Vec<FlushReport>> {
         let views = self.live.views();
         if let Some(unknown) = only.filter(|only| !views.tables.contains_key(*only)) {
             let text = format!("table `{unknown}` does not exist in `{}`", self.id);
@@ -72,6 +96,10 @@ impl Gateway {
             self.renew_fence().await?;
         }
         self.trim_flushed().await?;
+        if !reports.is_empty() {
+            let mark = FlushedMark::of(&self.live.views(), &self.fence());
+            self.set_meta(flushed_mark::KEY, mark.to_text()).await?;
+        }
         Ok(reports)
     }
 
@@ -97,6 +125,7 @@ impl Gateway {
         if deltas.is_empty() {
             return Ok(None);
         }
+        self.write_ndjson(view).await?;
         let stamps = || deltas.iter().map(|(delta, _)| delta.delta.hlc);
         let min_hlc = stamps().min().unwrap_or(Hlc::ZERO);
         let max_hlc = stamps().max().unwrap_or(Hlc::ZERO).max(view.log.max_hlc);
@@ -145,16 +174,38 @@ impl Gateway {
     /// Trims pushes that every table has flushed and that are older than the pull window.
     async fn trim_flushed(&self) -> Result<()> {
         let views = self.live.views();
-        let mut flushed = views.seq;
-        for view in views.tables.values() {
-            if let Some((first, _)) = view.arrivals(view.log.max_seq).next() {
-                let before = Seq::from_u64(first.seq.as_u64() - 1).unwrap_or(Seq::ZERO);
-                flushed = flushed.min(before);
-            }
-        }
+        let flushed = flushed_mark::flushed_to(&views);
         let window_ms = u64::try_from(self.config.pull_window.as_millis()).unwrap_or(u64::MAX);
         let before_ms = self.components.clock.now_ms().saturating_sub(window_ms);
         self.trim(flushed, before_ms).await
+    }
+}
+
+impl Gateway {
+    /// The deltas that are about to be flushed as NDJSON, when that is the gateway's format.
+    async fn write_ndjson(&self, view: &ReadView) -> Result<()> {
+        let FlushFormat::Ndjson { folder } = &self.config.flush_format else {
+            return Ok(());
+        };
+        let folder = folder.join(self.id.as_ref()).join(view.table().as_ref());
+        let flushed = view.log.max_seq;
+        let files = TableFiles::new(folder, flushed, view.arrivals(flushed));
+        let failed = |folder: &Path, reason: String| Error::Maintenance {
+            gateway: self.id.clone(),
+            reason: format!(
+                "NDJSON files in {} could not be written: {reason}",
+                folder.display()
+            ),
+        };
+        let written = tokio::task::spawn_blocking(move || {
+            let written = files.write();
+            (files.folder, written)
+        });
+        match written.await {
+            Ok((_, Ok(()))) => Ok(()),
+            Ok((folder, Err(error))) => Err(failed(&folder, error.to_string())),
+            Err(error) => Err(failed(Path::new(""), error.to_string())),
+        }
     }
 }
 

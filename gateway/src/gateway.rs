@@ -298,10 +298,15 @@ impl Gateway {
     /// Gives the fence a new token, so that older copies of the database are told from it.
     pub(crate) async fn renew_fence(&self) -> Result<()> {
         let held = self.fence();
-        let set_meta = |key, value| self.ask(move |reply| Task::Meta(key, value, reply));
+        let set_meta = |key, value| self.set_meta(key, value);
         let renewed = fence::renew(&self.components.warehouse, &held, set_meta).await?;
         *self.fence.lock().unwrap_or_else(PoisonError::into_inner) = renewed;
         Ok(())
+    }
+
+    /// Sets a key of the database's `meta`, durably.
+    pub(crate) async fn set_meta(&self, key: &'static str, value: String) -> Result<()> {
+        self.ask(|reply| Task::Meta(key, value, reply)).await
     }
 
     /// Publishes a table as it is in the catalog.

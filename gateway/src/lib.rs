@@ -27,6 +27,7 @@ mod feed;
 mod fence;
 mod filter;
 mod flush;
+mod flushed_mark;
 mod gateway;
 pub mod http;
 mod ndjson;

@@ -1,8 +1,12 @@
 //! Opening a gateway: everything that was acknowledged is there again before the first request.
 //!
 //! Steps: open the database → take fence and epoch → load the tables → overlay = flushed log above each
-//! base seq, then the database above each table's max seq → feed and known deltas from the database →
-//! the first new seq is above everything that the database or any summary names.
+//! base seq, then the database above each table's max seq → feed and known deltas from the database, above
+//! the flushed mark when it holds → the first new seq is above everything that the database or any summary
+//! names → mark how far the lake holds everything, for the next opening.
+//!
+//! **Invariant:** with the mark or without it the gateway answers the same. What lies below it is found where a
+//! trimmed delta is: pulls read SQLite by seq, duplicates are looked up in the flushed log.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,7 +22,8 @@ use crate::dedup::Dedup;
 use crate::durable::{DurableLog, StoredPush};
 use crate::error::{Error, Result};
 use crate::feed::Feed;
-use crate::fence;
+use crate::fence::{self, Taken};
+use crate::flushed_mark::{self, FlushedMark};
 use crate::rules::ledger::Ledger;
 use crate::sent::Sent;
 use crate::upkeep::Upkeep;
@@ -50,58 +55,25 @@ pub(crate) async fn open(
     config: &GatewayConfig,
 ) -> Result<Opened> {
     let mut log = DurableLog::open(path)?;
-    let (epoch, fence) = fence::take(&warehouse, id, &mut log).await?;
+    let taken = fence::take(&warehouse, id, &mut log).await?;
     let live = Live::new(warehouse, id.clone(), Seq::ZERO);
     let flushed = load_tables(&live, id).await?;
-    let (first, last) = log.span()?;
-    let lake_to = flushed.values().copied().max().unwrap_or(Seq::ZERO);
-    refuse_a_hole(path, first, lake_to)?;
-    let seq = last.max(lake_to);
-    let feed = Feed::new(before(first), config.feed_bytes_max);
-    let mut replay = Replay {
-        live: &live,
-        feed: &feed,
-        flushed: &flushed,
-        dedup: Dedup::default(),
-        max_hlc: Hlc::ZERO,
-        at: before(first),
-        gap: false,
-    };
-    replay.run(&log, last)?;
-    let (dedup, replayed_max, gap) = (replay.dedup, replay.max_hlc, replay.gap);
-    if last < seq {
-        // The lake is ahead of a database that was lost or restored: only the flushed log has the rest.
-        feed.begin_at(seq);
-    }
-    let forgotten = seq > Seq::ZERO && (first.as_u64() != 1 || gap || last < lake_to);
-    let newest = log.newest_by_client()?;
-    let max_hlc = newest
-        .values()
-        .copied()
-        .max()
-        .unwrap_or(Hlc::ZERO)
-        .max(replayed_max);
+    let recovered = recover((&log, path), &live, &taken, (&flushed, config))?;
     let floor = stored_floor(path, &log)?;
-    live.append(
-        &HotPush {
-            arrived_ms: 0,
-            deltas: Vec::new(),
-        },
-        seq,
-    );
-    let lake_max_hlc = newest_in_lake(&live);
-    let (live, feed) = (Arc::new(live), Arc::new(feed));
-    let sent = Arc::new(Sent::new(newest, lake_max_hlc, forgotten));
+    let mark = FlushedMark::of(&live.views(), &taken.fence);
+    log.set_meta(flushed_mark::KEY, &mark.to_text())?;
+    let (live, feed) = (Arc::new(live), Arc::new(recovered.feed));
+    let sent = Arc::new(recovered.sent);
     let waiting_bytes = Arc::new(AtomicUsize::new(0));
     let upkeep = Upkeep::new(id, path, config, &waiting_bytes);
     let writer = Writer {
         gateway: id.clone(),
         log,
-        dedup,
+        dedup: recovered.dedup,
         floor,
         delta_ids: config.delta_ids,
         ledger: Ledger::default(),
-        seq,
+        seq: recovered.seq,
         live: Arc::clone(&live),
         feed: Arc::clone(&feed),
         sent: Arc::clone(&sent),
@@ -115,13 +87,115 @@ pub(crate) async fn open(
         writer,
         live,
         feed,
-        epoch,
-        fence,
+        epoch: taken.epoch,
+        fence: taken.fence,
         sent,
-        max_hlc: max_hlc.max(lake_max_hlc),
+        max_hlc: recovered.max_hlc,
         waiting_bytes,
         upkeep,
     })
+}
+
+/// What the database gave.
+#[derive(Debug)]
+struct Recovered {
+    feed: Feed,
+    dedup: Dedup,
+    sent: Sent,
+    /// The last seq given.
+    seq: Seq,
+    max_hlc: Hlc,
+}
+
+/// Reads the database above what the lake is known to hold; `flushed` is how far each table of the lake is.
+fn recover(
+    (log, path): (&DurableLog, &Path),
+    live: &Live,
+    taken: &Taken,
+    (flushed, config): (&HashMap<TableName, Seq>, &GatewayConfig),
+) -> Result<Recovered> {
+    let (first, last) = log.span()?;
+    let lake_to = flushed.values().copied().max().unwrap_or(Seq::ZERO);
+    refuse_a_hole(path, first, lake_to)?;
+    let seq = last.max(lake_to);
+    let marked = marked(log, taken, flushed)?;
+    let begin = before(first).max(marked);
+    let feed = Feed::new(begin, config.feed_bytes_max);
+    let mut replay = Replay {
+        live,
+        feed: &feed,
+        flushed,
+        dedup: Dedup::default(),
+        max_hlc: Hlc::ZERO,
+        at: begin,
+        gap: false,
+    };
+    replay.run(log, last)?;
+    let (dedup, replayed_max, gap) = (replay.dedup, replay.max_hlc, replay.gap);
+    if last < seq {
+        // The lake is ahead of a database that was lost or restored: only the flushed log has the rest.
+        feed.begin_at(seq);
+    }
+    live.append(
+        &HotPush {
+            arrived_ms: 0,
+            deltas: Vec::new(),
+        },
+        seq,
+    );
+    let newest = log.newest_by_client()?;
+    let lake_max = newest_in_lake(live);
+    let sent_max = newest.values().copied().max().unwrap_or(Hlc::ZERO);
+    let seen = Seen {
+        database: last.max(marked),
+        lake: lake_to,
+    };
+    let anyone = match seen.all_clients(log, &taken.epoch)? {
+        true => Hlc::ZERO,
+        false => lake_max,
+    };
+    let forgotten =
+        seq > Seq::ZERO && (begin > Seq::ZERO || first == Seq::ZERO || gap || last < lake_to);
+    Ok(Recovered {
+        feed,
+        dedup,
+        sent: Sent::new(newest, forgotten.then_some(anyone)),
+        seq,
+        max_hlc: sent_max.max(replayed_max).max(lake_max),
+    })
+}
+
+/// The seq up to which the database need not be read; zero without a mark that holds.
+fn marked(log: &DurableLog, taken: &Taken, flushed: &HashMap<TableName, Seq>) -> Result<Seq> {
+    let mark = log.meta(flushed_mark::KEY)?;
+    let mark = mark.as_deref().and_then(FlushedMark::from_text);
+    let seq = mark.and_then(|mark| mark.holds(taken.held_before.as_deref(), flushed));
+    Ok(seq.unwrap_or(Seq::ZERO))
+}
+
+/// How far database and lake have seen this log.
+struct Seen {
+    database: Seq,
+    lake: Seq,
+}
+
+impl Seen {
+    /// Whether the database knows the newest stamp of every client. It does when it was there from the epoch's first
+    /// delta on and was never behind the lake, as a copy is that was restored; an epoch that begins on a lake with
+    /// deltas has lost some.
+    fn all_clients(&self, log: &DurableLog, epoch: &Epoch) -> Result<bool> {
+        let key = flushed_mark::CLIENTS_COMPLETE;
+        if self.database.max(self.lake) == Seq::ZERO {
+            log.set_meta(key, epoch.as_str())?;
+            return Ok(true);
+        }
+        let complete = log.meta(key)?.as_deref() == Some(epoch.as_str());
+        if complete && self.database < self.lake {
+            log.set_meta(key, "")?;
+            return Ok(false);
+        }
+        Ok(complete)
+    }
 }
 
 fn stored_floor(path: &Path, log: &DurableLog) -> Result<Hlc> {
@@ -235,5 +309,123 @@ impl Replay<'_> {
             arrived_ms: push.arrived_ms,
             deltas: unflushed.collect(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::{Components, Gateway};
+    use lakesync_proto::{
+        ClientId, ColumnChange, ColumnName, DeltaKey, ManualClock, Op, Push, RowDelta, RowId, Value,
+    };
+    use std::path::PathBuf;
+    use tempfile::TempDir;
+
+    const NOW_MS: u64 = 1_700_000_000_000;
+
+    struct World {
+        folder: TempDir,
+    }
+
+    impl World {
+        fn database(&self) -> PathBuf {
+            self.folder.path().join("g.db")
+        }
+
+        async fn open(&self) -> Result<Arc<Gateway>> {
+            let components = Components {
+                warehouse: Warehouse::open_local(self.folder.path()).await?,
+                database: self.database(),
+                clock: Arc::new(ManualClock::new(NOW_MS)),
+                lock: None,
+            };
+            let id = GatewayId::parse("g").unwrap();
+            Gateway::open(id, components, GatewayConfig::default()).await
+        }
+
+        fn run(&self, sql: &str) {
+            let db = rusqlite::Connection::open(self.database()).unwrap();
+            db.execute_batch(sql).unwrap();
+        }
+    }
+
+    async fn push_one(gateway: &Gateway, row: &str) {
+        let key = DeltaKey {
+            table: TableName::parse("t").unwrap(),
+            row_id: RowId::parse(row).unwrap(),
+            client_id: ClientId::parse("ana").unwrap(),
+            hlc: Hlc::new(NOW_MS, 0).unwrap(),
+        };
+        let change = ColumnChange {
+            column: ColumnName::parse("v").unwrap(),
+            value: Value::Long(1),
+        };
+        let push = Push {
+            client_id: key.client_id.clone(),
+            deltas: vec![RowDelta::new(Op::Insert, key, vec![change])],
+            last_seen: Seq::ZERO,
+            schemas: None,
+        };
+        gateway.push(push).await.unwrap();
+    }
+
+    /// Two deltas are flushed, one is not; the first two cannot be read from the database any more.
+    async fn with_unreadable_flushed_pushes() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let world = World { folder };
+        let gateway = world.open().await.unwrap();
+        let table = r#"{"table": "t", "columns": [{"name": "v", "type": "long"}]}"#;
+        let table = serde_json::from_str(table).unwrap();
+        gateway.put_schema(&table).await.unwrap();
+        push_one(&gateway, "r1").await;
+        push_one(&gateway, "r2").await;
+        gateway.flush(None).await.unwrap();
+        push_one(&gateway, "r3").await;
+        drop(gateway);
+        world.run("update pushes set deltas = x'00' where last_seq <= 2");
+        world
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_the_mark_covers_is_not_read_at_any_later_opening_either() {
+        let world = with_unreadable_flushed_pushes().await;
+        for _ in 0..2 {
+            let gateway = world.open().await.unwrap();
+            assert_eq!(gateway.metrics().hot.unflushed_deltas, 1);
+            assert_eq!(gateway.metrics().visible, Seq::from_u64(3).unwrap());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_a_mark_or_under_another_fence_everything_is_read() {
+        for lost in [
+            "delete from meta where key = 'flushed_mark'",
+            "update meta set value = 'nonsense' where key = 'flushed_mark'",
+            "update meta set value = 'another' where key in ('fence', 'pending_fence')",
+        ] {
+            let world = with_unreadable_flushed_pushes().await;
+            world.run(lost);
+            let error = world.open().await.unwrap_err().to_string();
+            assert!(error.contains("the push at seq 1"), "{lost}: {error}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_database_knows_all_clients_until_it_was_behind_the_lake() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = DurableLog::open(&folder.path().join("g.db")).unwrap();
+        let epoch = |n| Epoch::parse(&uuid::Uuid::from_u128(n).to_string()).unwrap();
+        let (one, other) = (epoch(1), epoch(2));
+        let seq = |number| Seq::from_u64(number).unwrap();
+        let knows = |database, lake, epoch: &Epoch| {
+            let (database, lake) = (seq(database), seq(lake));
+            Seen { database, lake }.all_clients(&log, epoch).unwrap()
+        };
+        assert!(knows(0, 0, &one));
+        assert!(knows(5, 3, &one) && knows(5, 5, &one));
+        assert!(!knows(5, 5, &other), "the epoch began without it");
+        assert!(!knows(5, 6, &one), "a copy was restored");
+        assert!(!knows(9, 9, &one), "and never catches up");
     }
 }

@@ -246,3 +246,87 @@ fn free_bytes(folder: &Path) -> Option<u64> {
 fn free_bytes(_folder: &Path) -> Option<u64> {
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(soft: u64, hard: u64) -> PressureLimits {
+        PressureLimits {
+            hot_bytes_soft: soft,
+            hot_bytes_hard: hard,
+            disk_reserve_bytes: 0,
+        }
+    }
+
+    fn pressure(name: &str, limits: PressureLimits) -> Pressure {
+        let gateway = GatewayId::parse(name).unwrap();
+        Pressure::new(gateway, Path::new("./g.db"), limits)
+    }
+
+    #[test]
+    fn a_push_fits_up_to_the_hard_limit_and_room_is_asked_for_from_the_soft_one() {
+        let pressure = pressure("g", limits(50, 100));
+        assert!(!pressure.is_high(50) && pressure.is_high(51));
+        pressure.check(90, 10).unwrap();
+        let refusal = pressure.check(90, 11).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::BackpressureError);
+        assert_eq!(refusal.details["retryAfterMs"], RETRY_HOT_MS);
+        assert!(pressure.check(u64::MAX, 1).is_err(), "no overflow");
+    }
+
+    #[test]
+    fn gateways_share_the_limit_of_their_process_until_they_are_closed() {
+        let process = Arc::new(ProcessLoad::new(limits(60, 100)));
+        let roomy = limits(1_000, 1_000);
+        let (one, two) = (pressure("one", roomy), pressure("two", roomy));
+        one.join(&process);
+        two.join(&process);
+        one.check(70, 1).unwrap();
+        assert!(two.is_high(0), "the other one's bytes count");
+        assert!(two.check(30, 1).is_err());
+        assert_eq!(process.hot_bytes(), 100);
+        one.tell(10);
+        two.check(30, 1).unwrap();
+        drop(two);
+        assert_eq!(process.hot_bytes(), 10);
+    }
+
+    #[test]
+    fn below_the_reserve_of_the_disk_pushes_are_refused_with_its_code() {
+        let full = PressureLimits {
+            disk_reserve_bytes: u64::MAX,
+            ..limits(100, 100)
+        };
+        let refusal = pressure("g", full).check(0, 1).unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::StorageFull);
+        let gone = Pressure::new(
+            GatewayId::parse("g").unwrap(),
+            Path::new("/no/such/folder/g.db"),
+            full,
+        );
+        gone.check(0, 1).expect("SQLite will say it");
+    }
+
+    #[test]
+    fn a_database_that_says_the_disk_is_full_is_answered_as_such() {
+        let db = rusqlite::Connection::open_in_memory().unwrap();
+        db.execute_batch("create table t (v blob); pragma max_page_count = 3;")
+            .unwrap();
+        let full = db
+            .execute("insert into t values (zeroblob(100000))", [])
+            .unwrap_err();
+        let gateway = GatewayId::parse("g").unwrap();
+        let Error::Refused(refusal) = rolled_back(&gateway, &full) else {
+            panic!("{full}");
+        };
+        assert_eq!(refusal.code, ErrorCode::StorageFull);
+        let other = db
+            .execute("insert into nothing values (1)", [])
+            .unwrap_err();
+        assert!(matches!(
+            rolled_back(&gateway, &other),
+            Error::Storage { .. }
+        ));
+    }
+}

@@ -1,42 +1,58 @@
-//! What clients have sent that the durable log may have forgotten: when a push has to be looked up in the
+//! What clients have sent that the gateway's memory does not know: when a push has to be looked up in the
 //! flushed log before it can be called new.
 //!
-//! **Invariant:** the mark of a client is never below a stamp of it that was accepted, and the trim count
-//! has moved before anything is forgotten. So a push that was looked up under the current count is either
-//! known or new.
+//! **Invariant:** whatever was accepted and is not among the known deltas in memory is stamped at or below its
+//! client's forgotten mark, and the trim count has moved before anything is forgotten. So a push that was looked up
+//! under the current count is either known or new.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lakesync_proto::{ClientId, Hlc, RowDelta, RowId, TableName};
 
 /// The marks of one gateway, shared by its requests and its writer.
 #[derive(Debug)]
 pub(crate) struct Sent {
-    newest: Mutex<HashMap<ClientId, Hlc>>,
-    /// The greatest stamp that the lake held when the gateway was opened.
-    lake_max_hlc: Hlc,
-    /// Whether deltas were accepted that the durable log does not hold.
-    forgotten: AtomicBool,
+    marks: Mutex<Marks>,
     trims: AtomicU64,
 }
 
+#[derive(Debug)]
+struct Marks {
+    /// The greatest stamp that each client has sent.
+    newest: HashMap<ClientId, Hlc>,
+    /// The same when deltas were forgotten last; none while memory knows all of them.
+    forgotten: Option<Forgotten>,
+}
+
+#[derive(Debug)]
+struct Forgotten {
+    /// The greatest stamp that each client had sent.
+    newest: HashMap<ClientId, Hlc>,
+    /// The same for clients that the database may not know of.
+    anyone: Hlc,
+}
+
 impl Sent {
-    pub(crate) fn new(newest: HashMap<ClientId, Hlc>, lake_max_hlc: Hlc, forgotten: bool) -> Self {
+    /// `forgotten` says whether there are deltas that memory does not know, and the greatest stamp among those of
+    /// clients that `newest` may not know of.
+    pub(crate) fn new(newest: HashMap<ClientId, Hlc>, forgotten: Option<Hlc>) -> Self {
+        let forgotten = forgotten.map(|anyone| Forgotten {
+            newest: newest.clone(),
+            anyone,
+        });
         Self {
-            newest: Mutex::new(newest),
-            lake_max_hlc,
-            forgotten: AtomicBool::new(forgotten),
+            marks: Mutex::new(Marks { newest, forgotten }),
             trims: AtomicU64::new(0),
         }
     }
 
     /// Raises the marks of clients to what was just made durable.
     pub(crate) fn raise(&self, stamps: HashMap<ClientId, Hlc>) {
-        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut marks = self.lock();
         for (client, stamp) in stamps {
-            let mark = newest.entry(client).or_default();
+            let mark = marks.newest.entry(client).or_default();
             *mark = (*mark).max(stamp);
         }
     }
@@ -46,30 +62,94 @@ impl Sent {
         self.trims.load(Ordering::Acquire)
     }
 
-    /// Says that the durable log is about to forget.
+    /// Says that memory is about to forget deltas that have been made durable.
     pub(crate) fn begin_trim(&self) {
-        self.forgotten.store(true, Ordering::Release);
+        let mut marks = self.lock();
+        let anyone = marks.forgotten.as_ref().map(|before| before.anyone);
+        marks.forgotten = Some(Forgotten {
+            newest: marks.newest.clone(),
+            anyone: anyone.unwrap_or_default(),
+        });
+        drop(marks);
         self.trims.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The rows whose deltas may have been accepted and forgotten: those not stamped above what their client
-    /// is known to have sent, or what the lake held at opening.
+    /// had sent when something was forgotten last, or what the lake held then.
     pub(crate) fn suspects<'a>(
         &self,
         deltas: &'a [RowDelta],
     ) -> HashMap<&'a TableName, BTreeSet<RowId>> {
         let mut suspects: HashMap<&TableName, BTreeSet<RowId>> = HashMap::new();
-        if !self.forgotten.load(Ordering::Acquire) {
+        let marks = self.lock();
+        let Some(forgotten) = &marks.forgotten else {
             return suspects;
-        }
-        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        };
         for delta in deltas {
-            let sent = newest.get(&delta.client_id).copied().unwrap_or_default();
-            if delta.hlc <= sent.max(self.lake_max_hlc) {
+            let sent = forgotten.newest.get(&delta.client_id).copied();
+            if delta.hlc <= sent.unwrap_or_default().max(forgotten.anyone) {
                 let rows = suspects.entry(&delta.table).or_default();
                 rows.insert(delta.row_id.clone());
             }
         }
         suspects
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Marks> {
+        // Every mutation is whole before anything can panic, so a poisoned lock holds a valid state.
+        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lakesync_proto::{DeltaKey, Op};
+
+    fn client(name: &str) -> ClientId {
+        ClientId::parse(name).unwrap()
+    }
+
+    fn stamp(wall_ms: u64) -> Hlc {
+        Hlc::new(wall_ms, 0).unwrap()
+    }
+
+    fn is_suspect(sent: &Sent, name: &str, wall_ms: u64) -> bool {
+        let key = DeltaKey {
+            table: TableName::parse("t").unwrap(),
+            row_id: RowId::parse("r").unwrap(),
+            client_id: client(name),
+            hlc: stamp(wall_ms),
+        };
+        let delta = RowDelta::new(Op::Delete, key, Vec::new());
+        !sent.suspects(&[delta]).is_empty()
+    }
+
+    #[test]
+    fn nothing_is_suspect_while_memory_knows_everything() {
+        let sent = Sent::new([(client("ana"), stamp(9))].into(), None);
+        assert!(!is_suspect(&sent, "ana", 5));
+    }
+
+    #[test]
+    fn what_a_client_sends_late_after_an_opening_is_not_looked_up_unless_it_may_be_forgotten() {
+        let sent = Sent::new([(client("ana"), stamp(9))].into(), Some(Hlc::ZERO));
+        assert!(is_suspect(&sent, "ana", 9) && !is_suspect(&sent, "ana", 10));
+        assert!(!is_suspect(&sent, "bo", 5), "it has sent nothing");
+        sent.raise([(client("ana"), stamp(50)), (client("bo"), stamp(50))].into());
+        assert!(
+            !is_suspect(&sent, "ana", 20) && !is_suspect(&sent, "bo", 5),
+            "memory knows what came since"
+        );
+        sent.begin_trim();
+        assert!(is_suspect(&sent, "ana", 20) && is_suspect(&sent, "bo", 5));
+    }
+
+    #[test]
+    fn a_database_that_lost_clients_suspects_everything_up_to_the_newest_stamp_of_the_lake() {
+        let sent = Sent::new(HashMap::new(), Some(stamp(30)));
+        assert!(is_suspect(&sent, "bo", 30) && !is_suspect(&sent, "bo", 31));
+        sent.begin_trim();
+        assert!(is_suspect(&sent, "bo", 30), "also after a trim");
     }
 }

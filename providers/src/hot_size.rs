@@ -92,3 +92,66 @@ fn count(deltas: &[Arc<SeqDelta>]) -> (u64, u64) {
     let number = |count| u64::try_from(count).unwrap_or(u64::MAX);
     (number(deltas.len()), number(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lakesync_proto::{ClientId, DeltaKey, Hlc, Op, RowDelta, RowId};
+
+    fn push(arrived_ms: u64, seqs: std::ops::RangeInclusive<u64>) -> HotPush {
+        let deltas = seqs.map(|number| {
+            let key = DeltaKey {
+                table: TableName::parse("t").unwrap(),
+                row_id: RowId::parse(&number.to_string()).unwrap(),
+                client_id: ClientId::parse("ana").unwrap(),
+                hlc: Hlc::new(1, 0).unwrap(),
+            };
+            let delta = RowDelta::new(Op::Delete, key, Vec::new());
+            let seq = Seq::from_u64(number).unwrap();
+            Arc::new(SeqDelta { seq, delta })
+        });
+        HotPush {
+            arrived_ms,
+            deltas: deltas.collect(),
+        }
+    }
+
+    fn seq(number: u64) -> Seq {
+        Seq::from_u64(number).unwrap()
+    }
+
+    #[test]
+    fn flushing_and_removing_leave_what_is_held() {
+        let hot = [(50, 1..=3), (40, 4..=6), (60, 7..=7)].map(|(ms, seqs)| push(ms, seqs));
+        let mut size = HotSize::default();
+        for push in &hot {
+            size.add(push, Seq::ZERO);
+        }
+        assert_eq!((size.deltas, size.unflushed_deltas), (7, 7));
+        assert_eq!(size.unflushed_since_ms, Some(40), "the clock was set back");
+        assert_eq!(size.bytes, size.unflushed_bytes);
+        let hot = hot.map(Arc::new);
+        size.recount_unflushed(&hot, seq(5));
+        assert_eq!((size.deltas, size.unflushed_deltas), (7, 2));
+        assert_eq!(size.unflushed_since_ms, Some(40));
+        size.recount_unflushed(&hot, seq(6));
+        assert_eq!(
+            (size.unflushed_deltas, size.unflushed_since_ms),
+            (1, Some(60))
+        );
+        size.recount_unflushed(&hot, seq(7));
+        for push in &hot {
+            size.remove(push);
+        }
+        assert_eq!(size, HotSize::default());
+    }
+
+    #[test]
+    fn recovered_deltas_of_the_lake_are_hot_and_flushed() {
+        let mut size = HotSize::default();
+        size.add(&push(0, 1..=3), seq(3));
+        size.add(&push(9, 4..=4), seq(3));
+        assert_eq!((size.deltas, size.unflushed_deltas), (4, 1));
+        assert_eq!(size.unflushed_since_ms, Some(9));
+    }
+}

@@ -48,7 +48,7 @@ pub(crate) fn delta(client: &str, row: &str, wall_ms: u64, value: i64) -> RowDel
     delta_of("t", client, row, wall_ms, value)
 }
 
-fn delta_of(table: &str, client: &str, row: &str, wall_ms: u64, value: i64) -> RowDelta {
+pub(crate) fn delta_of(table: &str, client: &str, row: &str, wall_ms: u64, value: i64) -> RowDelta {
     let key = DeltaKey {
         table: TableName::parse(table).unwrap(),
         row_id: RowId::parse(row).unwrap(),

@@ -14,3 +14,4 @@ mod small_histories;
 mod sql;
 mod system;
 mod tidy;
+mod upkeep;
