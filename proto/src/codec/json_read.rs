@@ -396,9 +396,14 @@ mod tests {
 
     #[test]
     fn a_strange_body_is_read_by_parts() {
-        let arrays = r#"{"clientId":"c","deltas":[["UPDATE"]]}"#;
+        // Arrays of an object's values, in the order of its keys.
+        let column = push().replace(r#"{"column":"a","value":1}"#, r#"["a",1]"#);
+        let delta = format!(r#"["UPDATE","t","r","c",[],"5","{ID}","7"]"#);
+        let delta = format!(r#"{{"clientId":"c","deltas":[{delta}]}}"#);
+        let body = r#"["c",[],"9","1"]"#;
         let twice = push().replacen('{', r#"{"clientId":"c","#, 1);
-        for body in [arrays, "[]", "null", "{}", &twice, &format!("{} x", push())] {
+        let behind = format!("{} x", push());
+        for body in [&column, &delta, body, "[]", "null", "{}", &twice, &behind] {
             assert!(!agree(body), "{body}");
             let body = Body::new(body.as_bytes()).unwrap();
             assert!(push_by_parts(&body, &tables()).is_err());
