@@ -38,7 +38,9 @@ pub(super) async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let read = front.bodies().read(&headers, body, limits::PUSH_BODY_BYTES_MAX);
+    let read = front
+        .bodies()
+        .read(&headers, body, limits::PUSH_BODY_BYTES_MAX);
     let (body, _share) = match read.await {
         Ok(read) => read,
         Err(answer) => return Ok(*answer),
@@ -66,7 +68,12 @@ pub(super) async fn submit(
         true => (PROTOBUF, encode_action_answer_protobuf(&answer)),
         false => ("application/json", encode_action_answer_json(&answer)),
     };
-    Ok((StatusCode::OK, [(header::CONTENT_TYPE, content_type)], answer).into_response())
+    Ok((
+        StatusCode::OK,
+        [(header::CONTENT_TYPE, content_type)],
+        answer,
+    )
+        .into_response())
 }
 
 /// What commands there are.

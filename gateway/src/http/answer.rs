@@ -47,7 +47,8 @@ impl ApiError {
             return RETRY_AFTER_S;
         };
         let said = |name: &str| refusal.details.get(name).and_then(Value::as_u64);
-        let seconds = said("retryAfter").or_else(|| said("retryAfterMs").map(|ms| ms.div_ceil(1_000)));
+        let seconds =
+            said("retryAfter").or_else(|| said("retryAfterMs").map(|ms| ms.div_ceil(1_000)));
         seconds.unwrap_or(RETRY_AFTER_S)
     }
 
@@ -82,10 +83,7 @@ impl IntoResponse for ApiError {
                 headers.insert(header::RETRY_AFTER, retry_after_s.into());
             }
             ErrorCode::AuthError => {
-                headers.insert(
-                    header::WWW_AUTHENTICATE,
-                    HeaderValue::from_static("Bearer"),
-                );
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             _ => {}
         }

@@ -160,7 +160,11 @@ impl Front {
 
     /// Commands to `gateway` are carried out by `actions` from now on.
     pub fn put_actions(&self, gateway: GatewayId, actions: Arc<Actions>) {
-        let mut held = self.0.actions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self
+            .0
+            .actions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         held.insert(gateway, actions);
     }
 
@@ -169,7 +173,11 @@ impl Front {
     /// # Errors
     /// When SQLite has no memory.
     pub(super) fn actions(&self, gateway: &Gateway) -> Result<Arc<Actions>> {
-        let mut held = self.0.actions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self
+            .0
+            .actions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(actions) = held.get(gateway.id()) {
             return Ok(Arc::clone(actions));
         }
@@ -216,13 +224,21 @@ impl Front {
 
     /// A push has met a log that takes nothing more.
     pub(super) fn record_poisoned(&self, gateway: &GatewayId) {
-        let mut poisoned = self.0.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut poisoned = self
+            .0
+            .poisoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         poisoned.insert(gateway.clone());
     }
 
     /// Whether a gateway takes nothing more until the process is started again.
     pub(super) fn is_poisoned(&self) -> bool {
-        let poisoned = self.0.poisoned.lock().unwrap_or_else(PoisonError::into_inner);
+        let poisoned = self
+            .0
+            .poisoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         !poisoned.is_empty()
     }
 

@@ -112,9 +112,8 @@ impl Frame {
         client: &ClientId,
     ) -> Option<Arc<Self>> {
         if matches!(place, Place::Legacy(_)) && form != Form::Event {
-            page.deltas.retain(|delta| {
-                delta.delta.client_id != *client || delta.delta.op == Op::Delete
-            });
+            page.deltas
+                .retain(|delta| delta.delta.client_id != *client || delta.delta.op == Op::Delete);
         }
         Self::by(Authors::default(), page, place, form)
     }
@@ -388,14 +387,22 @@ mod tests {
         world.push("ada", &["r1", "r2"]).await;
         let frame = |place| {
             let (hub, audience) = (&hub, &audience);
-            async move { hub.frame(&place, audience, Form::Message).await.unwrap().unwrap() }
+            async move {
+                hub.frame(&place, audience, Form::Message)
+                    .await
+                    .unwrap()
+                    .unwrap()
+            }
         };
         let (one, two) = tokio::join!(frame(at(0)), frame(at(0)));
         assert!(Arc::ptr_eq(&one, &two), "encoded once");
         assert_eq!(one.next, at(2));
         world.push("ben", &["r3"]).await;
         let again = frame(at(0)).await;
-        assert!(Arc::ptr_eq(&one, &again), "who is behind takes the same steps");
+        assert!(
+            Arc::ptr_eq(&one, &again),
+            "who is behind takes the same steps"
+        );
         assert_eq!(frame(at(2)).await.next, at(3));
         let ada = ClientId::parse("ada").unwrap();
         assert_eq!(one.authors.include(&ada), (true, false));

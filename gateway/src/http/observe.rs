@@ -54,9 +54,7 @@ pub(super) async fn observe(
     front.traffic().begin();
     let preflight = *request.method() == Method::OPTIONS;
     let kind = RouteKind::of(request.uri().path());
-    request
-        .headers_mut()
-        .insert(REQUEST_ID, id.clone());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     let mut response = next.run(request).await;
     if preflight && response.status() == StatusCode::OK {
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -65,7 +63,10 @@ pub(super) async fn observe(
     protect(response.headers_mut(), kind);
     response.headers_mut().insert(REQUEST_ID, id);
     line.status = response.status();
-    line.seen = response.extensions_mut().remove::<Seen>().unwrap_or_default();
+    line.seen = response
+        .extensions_mut()
+        .remove::<Seen>()
+        .unwrap_or_default();
     line.error = response.extensions_mut().remove::<ErrorBody>();
     counted(response, line)
 }

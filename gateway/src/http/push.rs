@@ -42,7 +42,9 @@ pub(super) async fn push(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let read = front.bodies().read(&headers, body, limits::PUSH_BODY_BYTES_MAX);
+    let read = front
+        .bodies()
+        .read(&headers, body, limits::PUSH_BODY_BYTES_MAX);
     let (body, _share) = match read.await {
         Ok(read) => read,
         Err(answer) => return Ok(*answer),
@@ -60,5 +62,10 @@ pub(super) async fn push(
         true => (PROTOBUF, encode_ack_protobuf(&ack)),
         false => ("application/json", encode_ack_json(&ack)),
     };
-    Ok((StatusCode::OK, [(header::CONTENT_TYPE, content_type)], answer).into_response())
+    Ok((
+        StatusCode::OK,
+        [(header::CONTENT_TYPE, content_type)],
+        answer,
+    )
+        .into_response())
 }

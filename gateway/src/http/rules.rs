@@ -108,7 +108,10 @@ pub(super) async fn why(
 async fn answer(caller: &Caller, question: Question, claims: &Claims) -> Result<Value> {
     let Question { table, row_id, .. } = question;
     let Some(view) = caller.gateway.live().view(table.as_ref()) else {
-        let text = format!("table `{table}` does not exist in `{}`", caller.gateway.id());
+        let text = format!(
+            "table `{table}` does not exist in `{}`",
+            caller.gateway.id()
+        );
         return Err(crate::Refusal::new(ErrorCode::UnknownTable, text).into());
     };
     let rules = caller.gateway.rules();

@@ -94,7 +94,9 @@ fn begin(
     headers: &HeaderMap,
 ) -> Result<Place, ApiError> {
     let last = headers.get("last-event-id");
-    let last = last.and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+    let last = last
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| !id.is_empty());
     match last {
         Some(id) => match id.parse().ok().and_then(|seq| Seq::from_u64(seq).ok()) {
             Some(seq) => Ok(Place::Legacy(seq)),

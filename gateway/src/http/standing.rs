@@ -137,7 +137,8 @@ mod tests {
         let seq = |number| Seq::from_u64(number).unwrap();
         let clock = seq(111_411_200_000_000_001);
         let standing = Standing::default();
-        let asked = |last_seen, visible| standing.last_seen(&gateway, &ada, last_seen, seq(visible));
+        let asked =
+            |last_seen, visible| standing.last_seen(&gateway, &ada, last_seen, seq(visible));
         assert_eq!(asked(seq(7), 9), seq(7), "a native client says its cursor");
         assert_eq!(asked(clock, 9), Seq::ZERO);
         standing.set(&gateway, &ada, seq(5));
@@ -146,7 +147,11 @@ mod tests {
         assert_eq!(asked(clock, 9), seq(4), "a client that began again");
         assert_eq!(asked(clock, 3), seq(3), "a log that lost its end");
         for nth in 0..CLIENTS_MAX {
-            standing.set(&gateway, &ClientId::parse(&format!("c{nth}")).unwrap(), seq(1));
+            standing.set(
+                &gateway,
+                &ClientId::parse(&format!("c{nth}")).unwrap(),
+                seq(1),
+            );
         }
         assert_eq!(asked(clock, 9), Seq::ZERO);
     }

@@ -94,7 +94,12 @@ pub(super) async fn connect(
         Err(rejection) => {
             let text = format!("this route is a WebSocket: {rejection}");
             let status = StatusCode::UPGRADE_REQUIRED;
-            return Ok(error_answer(status, ErrorCode::ValidationError, &text, None));
+            return Ok(error_answer(
+                status,
+                ErrorCode::ValidationError,
+                &text,
+                None,
+            ));
         }
     };
     let ticket = caller.connect(&front, Kind::WebSocket, None)?;
@@ -107,7 +112,9 @@ pub(super) async fn connect(
         .max_message_size(bytes_max)
         .max_frame_size(bytes_max);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        Session::new(front, caller, socket, mode, ticket).run().await;
+        Session::new(front, caller, socket, mode, ticket)
+            .run()
+            .await;
     }))
 }
 
@@ -253,11 +260,17 @@ impl Session {
     /// What time and the process demand.
     async fn look_around(&mut self) -> Result<(), End> {
         if *self.draining.borrow_and_update() {
-            return Err(End::Close(code::AWAY, "Service is shutting down".to_owned()));
+            return Err(End::Close(
+                code::AWAY,
+                "Service is shutting down".to_owned(),
+            ));
         }
         let now = Instant::now();
         if now.duration_since(self.heard) >= SILENT_MAX {
-            return Err(End::Close(code::AWAY, "nothing was heard for 90 s".to_owned()));
+            return Err(End::Close(
+                code::AWAY,
+                "nothing was heard for 90 s".to_owned(),
+            ));
         }
         if now.duration_since(self.pinged) >= PING_EVERY {
             self.pinged = now;

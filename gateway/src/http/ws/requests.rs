@@ -105,7 +105,8 @@ impl Session {
             ClientBody::Ping => Ok(ServerBody::Pong),
             ClientBody::Push(message) => {
                 let schemas = self.caller.gateway.live();
-                let push = decode_push_message(&message, schemas.as_ref()).map_err(Refusal::from)?;
+                let push =
+                    decode_push_message(&message, schemas.as_ref()).map_err(Refusal::from)?;
                 self.named(&push.client_id);
                 let ack = sync::push(&self.front, &self.caller, push).await?;
                 Ok(ServerBody::Answer(ack_message(&ack)))
