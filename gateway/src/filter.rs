@@ -121,7 +121,8 @@ impl Gateway {
         }
     }
 
-    /// The memberships, as they are now, of the rows of deltas that came before the rules.
+    /// The memberships, as they are now, of the rows of deltas that came before the rules, or of which only the flushed
+    /// log is left.
     async fn memberships_now(
         &self,
         asking: &Asking<'_>,
@@ -133,7 +134,9 @@ impl Gateway {
             if moved.as_ref().is_some_and(|moved| moved.rules == version) {
                 continue;
             }
-            if asking.form == Form::Native || delta.seq > asking.ruling.since {
+            let newer = moved.as_ref().is_some_and(|moved| moved.rules > version);
+            // A native cursor lies above the rules' beginning, where every delta has a membership.
+            if asking.form == Form::Native || newer {
                 return Err(rules_changed().into());
             }
             let delta = &delta.delta;

@@ -21,13 +21,15 @@ use crate::feed::{Found, Item};
 use crate::filter::{Asking, Content, Form};
 use crate::gateway::Gateway;
 use crate::rules::ledger::{Ruling, binds};
-use crate::rules::ruling::rules_changed;
+use crate::rules::ruling::{is_rules_changed, rules_changed};
 use crate::rules::{Audience, Changed, Rules, changed_tables};
 
 /// How many bytes of deltas a page may hold, beyond its first: what a client reads in one answer.
 pub(crate) const PAGE_BYTES_MAX: usize = 16 << 20;
 /// How many deltas of the flushed log a page may hold: they are sorted in memory.
 const FLUSHED_DELTAS_MAX: usize = 1_000;
+/// How often a pull is begun again because the rules changed while it looked: they do so by hand.
+const ATTEMPTS_MAX: usize = 3;
 
 /// Where deltas came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +91,19 @@ impl Gateway {
         identity: &Identity,
         client: &ClientId,
     ) -> Result<PullPage> {
-        let audience = self.audience(identity);
-        let puller = Puller {
-            audience: &audience,
-            client: Some(client),
-            claims: Some(&identity.claims),
-        };
-        self.page(pull, puller).await
+        let mut attempt = 1;
+        loop {
+            let audience = self.audience(identity);
+            let puller = Puller {
+                audience: &audience,
+                client: Some(client),
+                claims: Some(&identity.claims),
+            };
+            match self.page(pull, puller).await {
+                Err(error) if attempt < ATTEMPTS_MAX && is_rules_changed(&error) => attempt += 1,
+                page => return page,
+            }
+        }
     }
 
     /// The next page for `audience`.
