@@ -273,7 +273,9 @@ impl Gateway {
             }
         };
         let deltas = deltas.into_iter();
-        deltas.map(|delta| Arc::new(SeqDelta { seq, delta })).collect()
+        deltas
+            .map(|delta| Arc::new(SeqDelta { seq, delta }))
+            .collect()
     }
 }
 

@@ -171,7 +171,10 @@ fn refuse_other_content(deltas: &[RowDelta], known: &[Arc<SeqDelta>]) -> Result<
         .map(|known| (known.delta.delta_id, &known.delta))
         .collect();
     for (index, delta) in deltas.iter().enumerate() {
-        if by_id.get(&delta.delta_id).is_some_and(|known| *known != delta) {
+        if by_id
+            .get(&delta.delta_id)
+            .is_some_and(|known| *known != delta)
+        {
             return Err(reused(delta, "other content").at(index));
         }
     }
