@@ -46,6 +46,7 @@ mod routes;
 mod rules;
 mod schema;
 mod security;
+mod series;
 mod sites;
 mod sse;
 mod standing;

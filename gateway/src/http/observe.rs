@@ -46,7 +46,7 @@ pub(super) async fn observe(
         route: request.extensions().get::<MatchedPath>().cloned(),
         started: Instant::now(),
         seen: Seen::default(),
-        status: StatusCode::OK,
+        status: gone_away(),
         bytes: 0,
         front: front.clone(),
         error: None,
@@ -69,6 +69,11 @@ pub(super) async fn observe(
         .unwrap_or_default();
     line.error = response.extensions_mut().remove::<ErrorBody>();
     counted(response, line)
+}
+
+/// What the log says of a request whose client did not wait for its answer, as other servers do.
+fn gone_away() -> StatusCode {
+    StatusCode::from_u16(499).expect("it is within the range of statuses")
 }
 
 /// The id that the request came with, when it is short and plain; else a new one.

@@ -10,7 +10,8 @@ use lakesync_proto::{ClientId, ErrorCode, PullPage, Push, PushAck, Seq};
 use super::front::Front;
 use super::live::{FRAME_DELTAS_MAX, Form, Frame, Hub, Place, next_cursor};
 use super::security::Caller;
-use crate::error::{Error, Result};
+use crate::auth::Role;
+use crate::error::{Error, Refusal, Result};
 use crate::pull::{Pull, Since};
 use crate::stats::Ended;
 
@@ -18,6 +19,7 @@ use crate::stats::Ended;
 pub(super) async fn push(front: &Front, caller: &Caller, mut push: Push) -> Result<PushAck> {
     let (gateway, standing) = (&caller.gateway, front.standing());
     let began = Instant::now();
+    check_writes(caller.identity.role)?;
     let visible = *gateway.visible().borrow();
     push.last_seen = standing.last_seen(gateway.id(), &push.client_id, push.last_seen, visible);
     let (client, deltas) = (push.client_id.clone(), push.deltas.len());
@@ -87,6 +89,17 @@ pub(super) async fn live(
             let page = read(caller, &pull, client).await?;
             Ok(Frame::for_client(page, (place, form), client))
         }
+    }
+}
+
+/// Refuses a role that only reads, by whatever transport it comes.
+pub(super) fn check_writes(role: Role) -> Result<(), Refusal> {
+    match role {
+        Role::Reader => Err(Refusal::new(
+            ErrorCode::Forbidden,
+            "Role `reader` writes nothing: this needs a token whose role is client, ingest or admin",
+        )),
+        Role::Client | Role::Ingest | Role::Admin => Ok(()),
     }
 }
 

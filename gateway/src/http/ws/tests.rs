@@ -256,6 +256,17 @@ async fn a_socket_speaks_as_its_token_and_ends_with_it() {
     let (code, reason) = closed(&mut forger).await;
     assert_eq!(code, 1008);
     assert!(reason.contains("Client ID mismatch"), "{reason}");
+    let reader = world.token("ada", Role::Reader, &["g"]);
+    let mut reader = world
+        .connect(&format!("{WS}?token={reader}"))
+        .await
+        .unwrap();
+    let pushed = ClientBody::Push(push_message(&push("ada", &["r1"])));
+    reader.send(native(1, pushed)).await.unwrap();
+    let (1, ServerBody::Error(error)) = native_frame(&mut reader).await else {
+        panic!("a reader writes nothing");
+    };
+    assert_eq!(error.code, "FORBIDDEN");
     let mut socket = world.connect(&path).await.unwrap();
     socket.send(native(1, ClientBody::Ping)).await.unwrap();
     assert_eq!(native_frame(&mut socket).await, (1, ServerBody::Pong));
