@@ -77,16 +77,16 @@ impl Server {
         let request = headers.iter().fold(request, |request, (name, value)| {
             request.header(*name, *value)
         });
-        let request = request.body(body).expect("a request");
-        let request = ureq::Agent::new_with_defaults()
-            .configure_request(request)
+        let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .allow_non_standard_methods(true)
-            .force_send_body()
-            .build();
-        let answer = ureq::Agent::new_with_defaults()
-            .run(request)
-            .expect("an answer");
+            .max_redirects(0)
+            .build()
+            .new_agent();
+        let answer = match method {
+            "GET" | "DELETE" => agent.run(request.body(()).expect("a request")),
+            _ => agent.run(request.body(body).expect("a request")),
+        };
+        let answer = answer.expect("an answer");
         let status = answer.status().as_u16();
         let body = answer
             .into_body()
