@@ -18,7 +18,7 @@ use lakesync_providers::read_log_page;
 use crate::auth::Identity;
 use crate::error::{Refusal, Result};
 use crate::feed::{Found, Item};
-use crate::filter::{Asking, Content, Form};
+use crate::filter::{Asking, Content, Form, SCAN_DELTAS_MAX};
 use crate::gateway::Gateway;
 use crate::rules::ledger::{Ruling, binds};
 use crate::rules::ruling::{is_rules_changed, rules_changed};
@@ -145,9 +145,10 @@ impl Gateway {
         let limit = pull.limit.clamp(1, limits::PULL_MAX);
         let (since, form) = match &pull.since {
             Since::Seq(seq) => (*seq, Form::Legacy),
-            Since::Cursor(cursor) => {
-                (self.native_start(cursor.as_ref(), puller, &ruling)?, Form::Native)
-            }
+            Since::Cursor(cursor) => (
+                self.native_start(cursor.as_ref(), puller, &ruling)?,
+                Form::Native,
+            ),
         };
         let content = match bound {
             false => self.unfiltered(since, limit).await?,
@@ -158,6 +159,7 @@ impl Gateway {
                     ruling,
                     form,
                     client,
+                    scan_deltas_max: SCAN_DELTAS_MAX,
                 };
                 self.filtered(&asking, since, limit).await?
             }
@@ -200,7 +202,10 @@ impl Gateway {
         let Some(cursor) = cursor else {
             return match filtered_from {
                 Seq::ZERO => Ok(Seq::ZERO),
-                _ => Err(expired(&self.id, "there is none yet, and the sync rules are younger than the log")),
+                _ => Err(expired(
+                    &self.id,
+                    "there is none yet, and the sync rules are younger than the log",
+                )),
             };
         };
         if cursor.epoch != self.epoch {
@@ -212,8 +217,13 @@ impl Gateway {
         if (cursor.rules, cursor.claims) == (audience.rules(), audience.claims()) {
             return Ok(cursor.seq);
         }
-        let refusal = expired(&self.id, "the sync rules, or the token's claims, are others");
-        let changed = puller.claims.and_then(|claims| self.changed(cursor, claims, ruling));
+        let refusal = expired(
+            &self.id,
+            "the sync rules, or the token's claims, are others",
+        );
+        let changed = puller
+            .claims
+            .and_then(|claims| self.changed(cursor, claims, ruling));
         match changed {
             None => Err(refusal),
             Some(Changed::Nothing) => Ok(cursor.seq),

@@ -39,7 +39,8 @@ impl Gateway {
     /// `audience` may not write.
     pub async fn push_as(&self, push: Push, audience: &Arc<Audience>) -> Result<PushAck> {
         let sender = Sender::Audience(Arc::clone(audience));
-        self.push_from(push, (Author::Itself, sender), audience).await
+        self.push_from(push, (Author::Itself, sender), audience)
+            .await
     }
 
     /// Accepts a push of whoever holds `identity`: as itself, by the write rules; an `ingest` or `admin` token may
@@ -171,7 +172,10 @@ fn refuse_other_content(deltas: &[RowDelta], known: &[Arc<SeqDelta>]) -> Result<
         .map(|known| (known.delta.delta_id, &known.delta))
         .collect();
     for (index, delta) in deltas.iter().enumerate() {
-        if by_id.get(&delta.delta_id).is_some_and(|known| *known != delta) {
+        if by_id
+            .get(&delta.delta_id)
+            .is_some_and(|known| *known != delta)
+        {
             return Err(reused(delta, "other content").at(index));
         }
     }

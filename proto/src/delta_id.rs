@@ -19,7 +19,9 @@ use sha2::{Digest, Sha256};
 
 use crate::canonical::write_string;
 use crate::delta::{ColumnChange, DeltaKey};
+use crate::hex;
 use crate::id::IdError;
+use crate::number::push_digits;
 
 /// The id of a delta. Its text is 64 lower-case hexadecimal digits; order is bytewise.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,19 +44,7 @@ impl DeltaId {
     /// [`IdError`] on anything else.
     pub fn parse(text: &str) -> Result<DeltaId, IdError> {
         let refused = || IdError::new("delta id", text, "64 hexadecimal digits are needed");
-        let digits = text.as_bytes();
-        if digits.len() != 64 {
-            return Err(refused());
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let (high, low) = (hex_digit(pair[0]), hex_digit(pair[1]));
-            *byte = high
-                .zip(low)
-                .map(|(high, low)| high << 4 | low)
-                .ok_or_else(refused)?;
-        }
-        Ok(DeltaId(bytes))
+        hex::parse(text).map(DeltaId).ok_or_else(refused)
     }
 
     /// The id of the delta that `key` and `columns` make.
@@ -64,20 +54,7 @@ impl DeltaId {
 
     /// Appends the 64 lower-case digits.
     pub(crate) fn write_hex(&self, out: &mut String) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        for byte in self.0 {
-            out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            out.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
-    }
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
+        hex::write(&self.0, out);
     }
 }
 
@@ -99,7 +76,7 @@ fn canonical_text(key: &DeltaKey, columns: &[ColumnChange]) -> String {
         out.push('}');
     }
     out.push_str("],\"hlc\":\"");
-    out.push_str(&key.hlc.to_string());
+    push_digits(key.hlc, &mut out);
     out.push_str("\",\"rowId\":");
     write_string(key.row_id.as_str(), &mut out);
     out.push_str(",\"table\":");

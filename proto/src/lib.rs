@@ -25,6 +25,8 @@
 //! | check what came from outside | [`verify_delta`], [`limits`] |
 //! | merge, and take a merged row apart again | [`RowState`], [`Stamp`], [`fold_row`], [`row_deltas`] |
 //! | talk | [`Push`], [`PushAck`], [`PullPage`], the `encode_` and `decode_` functions, [`wire`] |
+//! | ask for something to be done | [`ActionPush`], [`Action`], [`ActionAnswer`] |
+//! | carry a checkpoint | [`row_deltas`], [`encode_chunk`], [`ChunkReader`] |
 //! | talk over a WebSocket | [`ClientFrame`], [`ServerFrame`] |
 //!
 //! **Invariants.** Merging is commutative, associative and idempotent. A delta id names one content. A value reads back
@@ -73,6 +75,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod action;
 mod calendar;
 mod canonical;
 mod check;
@@ -91,6 +94,7 @@ mod digest;
 mod error;
 mod evolve;
 mod fold;
+mod hex;
 mod hlc;
 mod id;
 mod key;
@@ -105,15 +109,19 @@ mod seq;
 mod value;
 mod value_read;
 
+pub use action::{
+    Action, ActionAnswer, ActionContent, ActionError, ActionId, ActionOutcome, ActionPush, JsonText,
+};
 pub use check::{CheckError, DeltaError, verify_delta};
 pub use checksum::{page_checksum, schemas_hash};
 pub use claims::{ClaimValue, Claims};
 pub use clock::{HlcClock, ManualClock, WallClock, check_drift};
 pub use codec::generated as wire;
+pub use codec::{ChunkError, ChunkReader, decode_chunk, encode_chunk};
 pub use codec::{
     ClientBody, ClientFrame, FRAME_BROADCAST, FRAME_NATIVE, FRAME_PULL, FRAME_PUSH, FrameError,
-    ServerBody, ServerFrame, decode_client_frame, decode_server_frame, encode_broadcast,
-    encode_client_frame, encode_server_frame,
+    PageFrame, ServerBody, ServerFrame, decode_client_frame, decode_server_frame, encode_broadcast,
+    encode_client_frame, encode_page_frame, encode_server_frame,
 };
 pub use codec::{
     DecodeError, DecodeErrorKind, Schemas, ack_message, decode_ack_json, decode_ack_message,
@@ -121,6 +129,11 @@ pub use codec::{
     decode_push_json, decode_push_message, decode_push_protobuf, encode_ack_json,
     encode_ack_protobuf, encode_batch, encode_page_json, encode_page_protobuf, encode_push_json,
     encode_push_protobuf, page_message, push_message,
+};
+pub use codec::{
+    decode_action_answer_json, decode_action_answer_protobuf, decode_actions_json,
+    decode_actions_protobuf, encode_action_answer_json, encode_action_answer_protobuf,
+    encode_actions_json, encode_actions_protobuf,
 };
 pub use column_type::{ColumnType, ColumnTypeError};
 pub use cursor::{Cursor, CursorError};

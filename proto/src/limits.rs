@@ -18,6 +18,26 @@ pub const PULL_MAX: usize = 10_000;
 /// Tables whose versions one answer tells. A gateway has fewer; a peer that sends more is none.
 pub const SCHEMA_NOTE_TABLES_MAX: usize = 10_000;
 
+/// Bytes of one message of a checkpoint. Gateways aim for 1 MiB; one value of [`VALUE_BYTES_MAX`] whose every byte is
+/// escaped in JSON takes 24 MiB.
+pub const CHUNK_BYTES_MAX: usize = 32 << 20;
+
+/// Deltas in one message of a checkpoint: what [`CHUNK_BYTES_MAX`] holds, as a delta takes 88 bytes at the least.
+pub const CHUNK_DELTAS_MAX: usize = 400_000;
+
+/// Bytes of values in one delta of a row's state, before encoding; a single value may be as large alone. More makes
+/// several deltas of one stamp, so that each fits a message of a checkpoint.
+pub const ROW_DELTA_BYTES_MAX: usize = VALUE_BYTES_MAX;
+
+/// Actions in one push: each may wait for the world behind the gateway.
+pub const ACTIONS_MAX: usize = 100;
+
+/// Bytes of an action's params in normal form: a document, not a file.
+pub const ACTION_PARAMS_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a connector's name, an action's type, or an idempotency key. They are looked up and logged.
+pub const ACTION_TEXT_BYTES_MAX: usize = 256;
+
 /// Milliseconds that a stamp may be ahead of the receiver's wall clock. Exactly this much passes.
 pub const DRIFT_MS: u64 = 5_000;
 

@@ -16,11 +16,13 @@ use std::collections::BTreeMap;
 
 use crate::delta::{ColumnChange, Op, RowDelta};
 use crate::id::{RowId, TableName};
+use crate::limits::ROW_DELTA_BYTES_MAX;
 use crate::merge::{RowState, Stamp};
 
 /// The deltas whose merge is `state`, ascending by stamp: one for each distinct stamp of a cell and for the newest
 /// write, and one DELETE for the delete clock. The newest write of a row that exists is an INSERT, the others are
-/// UPDATEs.
+/// UPDATEs. A stamp with more than [`ROW_DELTA_BYTES_MAX`] bytes of values, as a wide settled row may have, makes
+/// several deltas of that stamp.
 ///
 /// It holds for every state that deltas can make: no cell is newer than the newest write.
 pub fn row_deltas(table: &TableName, row_id: &RowId, state: &RowState) -> Vec<RowDelta> {
@@ -51,14 +53,35 @@ pub fn row_deltas(table: &TableName, row_id: &RowId, state: &RowState) -> Vec<Ro
         if let Some(before) = deleted.take_if(|deleted| *deleted < stamp) {
             deltas.push(delta(before, Op::Delete, Vec::new()));
         }
-        let op = match Some(stamp) == newest {
+        let mut op = match Some(stamp) == newest {
             true => Op::Insert,
             false => Op::Update,
         };
-        deltas.push(delta(stamp, op, columns));
+        for columns in portions(columns) {
+            deltas.push(delta(stamp, op, columns));
+            op = Op::Update;
+        }
     }
     deltas.extend(deleted.map(|stamp| delta(stamp, Op::Delete, Vec::new())));
     deltas
+}
+
+/// Cuts the columns of one stamp; no columns are one portion.
+fn portions(columns: Vec<ColumnChange>) -> Vec<Vec<ColumnChange>> {
+    let mut portions = vec![Vec::new()];
+    let mut bytes = 0;
+    for change in columns {
+        let more = change.value.bytes();
+        let portion = portions.last_mut().expect("there is always one");
+        if bytes + more > ROW_DELTA_BYTES_MAX && !portion.is_empty() {
+            portions.push(vec![change]);
+            bytes = more;
+        } else {
+            portion.push(change);
+            bytes += more;
+        }
+    }
+    portions
 }
 
 #[cfg(test)]
@@ -168,6 +191,26 @@ mod tests {
         let deltas = row_deltas(&table(), &row(), &fold(&both));
         assert_eq!(ops(&deltas), [(Op::Update, 2, 0), (Op::Delete, 2, 0)]);
         assert_eq!(fold(&deltas), fold(&both));
+    }
+
+    #[test]
+    fn a_wide_settled_row_becomes_several_deltas_of_one_stamp() {
+        let third = "x".repeat(ROW_DELTA_BYTES_MAX / 3);
+        let mut insert = delta(Op::Insert, Stamp::settled(), &[("n", 1)]);
+        for name in ["a", "b", "c", "d"] {
+            insert.columns.push(ColumnChange {
+                column: name.parse().unwrap(),
+                value: Value::from(third.as_str()),
+            });
+        }
+        let state = fold(&[insert]);
+        let deltas = row_deltas(&table(), &row(), &state);
+        assert_eq!(
+            ops(&deltas),
+            [(Op::Insert, 0, 3), (Op::Update, 0, 2)],
+            "three thirds fit, four do not"
+        );
+        assert_eq!(fold(deltas.iter().rev()), state);
     }
 
     fn any_delta() -> impl Strategy<Value = RowDelta> {

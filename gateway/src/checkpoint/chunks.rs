@@ -6,12 +6,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
-use futures::stream::BoxStream;
 use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
 use lakesync_proto::{
     ColumnChange, Notes, Op, PullPage, RowDelta, RowId, RowState, SeqDelta, TableName, TableSchema,
-    Value, encode_page_protobuf, limits, page_checksum, row_deltas,
+    Value, encode_chunk, limits, page_checksum, row_deltas,
 };
 use lakesync_providers::{ReadView, RowWithState, row_states};
 use tokio::sync::OwnedSemaphorePermit;
@@ -24,7 +23,7 @@ use crate::sight::{Sight, row_values};
 /// Bytes of values after which a chunk ends: enough to compress well, little enough to send again.
 const CHUNK_BYTES: usize = 1 << 20;
 /// Bytes of values that a chunk of more than one delta may hold: with every character escaped it is still below the
-/// 16 MiB that legacy readers expect.
+/// 16 MiB that legacy readers expect. A chunk of one delta holds what that has: at most one value of more than this.
 const CHUNK_BYTES_MAX: usize = 2 << 20;
 
 /// A delta of a row, and the row when it is the row's last.
@@ -158,21 +157,12 @@ impl Chunks {
             page.notes.checksum = Some(page_checksum(&page));
             page.notes.next = self.ended.then(|| cursor.clone());
         }
+        let bytes = encode_chunk(&page).expect("a chunk is smaller than readers bound it");
         Chunk {
-            bytes: framed(&page),
+            bytes: bytes.into(),
             resume: self.place.to_string(),
         }
     }
-}
-
-/// The page behind its length.
-fn framed(page: &PullPage) -> Bytes {
-    let body = encode_page_protobuf(page);
-    let length = u32::try_from(body.len()).expect("a row's values are bounded, and a chunk's");
-    let mut framed = BytesMut::with_capacity(4 + body.len());
-    framed.put_u32(length);
-    framed.extend_from_slice(&body);
-    framed.freeze()
 }
 
 /// A row as the form has it, cut where it is too large for one chunk.
@@ -183,37 +173,37 @@ fn pieces(
     state: &RowState,
 ) -> Result<Vec<Piece>> {
     let deltas: Vec<RowDelta> = match form {
-        CheckpointForm::Native => row_deltas(&schema.table, &row_id, state)
-            .into_iter()
-            .flat_map(cut)
-            .collect(),
+        CheckpointForm::Native => row_deltas(&schema.table, &row_id, state),
         CheckpointForm::Legacy => legacy_row(schema, &row_id, state)?.into_iter().collect(),
     };
-    let whole = |delta| Piece { delta, ends: None };
-    let mut pieces: Vec<Piece> = deltas.into_iter().map(whole).collect();
+    let part = |delta| Piece { delta, ends: None };
+    let parts = deltas.into_iter().flat_map(cut);
+    let mut pieces: Vec<Piece> = parts.map(part).collect();
     if let Some(last) = pieces.last_mut() {
         last.ends = Some((schema.table.clone(), row_id));
     }
     Ok(pieces)
 }
 
-/// A delta in parts of its columns that fit a chunk: they merge to what it says, because a merge goes by column.
-fn cut(mut delta: RowDelta) -> Vec<RowDelta> {
+/// A delta in parts of its columns that fit a chunk, an INSERT as one and UPDATEs: they merge to what it says, because
+/// a merge goes by column.
+fn cut(delta: RowDelta) -> Vec<RowDelta> {
     if delta.bytes() <= CHUNK_BYTES {
         return vec![delta];
     }
-    let columns = std::mem::take(&mut delta.columns);
-    let mut parts = Vec::new();
-    for change in columns {
-        if !delta.columns.is_empty() && delta.bytes() + change.value.bytes() > CHUNK_BYTES {
+    let (mut part, mut parts) = (delta, Vec::new());
+    for change in std::mem::take(&mut part.columns) {
+        if !part.columns.is_empty() && part.bytes() + change.value.bytes() > CHUNK_BYTES {
+            let columns = std::mem::take(&mut part.columns);
             parts.push(RowDelta {
-                columns: std::mem::take(&mut delta.columns),
-                ..delta.clone()
+                columns,
+                ..part.clone()
             });
+            part.op = Op::Update;
         }
-        delta.columns.push(change);
+        part.columns.push(change);
     }
-    parts.push(delta);
+    parts.push(part);
     parts
 }
 
@@ -236,4 +226,46 @@ fn legacy_row(schema: &TableSchema, row_id: &RowId, state: &RowState) -> Result<
         hlc: written.hlc,
         delta_id: written.delta_id,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use lakesync_proto::{ClientId, ColumnName, DeltaKey, Hlc};
+
+    use super::*;
+
+    #[test]
+    fn a_large_delta_is_cut_by_columns_and_merges_to_itself() {
+        let key = DeltaKey {
+            table: TableName::parse("t").unwrap(),
+            row_id: RowId::parse("r").unwrap(),
+            client_id: ClientId::parse("c").unwrap(),
+            hlc: Hlc::new(1, 0).unwrap(),
+        };
+        let sizes = [
+            10,
+            CHUNK_BYTES / 2,
+            CHUNK_BYTES / 2,
+            3 * CHUNK_BYTES,
+            10,
+            10,
+        ];
+        let columns = sizes.iter().enumerate().map(|(nth, size)| ColumnChange {
+            column: ColumnName::parse(&format!("c{nth}")).unwrap(),
+            value: Value::String("x".repeat(*size)),
+        });
+        let delta = RowDelta::new(Op::Insert, key, columns.collect());
+        let parts = cut(delta.clone());
+        let shape: Vec<(Op, usize)> = parts.iter().map(|p| (p.op, p.columns.len())).collect();
+        let update = Op::Update;
+        assert_eq!(
+            shape,
+            [(Op::Insert, 2), (update, 1), (update, 1), (update, 2)]
+        );
+        let (mut whole, mut merged) = (RowState::default(), RowState::default());
+        whole.apply(&delta);
+        parts.iter().rev().for_each(|part| merged.apply(part));
+        assert_eq!(merged, whole);
+        assert_eq!(cut(parts[0].clone()).len(), 1);
+    }
 }

@@ -1,16 +1,26 @@
 //! Errors as answers: the one place where an error becomes an HTTP status.
+//!
+//! **Invariant:** every error answer has the body `{"error": text, "code": CODE, …}`; `requestId` is added where the
+//! request's id is known (`observe.rs`).
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lakesync_proto::ErrorCode;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Refusal};
 
-/// An error on its way to the client: `{"error": text, "code": CODE, "index"?: delta}`.
+/// How soon a request that was refused for load may come again when nothing else is said, in seconds.
+const RETRY_AFTER_S: u64 = 1;
+
+/// An error on its way to the client.
 #[derive(Debug)]
 pub struct ApiError(Error);
+
+/// The body of an error answer, kept beside the answer so that the request's id can be added to it.
+#[derive(Clone, Debug)]
+pub(super) struct ErrorBody(pub(super) Map<String, Value>);
 
 impl<E: Into<Error>> From<E> for ApiError {
     fn from(error: E) -> Self {
@@ -20,34 +30,64 @@ impl<E: Into<Error>> From<E> for ApiError {
 
 impl ApiError {
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self(Error::Refused(Refusal::new(
-            ErrorCode::ValidationError,
-            message,
-        )))
+        Self::refused(ErrorCode::ValidationError, message)
+    }
+
+    pub(crate) fn refused(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self(Error::Refused(Refusal::new(code, message)))
+    }
+
+    pub(super) fn into_error(self) -> Error {
+        self.0
+    }
+
+    /// How soon the request may come again, in seconds: what the refusal says, or a moment.
+    fn retry_after_s(&self) -> u64 {
+        let Error::Refused(refusal) = &self.0 else {
+            return RETRY_AFTER_S;
+        };
+        let said = |name: &str| refusal.details.get(name).and_then(Value::as_u64);
+        let seconds =
+            said("retryAfter").or_else(|| said("retryAfterMs").map(|ms| ms.div_ceil(1_000)));
+        seconds.unwrap_or(RETRY_AFTER_S)
+    }
+
+    /// The body of its answer.
+    pub(super) fn body(&self) -> Map<String, Value> {
+        let (code, text, index) = parts(&self.0);
+        let mut body = Map::new();
+        body.insert("error".to_owned(), text.into());
+        body.insert("code".to_owned(), code.as_str().into());
+        if let Some(index) = index {
+            body.insert("index".to_owned(), index.into());
+        }
+        if let Error::Refused(refusal) = &self.0 {
+            body.extend(refusal.details.clone());
+        }
+        body
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let text = self.0.to_string();
-        match self.0 {
-            Error::Refused(refusal) => {
-                error_answer(status(refusal.code), refusal.code, &text, refusal.index)
-            }
-            Error::Busy { .. } | Error::Storage { .. } => unavailable_answer(&text),
-            Error::Closed { .. } | Error::Poisoned { .. } => error_answer(
-                StatusCode::SERVICE_UNAVAILABLE,
-                ErrorCode::InternalError,
-                &text,
-                None,
-            ),
-            _ => error_answer(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                ErrorCode::InternalError,
-                &text,
-                None,
-            ),
+        let code = code(&self.0);
+        let retry_after_s = self.retry_after_s();
+        let mut response = with_body(status(code), self.body());
+        let closed = matches!(self.0, Error::Closed { .. } | Error::Poisoned { .. });
+        if closed {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         }
+        let headers = response.headers_mut();
+        match code {
+            ErrorCode::BackpressureError | ErrorCode::RateLimited | ErrorCode::StorageFull => {
+                headers.insert(header::RETRY_AFTER, retry_after_s.into());
+            }
+            ErrorCode::AuthError => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            _ => {}
+        }
+        response
     }
 }
 
@@ -63,7 +103,39 @@ pub fn error_answer(
     if let Some(index) = index {
         body["index"] = index.into();
     }
-    (status, Json(body)).into_response()
+    let Value::Object(body) = body else {
+        unreachable!("it was written as an object")
+    };
+    with_body(status, body)
+}
+
+fn with_body(status: StatusCode, body: Map<String, Value>) -> Response {
+    let mut response = (status, Json(&body)).into_response();
+    response.extensions_mut().insert(ErrorBody(body));
+    response
+}
+
+/// The answer to a sound request that cannot be taken now: come back in a second.
+#[must_use]
+pub fn unavailable_answer(text: &str) -> Response {
+    ApiError::refused(ErrorCode::BackpressureError, text).into_response()
+}
+
+/// The stable code, the text and the delta at fault: what a WebSocket says of an error.
+pub(super) fn parts(error: &Error) -> (ErrorCode, String, Option<usize>) {
+    let index = match error {
+        Error::Refused(refusal) => refusal.index,
+        _ => None,
+    };
+    (code(error), error.to_string(), index)
+}
+
+fn code(error: &Error) -> ErrorCode {
+    match error {
+        Error::Refused(refusal) => refusal.code,
+        Error::Busy { .. } | Error::Storage { .. } => ErrorCode::BackpressureError,
+        _ => ErrorCode::InternalError,
+    }
 }
 
 fn status(code: ErrorCode) -> StatusCode {
@@ -81,19 +153,8 @@ fn status(code: ErrorCode) -> StatusCode {
         }
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::BackpressureError => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+        ErrorCode::NotSupported => StatusCode::NOT_IMPLEMENTED,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
-}
-
-/// The answer to a sound request that cannot be taken now: come back in a second.
-#[must_use]
-pub fn unavailable_answer(text: &str) -> Response {
-    let (status, code) = (
-        StatusCode::SERVICE_UNAVAILABLE,
-        ErrorCode::BackpressureError,
-    );
-    let mut response = error_answer(status, code, text, None);
-    let headers = response.headers_mut();
-    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    response
 }

@@ -1,45 +1,172 @@
-//! `GET /v1/sync/{g}/pull?since=&clientId=&limit=`.
+//! `GET /v1/sync/{g}/pull`: a page of deltas, now or as soon as there are some.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use lakesync_proto::{ClientId, Seq, encode_page_json, encode_page_protobuf, limits};
+use lakesync_proto::{
+    ClientId, Cursor, ErrorCode, PullPage, Seq, encode_page_json, encode_page_protobuf, limits,
+};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Gateways;
 use super::answer::ApiError;
 use super::body::{PROTOBUF, is_protobuf};
+use super::connections::Kind;
+use super::front::Front;
+use super::live::Place;
+use super::security::Caller;
+use super::sync;
+use crate::pull::Pull;
 
+/// How long a pull may wait for deltas: proxies give up on silent requests after a minute.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+type Params = HashMap<String, String>;
+
+/// A page of deltas above a cursor, in arrival order.
+///
+/// A client that adopts the answer's cursor misses nothing. `wait` holds the answer back until there is something.
+#[utoipa::path(
+    get,
+    path = "/v1/sync/{g}/pull",
+    tag = "sync",
+    params(
+        ("g" = String, Path, description = "The gateway"),
+        ("clientId" = String, Query, description = "Who asks: the token's `sub`"),
+        ("since" = Option<String>, Query, description = "The last answer's `serverHlc`, or 0; either this or `cursor`"),
+        ("cursor" = Option<String>, Query, description = "The last answer's `cursor`; empty is the beginning"),
+        ("limit" = Option<u32>, Query, description = "Deltas of a page, 100 without, 10,000 at most"),
+        ("schemas" = Option<String>, Query, description = "The client's hash over all schemas, decimal"),
+        ("wait" = Option<String>, Query, description = "How long to wait for something, such as `20s`; at most 60s")
+    ),
+    responses(
+        (status = 200, description = "`{\"deltas\":[…],\"serverHlc\",\"hasMore\",\"cursor\",…}`, or the protobuf message SyncResponse"),
+        (status = 400, description = "A parameter is wrong"),
+        (status = 410, description = "CURSOR_EXPIRED: load `checkpoint`; `tables` names those concerned")
+    ),
+    security(("bearer" = []))
+)]
 pub(super) async fn pull(
-    State(gateways): State<Gateways>,
-    Path(g): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
+    State(front): State<Front>,
+    caller: Caller,
+    Query(params): Query<Params>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let gateway = gateways.find(&g)?;
-    let since = since(query.get("since").map(String::as_str))?;
-    let limit = limit(query.get("limit").map(String::as_str))?;
-    let client = query
-        .get("clientId")
-        .map(String::as_str)
-        .unwrap_or_default();
-    ClientId::parse(client).map_err(|error| ApiError::invalid(format!("clientId: {error}")))?;
-    let page = gateway.pull(since, limit).await?;
-    Ok(match is_protobuf(&headers, header::ACCEPT) {
-        true => (
-            StatusCode::OK,
-            [(header::CONTENT_TYPE, PROTOBUF)],
-            encode_page_protobuf(&page),
-        )
-            .into_response(),
-        false => (
-            StatusCode::OK,
-            [(header::CONTENT_TYPE, "application/json")],
-            encode_page_json(&page),
-        )
-            .into_response(),
-    })
+    let client = client(&caller, &params)?;
+    refuse_source(&params)?;
+    let place = place(&caller, &params)?;
+    let wish = Wish {
+        client,
+        limit: limit(params.get("limit").map(String::as_str))?,
+        schemas: schemas(params.get("schemas").map(String::as_str))?,
+        wait: wait(params.get("wait").map(String::as_str))?,
+    };
+    let page = answer(&front, &caller, place, &wish).await?;
+    let (content_type, body) = match is_protobuf(&headers, header::ACCEPT) {
+        true => (PROTOBUF, encode_page_protobuf(&page)),
+        false => ("application/json", encode_page_json(&page)),
+    };
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, content_type)], body).into_response())
+}
+
+struct Wish {
+    client: ClientId,
+    limit: usize,
+    schemas: Option<u64>,
+    wait: Duration,
+}
+
+async fn answer(
+    front: &Front,
+    caller: &Caller,
+    mut place: Place,
+    wish: &Wish,
+) -> Result<PullPage, ApiError> {
+    let deadline = Instant::now() + wish.wait;
+    let _ticket = match wish.wait.is_zero() {
+        true => None,
+        false => Some(caller.connect(front, Kind::LongPoll, Some(&wish.client))?),
+    };
+    let mut visible = caller.gateway.visible();
+    let mut draining = front.draining();
+    loop {
+        visible.mark_unchanged();
+        let pull = Pull {
+            since: place.since(),
+            limit: wish.limit,
+            schemas: wish.schemas,
+        };
+        let pulled = timeout(
+            front.config().timeout,
+            sync::pull(front, caller, &pull, &wish.client),
+        );
+        let page = pulled.await.map_err(|_| too_slow())??;
+        let news = page.notes.schemas.as_ref().is_some_and(|note| note.changed);
+        let empty = page.deltas.is_empty() && page.removed.is_empty() && !news;
+        if !empty || Instant::now() >= deadline || *draining.borrow() {
+            return Ok(page);
+        }
+        place = place.after(&page);
+        if !page.has_more {
+            let woken = async {
+                tokio::select! {
+                    _ = visible.changed() => {}
+                    _ = draining.changed() => {}
+                }
+            };
+            // Whether it was woken or the time is over, the next look tells what there is.
+            drop(timeout_at(deadline, woken).await);
+        }
+    }
+}
+
+fn too_slow() -> ApiError {
+    ApiError::refused(
+        ErrorCode::InternalError,
+        "the page could not be read in time; ask for a smaller one",
+    )
+}
+
+/// The client that asks.
+pub(super) fn client(caller: &Caller, params: &Params) -> Result<ClientId, ApiError> {
+    let client = params.get("clientId").map(String::as_str);
+    caller.client(client.unwrap_or_default())
+}
+
+/// Where the client stands: `cursor`, or `since` of a legacy one.
+pub(super) fn place(caller: &Caller, params: &Params) -> Result<Place, ApiError> {
+    match params.get("cursor").map(String::as_str) {
+        None => since(params.get("since").map(String::as_str)).map(Place::Legacy),
+        Some(text) => native(caller, text),
+    }
+}
+
+/// The place that a native cursor names; empty is the beginning.
+pub(super) fn native(caller: &Caller, text: &str) -> Result<Place, ApiError> {
+    if text.is_empty() {
+        return Ok(Place::Native(None));
+    }
+    let cursor: Cursor = text.parse().map_err(|error| {
+        let refusal =
+            crate::error::Refusal::new(ErrorCode::CursorExpired, format!("cursor: {error}"));
+        sync::with_checkpoint(refusal.into(), caller)
+    })?;
+    Ok(Place::Native(Some(cursor)))
+}
+
+/// Database adapters of older gateways could be read by name; there are none here.
+fn refuse_source(params: &Params) -> Result<(), ApiError> {
+    match params.get("source") {
+        None => Ok(()),
+        Some(source) => Err(ApiError::refused(
+            ErrorCode::NotFound,
+            format!(
+                "source: there is no adapter `{source}`; leave it away, all deltas come from the gateway"
+            ),
+        )),
+    }
 }
 
 /// The cursor: a decimal number, or `0x…` as legacy clients may send.
@@ -82,9 +209,43 @@ fn limit(text: Option<&str>) -> Result<usize, ApiError> {
     }
 }
 
+fn schemas(text: Option<&str>) -> Result<Option<u64>, ApiError> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let hash = text.parse().map_err(|_| {
+        ApiError::invalid(format!(
+            "schemas: `{text}` is no hash; send the last answer's schemas.hash"
+        ))
+    });
+    hash.map(Some)
+}
+
+/// How long to wait: seconds, or with `ms` milliseconds; more than the most is the most.
+fn wait(text: Option<&str>) -> Result<Duration, ApiError> {
+    let Some(text) = text else {
+        return Ok(Duration::ZERO);
+    };
+    let parsed = match text.strip_suffix("ms") {
+        Some(number) => number.parse().ok().map(Duration::from_millis),
+        None => {
+            let number = text.strip_suffix('s').unwrap_or(text);
+            number.parse().ok().map(Duration::from_secs)
+        }
+    };
+    let parsed = parsed.ok_or_else(|| {
+        ApiError::invalid(format!(
+            "wait: `{text}` is no time; write it as 20s or 500ms"
+        ))
+    });
+    Ok(parsed?.min(WAIT_MAX))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{limit, since};
+    use std::time::Duration;
+
+    use super::{limit, since, wait};
 
     #[test]
     fn cursors_and_page_sizes_are_read_as_legacy_clients_write_them() {
@@ -103,5 +264,20 @@ mod tests {
         assert_eq!(limit(Some("12abc")).unwrap(), 12);
         assert_eq!(limit(Some("99999999999999999999999")).unwrap(), 10_000);
         assert!(limit(Some("0")).is_err() && limit(Some("-3")).is_err());
+    }
+
+    #[test]
+    fn waits_are_times_and_have_an_end() {
+        assert_eq!(wait(None).unwrap(), Duration::ZERO);
+        assert_eq!(wait(Some("20s")).unwrap(), Duration::from_secs(20));
+        assert_eq!(wait(Some("5")).unwrap(), Duration::from_secs(5));
+        assert_eq!(wait(Some("250ms")).unwrap(), Duration::from_millis(250));
+        assert_eq!(
+            wait(Some("18446744073709551615")).unwrap(),
+            Duration::from_secs(60)
+        );
+        for bad in ["", "s", "-1s", "1h", "1.5s"] {
+            assert!(wait(Some(bad)).is_err(), "{bad}");
+        }
     }
 }

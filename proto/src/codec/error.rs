@@ -33,7 +33,9 @@ pub struct DecodeError(Box<Refusal>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Refusal {
     fault: Fault,
-    delta: Option<usize>,
+    /// What the body is a list of.
+    item: &'static str,
+    index: Option<usize>,
     table: Option<String>,
     row: Option<String>,
 }
@@ -44,9 +46,9 @@ impl DecodeError {
         self.0.fault.kind
     }
 
-    /// The index of the failing delta in the body, from 0; none when the body itself is wrong.
+    /// The index of the failing delta or action in the body, from 0; none when the body itself is wrong.
     pub fn delta(&self) -> Option<usize> {
-        self.0.delta
+        self.0.index
     }
 
     /// The failing delta's table as the sender wrote it, shortened.
@@ -88,13 +90,14 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Refusal {
             fault,
-            delta,
+            item,
+            index,
             table,
             row,
         } = &*self.0;
         let mut separator = "";
-        if let Some(delta) = delta {
-            write!(f, "delta {delta}")?;
+        if let Some(index) = index {
+            write!(f, "{item} {index}")?;
             separator = ", ";
         }
         for (name, text) in [("table", table), ("row", row), ("field", &fault.field)] {
@@ -120,7 +123,8 @@ impl From<Fault> for DecodeError {
     fn from(fault: Fault) -> DecodeError {
         DecodeError(Box::new(Refusal {
             fault,
-            delta: None,
+            item: "delta",
+            index: None,
             table: None,
             row: None,
         }))
@@ -185,9 +189,21 @@ impl Fault {
         let (table, row) = (table.map(shown), row.map(shown));
         DecodeError(Box::new(Refusal {
             fault: self,
-            delta: Some(delta),
+            item: "delta",
+            index: Some(delta),
             table,
             row,
+        }))
+    }
+
+    /// Tells the action, by its index.
+    pub(crate) fn in_action(self, action: usize) -> DecodeError {
+        DecodeError(Box::new(Refusal {
+            fault: self,
+            item: "action",
+            index: Some(action),
+            table: None,
+            row: None,
         }))
     }
 }

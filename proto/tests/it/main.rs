@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod actions;
 mod bad_input;
+mod checkpoints;
 mod checks;
 mod clock;
 mod delta_ids;
