@@ -33,9 +33,9 @@ async fn a_gateway_flushes_by_rows_and_tells_who_waits_for_it() {
     let mut world = World::new();
     world.config.flush.rows = 10;
     let lake = world.open().await;
-    let gateway = gateway(&lake);
+    let gateway = &gateway(&lake);
     let mut flushed = gateway.on_flushed();
-    while_flushing(&gateway, async {
+    while_flushing(gateway, async {
         gateway.push(rows("ana", 0, 9)).await.unwrap();
         gateway.push(rows("ana", 9, 10)).await.unwrap();
         flushed.changed().await.unwrap();
@@ -52,11 +52,11 @@ async fn a_gateway_flushes_by_rows_and_tells_who_waits_for_it() {
 async fn a_delta_that_has_waited_long_enough_is_flushed_although_it_is_alone() {
     let world = World::new();
     let lake = world.open().await;
-    let gateway = gateway(&lake);
+    let gateway = &gateway(&lake);
     let mut flushed = gateway.on_flushed();
     gateway.push(rows("ana", 0, 1)).await.unwrap();
     world.clock.advance(60_000);
-    while_flushing(&gateway, async {
+    while_flushing(gateway, async {
         flushed.changed().await.unwrap();
     })
     .await;
@@ -74,7 +74,7 @@ async fn a_flush_that_fails_is_told_and_tried_again_until_it_succeeds() {
     world.config.flush.retry_first = Duration::from_millis(1);
     world.config.flush.retry_max = Duration::from_millis(1);
     let lake = world.open().await;
-    let gateway = gateway(&lake);
+    let gateway = &gateway(&lake);
     // A file stands where the folder has to be.
     std::fs::write(&files, "in the way").unwrap();
     gateway.push(rows("ana", 0, 3)).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_flush_that_fails_is_told_and_tried_again_until_it_succeeds() {
     assert_eq!(count(&lake, "t").await, 3, "nothing is lost meanwhile");
     std::fs::remove_file(&files).unwrap();
     let mut flushed = gateway.on_flushed();
-    while_flushing(&gateway, async {
+    while_flushing(gateway, async {
         flushed.changed().await.unwrap();
     })
     .await;
@@ -161,7 +161,7 @@ async fn above_the_hard_limit_pushes_wait_until_compaction_has_made_room() {
     world.config.pressure.hot_bytes_hard = 20_000;
     world.config.pressure.hot_bytes_soft = 5_000;
     let lake = world.open().await;
-    let gateway = gateway(&lake);
+    let gateway = &gateway(&lake);
     gateway.push(rows("ana", 0, 30)).await.unwrap();
     assert!(gateway.is_pressed());
     let mut refused = None;
@@ -236,7 +236,7 @@ async fn a_gateway_is_made_while_others_serve_and_once_however_often_it_is_asked
     tenant.push(rows("ana", 0, 1)).await.unwrap();
     tenant.push(rows("ana", 1, 2)).await.unwrap();
     assert!(gateways.load().hot_bytes() > 0, "it counts for the process");
-    let fixed = Gateways::new([Arc::clone(&gateway(&lake))]);
+    let fixed = Gateways::new([gateway(&lake)]);
     let error = fixed.create(name).await.unwrap_err();
     assert_eq!(refusal(error).0, ErrorCode::NotSupported);
 }
@@ -269,7 +269,7 @@ async fn an_opening_above_the_mark_answers_as_one_that_reads_everything() {
     drop(lake);
     for round in 0..2 {
         let lake = world.open().await;
-        let gateway = gateway(&lake);
+        let gateway = &gateway(&lake);
         assert_eq!(*gateway.epoch(), epoch);
         let late = delta("ana", &format!("late{round}"), NOW_MS, 1);
         let fresh = gateway.push(push(vec![late])).await.unwrap();
@@ -284,7 +284,7 @@ async fn an_opening_above_the_mark_answers_as_one_that_reads_everything() {
         assert_eq!(refusal(error).0, ErrorCode::DeltaIdReused);
         for limit in [1, 3, 100] {
             let expected: Vec<u64> = (1..=12 + round).collect();
-            assert_eq!(pulled(&gateway, limit).await, expected, "limit {limit}");
+            assert_eq!(pulled(gateway, limit).await, expected, "limit {limit}");
         }
         let counts = (count(&lake, "t").await, count(&lake, "u").await);
         assert_eq!(counts, (8 + i64::try_from(round).unwrap(), 4));
