@@ -3,6 +3,7 @@
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use lakesync::Lake;
+use lakesync_gateway::GatewayConfig;
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, Push, RowDelta, RowId, Seq, TableName,
     Value,
@@ -11,7 +12,13 @@ use lakesync_proto::{
 const TABLE: &str = r#"{"table": "t", "columns": [{"name": "text", "type": "string"}]}"#;
 
 async fn lake(folder: &tempfile::TempDir) -> Lake {
-    let lake = Lake::open(folder.path()).await.unwrap();
+    // The stamps are of 1970.
+    let config = GatewayConfig {
+        late_window: None,
+        ..GatewayConfig::default()
+    };
+    let lake = Lake::builder(folder.path()).with_config(config);
+    let lake = lake.open().await.unwrap();
     lake.create_table(TABLE).await.unwrap();
     lake
 }

@@ -2,6 +2,7 @@
 
 use arrow::util::pretty::pretty_format_batches;
 use lakesync::Lake;
+use lakesync_gateway::GatewayConfig;
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, Push, RowDelta, RowId, Seq, TableName,
     Value,
@@ -86,7 +87,13 @@ async fn run(lake: &Lake, sql: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn columns_may_be_called_like_names_of_ours() {
     let folder = tempfile::tempdir().unwrap();
-    let lake = Lake::open(folder.path()).await.unwrap();
+    // The stamps are of 1970.
+    let config = GatewayConfig {
+        late_window: None,
+        ..GatewayConfig::default()
+    };
+    let lake = Lake::builder(folder.path()).with_config(config);
+    let lake = lake.open().await.unwrap();
     lake.create_table(&table()).await.unwrap();
     let all = NAMES.map(|name| (name, name));
     for id in 1..=3 {
