@@ -1,7 +1,7 @@
-//! Which deltas are known: delta id → (seq, op), for everything the durable log holds.
+//! Which deltas are known: delta id → (seq, op), for everything the durable log holds above the flushed mark.
 //!
-//! **Invariant:** every delta in the durable log is here; one that was trimmed out of it is found in the
-//! flushed log instead, when its stamp is not above what its client has sent before.
+//! **Invariant:** every delta in the durable log above the mark that the gateway was opened with is here; one below it,
+//! or trimmed, is found in the flushed log instead, when its stamp is not above what its client has sent before.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -28,8 +28,10 @@ use crate::rules::{Audience, Membership};
 /// How many deltas one answer looks at: beyond them it tells the client to ask again, so that nobody waits for a long
 /// stretch of others' rows.
 pub(crate) const SCAN_DELTAS_MAX: usize = 100_000;
-/// How many deltas are read at a time.
-const RUN_DELTAS: usize = 10_000;
+/// How many deltas are read at a time, at first: fewer are not worth a read.
+const RUN_DELTAS_MIN: usize = 100;
+/// How many deltas are read at a time at most: they are held in memory.
+const RUN_DELTAS_MAX: usize = 10_000;
 /// How many rows one answer gives whole: each is looked up in the tables and held in memory.
 const ENTERING_MAX: usize = 1_000;
 
@@ -94,10 +96,15 @@ impl Gateway {
             complete_to: since,
             ..Sifted::default()
         };
-        let run_deltas = RUN_DELTAS.min(asking.scan_deltas_max);
+        let run_deltas_max = RUN_DELTAS_MAX.min(asking.scan_deltas_max);
+        // Most of what is read is heard, or there are many others: both are known soon.
+        let mut run_deltas = limit.max(RUN_DELTAS_MIN);
         let mut looked_at = 0;
         loop {
-            let run = self.run(sifted.complete_to, run_deltas).await?;
+            let run = self
+                .run(sifted.complete_to, run_deltas.min(run_deltas_max))
+                .await?;
+            run_deltas = run_deltas.saturating_mul(2);
             if run.source == Source::Flushed && asking.form == Form::Native {
                 let text = "it is below what the gateway can filter by the sync rules";
                 return Err(expired(self.id(), text).into());
@@ -138,9 +145,13 @@ impl Gateway {
                 continue;
             }
             let newer = moved.as_ref().is_some_and(|moved| moved.rules > version);
-            // A native cursor lies above the rules' beginning, where every delta has a membership.
-            if asking.form == Form::Native || newer {
+            if newer {
                 return Err(rules_changed().into());
+            }
+            // A native cursor lies above the rules' beginning, where every delta has a membership.
+            if asking.form == Form::Native {
+                let text = "what came in there cannot be filtered by the sync rules";
+                return Err(expired(self.id(), text).into());
             }
             let delta = &delta.delta;
             if covers(&asking.ruling.rules, &delta.table) {

@@ -76,6 +76,7 @@ impl Round {
             places: Vec::new(),
             own: HashMap::new(),
         };
+        let mut known_again = Vec::new();
         let mut seq = self.seq;
         for (index, delta) in deltas.into_iter().enumerate() {
             let id = delta.delta_id;
@@ -88,10 +89,8 @@ impl Round {
                 if op != delta.op {
                     return Err(reused(&delta, op.name()).at(index).into());
                 }
-                if self.differs(writer, &entry.accepted, (&delta, seq))? {
-                    return Err(reused(&delta, "other content").at(index).into());
-                }
                 entry.outcomes.push(Outcome::Duplicate(seq));
+                known_again.push((seq, index, delta));
                 continue;
             }
             check_floor(&delta, writer.floor).map_err(|refusal| refusal.at(index))?;
@@ -102,19 +101,25 @@ impl Round {
             entry.accepted.push(SeqDelta { seq, delta });
             entry.places.push(index);
         }
+        if writer.delta_ids == DeltaIds::Accept {
+            // By seq, so that each stored push is read once.
+            known_again.sort_by_key(|(seq, ..)| *seq);
+            for (seq, index, delta) in known_again {
+                if self.differs(writer, &entry.accepted, (&delta, seq))? {
+                    return Err(reused(&delta, "other content").at(index).into());
+                }
+            }
+        }
         Ok(entry)
     }
 
-    /// Whether the delta that was accepted as `seq` is another one. An id that is verified names its content.
+    /// Whether the delta that was accepted as `seq` is another one. Only ids that are not verified need a look.
     fn differs(
         &mut self,
         writer: &Writer,
         accepted: &[SeqDelta],
         (delta, seq): (&RowDelta, Seq),
     ) -> Result<bool> {
-        if writer.delta_ids == DeltaIds::Verify {
-            return Ok(false);
-        }
         let own = accepted.iter().find(|known| known.seq == seq);
         let round = self.pushes.iter().find_map(|push| nth(push, seq));
         if let Some(known) = own.or(round) {

@@ -22,6 +22,8 @@ pub(crate) mod rows;
 pub(crate) mod ruling;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod scene;
 mod terms;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@
 use lakesync_proto::{RowId, RowState, Seq, SeqDelta, TableName, encode_batch, row_deltas};
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
-use crate::durable::{DurableLog, broken};
+use crate::durable::{AppendError, DurableLog, broken};
 use crate::error::Result;
 
 /// The table's definition.
@@ -64,20 +64,28 @@ impl DurableLog {
     }
 
     /// Writes rows of the rules and keys of `meta` in one fsynced transaction.
-    pub(crate) fn set_rules(&mut self, rows: &[RuleRow], meta: &[(&str, &str)]) -> Result<()> {
-        let path = self.path.clone();
-        let sqlite = |error| broken(&path, &error);
+    ///
+    /// # Errors
+    /// As [`DurableLog::append`].
+    pub(crate) fn set_rules(
+        &mut self,
+        rows: &[RuleRow],
+        meta: &[(&str, &str)],
+    ) -> std::result::Result<(), AppendError> {
+        let put = |tx: &Transaction<'_>| {
+            put_rule_rows(tx, rows)?;
+            for (key, value) in meta {
+                let pair = params![key, value];
+                tx.execute("insert or replace into meta values (?1, ?2)", pair)?;
+            }
+            Ok(())
+        };
         let tx = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(sqlite)?;
-        put_rule_rows(&tx, rows).map_err(sqlite)?;
-        for (key, value) in meta {
-            let pair = params![key, value];
-            tx.execute("insert or replace into meta values (?1, ?2)", pair)
-                .map_err(sqlite)?;
-        }
-        tx.commit().map_err(sqlite)
+            .map_err(AppendError::RolledBack)?;
+        put(&tx).map_err(AppendError::RolledBack)?;
+        tx.commit().map_err(AppendError::Unknown)
     }
 
     /// Forgets up to `limit` rows of rules of other versions than `keep`; gives how many.

@@ -18,7 +18,9 @@ use super::compiled::Rules;
 use super::definition::RuleSet;
 use super::ledger::{Ruling, stored_state};
 use super::rows::RuleRow;
+use crate::durable::AppendError;
 use crate::error::{Error, Refusal, Result};
+use crate::pressure::rolled_back;
 use crate::writer::Writer;
 
 /// The key of `meta` with the rules in force, as JSON.
@@ -82,8 +84,13 @@ impl Writer {
             state.merge(found);
             merged.push(RuleRow::of(version, key, &state));
         }
-        self.log.set_rules(&merged, &[])?;
-        Ok(merged.len())
+        match self.log.set_rules(&merged, &[]) {
+            Ok(()) => Ok(merged.len()),
+            // Pending rows may be written twice: merging is idempotent.
+            Err(AppendError::RolledBack(error) | AppendError::Unknown(error)) => {
+                Err(rolled_back(&self.gateway, &error))
+            }
+        }
     }
 
     fn activate(&mut self, epoch: &Epoch) -> Result<()> {
@@ -101,7 +108,18 @@ impl Writer {
             (EPOCH, epoch.as_ref()),
             (PAST, past_json.as_str()),
         ];
-        self.log.set_rules(&[], &meta)?;
+        match self.log.set_rules(&[], &meta) {
+            Ok(()) => {}
+            Err(AppendError::RolledBack(error)) => return Err(rolled_back(&self.gateway, &error)),
+            Err(AppendError::Unknown(error)) => {
+                // Deltas that follow would have memberships of rules that may be gone on disk.
+                self.poisoned = Some(format!(
+                    "the commit of its sync rules failed ({error}), so which ones are on disk is unknown; check the \
+                     disk, then restart the server"
+                ));
+                return self.check_open();
+            }
+        }
         self.ledger.pending = None;
         self.ledger.publish(Ruling {
             rules,
