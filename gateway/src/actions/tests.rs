@@ -504,30 +504,30 @@ async fn whoever_hangs_up_or_waits_too_long_does_not_stop_an_attempt() {
     let actions = Actions::with_store(Store::in_memory().unwrap(), gateway, webhooks, clock);
     let actions = Arc::new(actions.with_inline_wait(Duration::from_millis(20)));
 
-    // Waits too long: the first is on its way, the second is left for the background.
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(Arc::clone(&actions).run(async { drop(stopped.await) }));
+
+    // Waits too long: what was begun goes on, the rest is left for the background.
     let both = push(vec![action("ada", 1, None), action("ada", 2, None)]);
     let outcomes = actions.submit(&both, &Identity::anyone()).await.unwrap();
     assert_eq!(outcomes, [queued(), queued()]);
-    let asked = wait_for(asked, 1).await;
+    let asked = wait_for(asked, 2).await;
     // Hangs up.
     let gone = tokio::spawn({
         let actions = Arc::clone(&actions);
         let third = push(vec![action("ada", 3, None)]);
         async move { actions.submit(&third, &Identity::anyone()).await.map(drop) }
     });
-    let asked = wait_for(asked, 1).await;
+    wait_for(asked, 1).await;
     gone.abort();
     drop(gone.await);
 
     for _ in 0..3 {
         go.send(()).unwrap();
     }
-    let (stop, stopped) = oneshot::channel::<()>();
-    let running = tokio::spawn(Arc::clone(&actions).run(async { drop(stopped.await) }));
-    wait_for(asked, 1).await;
     stop.send(()).unwrap();
     running.await.unwrap();
-    // The attempt that `run` began is written down; the two inline ones may still be on their way.
+    // What `run` began is written down; inline attempts may still be on their way.
     let all = push((1..=3).map(|n| action("ada", n, None)).collect());
     loop {
         let outcomes = actions.submit(&all, &Identity::anyone()).await.unwrap();
@@ -550,7 +550,9 @@ async fn a_webhook_that_hangs_leaves_turns_to_the_others() {
     ];
     let webhooks = Webhooks::new(connectors).unwrap();
     let clock: Arc<ManualClock> = Arc::new(ManualClock::new(NOW_MS));
-    let actions = Actions::in_memory("shop".parse().unwrap(), webhooks, clock).unwrap();
+    let gateway = "shop".parse().unwrap();
+    let actions = Actions::with_store(Store::in_memory().unwrap(), gateway, webhooks, clock);
+    let actions = Arc::new(actions.with_inline_wait(Duration::from_secs(120)));
     let waiting: Vec<_> = (1..=20)
         .map(|n| {
             let (actions, push) = (Arc::clone(&actions), push(vec![action("ada", n, None)]));
