@@ -5,7 +5,10 @@
 //! ├── lakesync.json       {"format": 1}
 //! ├── lakesync.lock       locked while a process owns the directory; says who and where it listens
 //! ├── catalog.db          the Iceberg catalog (PyIceberg opens it too)
+//! ├── lakesync.toml       the configuration, when somebody wrote one
 //! ├── gateways/<g>.db     one durable log a gateway
+//! ├── gateways/<g>.actions.db  its actions that wait for a webhook, when there are connectors
+//! ├── ndjson/             flushed deltas as plain files, when flush.format says so
 //! └── warehouse/          Iceberg tables: Parquet and metadata
 //! ```
 //! **Invariant:** the lock is the operating system's, so it ends with the process, however that ends.
@@ -15,6 +18,7 @@ use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lakesync_proto::GatewayId;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -113,10 +117,15 @@ impl DataDirectory {
         &self.root
     }
 
-    /// The database of gateway `name`.
+    /// The folder of the gateways' databases.
     #[must_use]
-    pub fn gateway_database(&self, name: &str) -> PathBuf {
-        self.root.join("gateways").join(format!("{name}.db"))
+    pub fn gateway_folder(&self) -> PathBuf {
+        self.root.join("gateways")
+    }
+
+    /// The database of a gateway's actions. No gateway is called so: a name has no dot.
+    pub(crate) fn actions_database(&self, gateway: &GatewayId) -> PathBuf {
+        self.gateway_folder().join(format!("{gateway}.actions.db"))
     }
 
     /// The names of the gateways that have a database here.
@@ -124,7 +133,7 @@ impl DataDirectory {
     /// # Errors
     /// [`Error::Directory`] when the folder cannot be listed.
     pub fn gateways(&self) -> Result<Vec<String>> {
-        let folder = self.root.join("gateways");
+        let folder = self.gateway_folder();
         let at = |error: std::io::Error| Error::Directory {
             path: folder.clone(),
             reason: error.to_string(),
@@ -133,7 +142,7 @@ impl DataDirectory {
         for entry in fs::read_dir(&folder).map_err(at)? {
             let name = entry.map_err(at)?.file_name();
             let name = name.to_str().and_then(|name| name.strip_suffix(".db"));
-            names.extend(name.map(str::to_owned));
+            names.extend(name.filter(|name| !name.contains('.')).map(str::to_owned));
         }
         names.sort();
         Ok(names)

@@ -1,18 +1,18 @@
 //! ★ A lake: a data directory with its gateways, its tables and one SQL engine over both.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::prelude::DataFrame;
-use lakesync_gateway::{Components, Gateway, GatewayConfig};
+use lakesync_gateway::auth::Identity;
+use lakesync_gateway::{Gateway, GatewayConfig, GatewayFolder, Gateways, PressureLimits};
 use lakesync_proto::{GatewayId, TableDefinition, TableSchema, WallClock};
 use lakesync_providers::lake::Warehouse;
 
 use crate::clock::SystemClock;
 use crate::directory::DataDirectory;
 use crate::error::{Error, Result};
-use crate::statement::{Access, Runner};
+use crate::statement::{Access, Grant, Runner};
 use crate::syntax::{LakeStatement, parse};
 
 /// The gateway (SQL schema) that exists from the start.
@@ -32,8 +32,9 @@ pub struct Lake {
 #[derive(Debug)]
 struct Inner {
     // Gateways before the directory: fields drop in this order, so the lock outlives every writer.
-    gateways: BTreeMap<GatewayId, Arc<Gateway>>,
+    gateways: Gateways,
     runner: Runner,
+    clock: Arc<dyn WallClock>,
     directory: DataDirectory,
 }
 
@@ -43,6 +44,7 @@ pub struct LakeBuilder {
     path: PathBuf,
     clock: Arc<dyn WallClock>,
     config: GatewayConfig,
+    limits: PressureLimits,
     gateways: Vec<GatewayId>,
 }
 
@@ -58,6 +60,13 @@ impl LakeBuilder {
     #[must_use]
     pub fn with_config(mut self, config: GatewayConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Other limits for what all gateways hold together.
+    #[must_use]
+    pub fn with_limits(mut self, limits: PressureLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -85,21 +94,23 @@ impl LakeBuilder {
         }
         names.sort();
         names.dedup();
-        let mut gateways = BTreeMap::new();
+        let runner = Runner::new(&warehouse);
+        let folder = GatewayFolder {
+            warehouse,
+            folder: directory.gateway_folder(),
+            clock: Arc::clone(&self.clock),
+            lock: Some(directory.lock()),
+            config: self.config,
+        };
+        let gateways = Gateways::in_folder(folder, self.limits);
         for name in names {
-            let components = Components {
-                warehouse: warehouse.clone(),
-                database: directory.gateway_database(name.as_ref()),
-                clock: Arc::clone(&self.clock),
-                lock: Some(directory.lock()),
-            };
-            let gateway = Gateway::open(name.clone(), components, self.config.clone()).await?;
-            gateways.insert(name, gateway);
+            gateways.create(name).await?;
         }
         Ok(Lake {
             inner: Arc::new(Inner {
-                runner: Runner::new(&warehouse),
                 gateways,
+                runner,
+                clock: self.clock,
                 directory,
             }),
         })
@@ -122,6 +133,7 @@ impl Lake {
             path: path.as_ref().to_owned(),
             clock: Arc::new(SystemClock),
             config: GatewayConfig::default(),
+            limits: PressureLimits::of_process(),
             gateways: Vec::new(),
         }
     }
@@ -160,10 +172,26 @@ impl Lake {
         access: Access,
         gateway: &GatewayId,
     ) -> Result<DataFrame> {
-        self.inner
-            .runner
-            .run(self, statement, access, gateway)
-            .await
+        let identity = Identity::anyone();
+        let grant = Grant {
+            access,
+            identity: &identity,
+        };
+        self.run_as(statement, grant, gateway).await
+    }
+
+    /// As [`Lake::run`], for somebody for whom only some gateways exist.
+    ///
+    /// # Errors
+    /// As [`Lake::run`]; a gateway out of reach is as unknown as one that is not there.
+    pub async fn run_as(
+        &self,
+        statement: LakeStatement,
+        grant: Grant<'_>,
+        gateway: &GatewayId,
+    ) -> Result<DataFrame> {
+        let runner = &self.inner.runner;
+        runner.run(self, statement, grant, gateway).await
     }
 
     /// Creates or evolves a table of the default gateway from its JSON definition.
@@ -184,9 +212,17 @@ impl Lake {
     ///
     /// # Errors
     /// [`Error::UnknownGateway`].
-    pub fn gateway(&self, name: &str) -> Result<&Arc<Gateway>> {
-        self.inner.gateways.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self.inner.gateways.keys().map(AsRef::as_ref).collect();
+    pub fn gateway(&self, name: &str) -> Result<Arc<Gateway>> {
+        self.gateway_for(name, &Identity::anyone())
+    }
+
+    /// The gateway called `name`, when `identity` reaches it; the error names only what it reaches.
+    pub(crate) fn gateway_for(&self, name: &str, identity: &Identity) -> Result<Arc<Gateway>> {
+        let gateways = &self.inner.gateways;
+        let found = gateways.get(name).filter(|_| identity.reaches(name));
+        found.ok_or_else(|| {
+            let known = gateways.names_for(identity);
+            let known: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
             Error::UnknownGateway {
                 name: name.to_owned(),
                 known: known.join(", "),
@@ -194,9 +230,21 @@ impl Lake {
         })
     }
 
-    /// Every gateway, by name.
-    pub fn gateways(&self) -> impl Iterator<Item = &Arc<Gateway>> {
-        self.inner.gateways.values()
+    /// Every gateway as it is now, by name.
+    pub fn gateways(&self) -> impl Iterator<Item = Arc<Gateway>> + use<> {
+        self.inner.gateways.iter()
+    }
+
+    /// The gateways themselves, to which others can be added while the lake is open.
+    #[must_use]
+    pub fn registry(&self) -> &Gateways {
+        &self.inner.gateways
+    }
+
+    /// The wall clock of this lake.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn WallClock> {
+        &self.inner.clock
     }
 
     /// The directory that this lake owns.

@@ -25,14 +25,18 @@
 
 pub mod cli;
 mod clock;
+pub mod config;
 mod directory;
 mod error;
 mod json;
 mod lake;
+pub mod logs;
+pub mod maintenance;
 mod procedures;
 pub mod server;
 mod statement;
 pub mod syntax;
+pub mod upkeep;
 
 pub use clock::SystemClock;
 pub use directory::{DataDirectory, Holder};
@@ -40,4 +44,4 @@ pub use error::{Error, Result};
 pub use lake::{Lake, LakeBuilder};
 pub use lakesync_client as client;
 pub use lakesync_proto as proto;
-pub use statement::Access;
+pub use statement::{Access, Grant};

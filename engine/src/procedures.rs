@@ -12,53 +12,74 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::record_batch::RecordBatch;
 use datafusion::prelude::{DataFrame, SessionContext};
-use lakesync_compactor::{CompactReport, CompactionConfig, compact};
+use lakesync_compactor::{CompactReport, CompactionConfig};
+use lakesync_gateway::auth::Identity;
 use lakesync_gateway::{FlushReport, Gateway};
 
 use crate::error::{Error, Result};
 use crate::lake::Lake;
+use crate::maintenance::compact_table;
 use crate::syntax::Call;
 
-/// Runs a procedure of a statement for `gateway`.
+/// What a procedure's table name is looked up in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target<'a> {
+    lake: &'a Lake,
+    identity: &'a Identity,
+    /// Where a name without a gateway is.
+    gateway: &'a Arc<Gateway>,
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn new(lake: &'a Lake, identity: &'a Identity, gateway: &'a Arc<Gateway>) -> Self {
+        Self {
+            lake,
+            identity,
+            gateway,
+        }
+    }
+
+    /// The gateway and table that `[g.]t` names; an unknown table is an error here, not an empty answer.
+    fn find(self, call: &Call, name: &str) -> Result<(Arc<Gateway>, String)> {
+        let (gateway, table) = match name.split_once('.') {
+            Some((gateway, table)) => (self.lake.gateway_for(gateway, self.identity)?, table),
+            None => (Arc::clone(self.gateway), name),
+        };
+        match gateway.live().view(table) {
+            Some(_) => Ok((gateway, table.to_owned())),
+            None => {
+                let text = format!(
+                    "table `{table}` does not exist in `{}`; `show tables` lists those that do",
+                    gateway.id()
+                );
+                Err(wrong(call, &text))
+            }
+        }
+    }
+}
+
+/// Runs a procedure of a statement.
 pub(crate) async fn call(
     ctx: &SessionContext,
-    lake: &Lake,
     call: &Call,
-    gateway: &Arc<Gateway>,
+    target: Target<'_>,
 ) -> Result<DataFrame> {
     let batch = match known(call)? {
         Procedure::Flush => {
             let reports = match table_argument(call)? {
                 Some(name) => {
-                    let (gateway, table) = find(lake, call, (gateway, name))?;
+                    let (gateway, table) = target.find(call, name)?;
                     gateway.flush(Some(&table)).await?
                 }
-                None => gateway.flush(None).await?,
+                None => target.gateway.flush(None).await?,
             };
             flushed(&reports)?
         }
         Procedure::Compact => {
             let name = table_argument(call)?
                 .ok_or_else(|| wrong(call, "give the table: call system.compact('t')"))?;
-            let (gateway, table) = find(lake, call, (gateway, name))?;
-            let work = |gateway: Arc<Gateway>| async move {
-                let fence = gateway.fence();
-                let done = compact(
-                    gateway.live(),
-                    &table,
-                    Some(&fence),
-                    &CompactionConfig::default(),
-                )
-                .await;
-                if done
-                    .as_ref()
-                    .is_err_and(lakesync_compactor::Error::is_fenced)
-                {
-                    gateway.yield_to_successor().await;
-                }
-                Ok::<_, Error>(done?)
-            };
-            compacted(&gateway.maintain(work).await?)?
+            let (gateway, table) = target.find(call, name)?;
+            compacted(&compact_table(&gateway, &table, CompactionConfig::default()).await?)?
         }
     };
     Ok(ctx.read_batch(batch)?)
@@ -67,16 +88,15 @@ pub(crate) async fn call(
 /// The plan of a procedure that is one.
 pub(crate) async fn explain(
     ctx: &SessionContext,
-    lake: &Lake,
     call: &Call,
-    gateway: &Arc<Gateway>,
+    target: Target<'_>,
 ) -> Result<DataFrame> {
     if known(call)? != Procedure::Compact {
         return Err(wrong(call, "only system.compact has a plan to explain"));
     }
     let name = table_argument(call)?
         .ok_or_else(|| wrong(call, "give the table: explain call system.compact('t')"))?;
-    let (gateway, table) = find(lake, call, (gateway, name))?;
+    let (gateway, table) = target.find(call, name)?;
     let shown =
         lakesync_compactor::explain(gateway.live(), &table, &CompactionConfig::default()).await?;
     let (kinds, plans): (Vec<String>, Vec<String>) = shown.into_iter().unzip();
@@ -107,29 +127,6 @@ fn known(call: &Call) -> Result<Procedure> {
 /// The one argument that these procedures take: a table name, by place or as `table =>`.
 fn table_argument(call: &Call) -> Result<Option<&str>> {
     Ok(call.bind(&["table"])?.string("table")?)
-}
-
-/// The gateway and table that `[g.]t` names for a statement of a gateway; an unknown table is an error
-/// here, not an empty answer.
-fn find<'a>(
-    lake: &'a Lake,
-    call: &Call,
-    (gateway, name): (&'a Arc<Gateway>, &str),
-) -> Result<(&'a Arc<Gateway>, String)> {
-    let (gateway, table) = match name.split_once('.') {
-        Some((gateway, table)) => (lake.gateway(gateway)?, table),
-        None => (gateway, name),
-    };
-    match gateway.live().view(table) {
-        Some(_) => Ok((gateway, table.to_owned())),
-        None => Err(wrong(
-            call,
-            &format!(
-                "table `{table}` does not exist in `{}`; `show tables` lists those that do",
-                gateway.id()
-            ),
-        )),
-    }
 }
 
 fn wrong(call: &Call, reason: &str) -> Error {

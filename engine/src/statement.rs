@@ -1,6 +1,7 @@
 //! Running one statement: fresh views, then DataFusion or a procedure.
 //!
-//! **Invariant:** a statement gets a catalog and a session of its own, whose views are taken at one moment;
+//! **Invariants:** of gateways that the caller does not reach nothing exists: no table, no name in
+//! `information_schema`, no word in an error · a statement gets a catalog and a session of its own, whose views are taken at one moment;
 //! nothing that it could set or define outlives it, so what would be forgotten is refused.
 
 use std::fmt;
@@ -11,13 +12,14 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::{DataFrame, SessionContext};
+use lakesync_gateway::auth::Identity;
 use lakesync_proto::GatewayId;
 use lakesync_providers::lake::Warehouse;
 use lakesync_providers::{LakeCatalog, WriteSink, session};
 
 use crate::error::{Error, Result};
 use crate::lake::Lake;
-use crate::procedures;
+use crate::procedures::{self, Target};
 use crate::syntax::LakeStatement;
 
 /// What a statement may do.
@@ -29,6 +31,15 @@ pub enum Access {
     Write,
     /// All that, and `COPY … TO`, which writes files wherever this process may.
     Everything,
+}
+
+/// Who runs a statement, and what it may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant<'a> {
+    /// What it may do.
+    pub access: Access,
+    /// Who asks; only the gateways that it reaches exist.
+    pub identity: &'a Identity,
 }
 
 /// Makes a session a statement from one that is made once.
@@ -53,30 +64,33 @@ impl Runner {
         &self,
         lake: &Lake,
         statement: LakeStatement,
-        access: Access,
+        grant: Grant<'_>,
         gateway: &GatewayId,
     ) -> Result<DataFrame> {
-        let gateway = lake.gateway(gateway.as_ref())?;
+        let gateway = lake.gateway_for(gateway.as_ref(), grant.identity)?;
+        let template = &self.template;
         match statement {
             LakeStatement::Query(statement) => {
-                let ctx = self.session(lake, gateway.id());
+                let ctx = self.session(lake, grant.identity, gateway.id());
                 let plan = ctx.state().statement_to_plan(*statement).await?;
-                check(&plan, access)?;
+                check(&plan, grant.access)?;
                 Ok(ctx.execute_logical_plan(plan).await?)
             }
             LakeStatement::ExplainCall(explain) => {
-                procedures::explain(&self.template, lake, &explain.call, gateway).await
+                let target = Target::new(lake, grant.identity, &gateway);
+                procedures::explain(template, &explain.call, target).await
             }
-            LakeStatement::Call(_) if access == Access::Read => {
+            LakeStatement::Call(_) if grant.access == Access::Read => {
                 Err(Error::Invalid(READS_ONLY.to_owned()))
             }
             LakeStatement::Call(call) => {
-                procedures::call(&self.template, lake, &call, gateway).await
+                let target = Target::new(lake, grant.identity, &gateway);
+                procedures::call(template, &call, target).await
             }
         }
     }
 
-    fn session(&self, lake: &Lake, gateway: &GatewayId) -> SessionContext {
+    fn session(&self, lake: &Lake, identity: &Identity, gateway: &GatewayId) -> SessionContext {
         let config = self.template.copied_config();
         let config = config.with_default_catalog_and_schema("lake", gateway.to_string());
         let state = SessionStateBuilder::new_from_existing(self.template.state())
@@ -85,8 +99,9 @@ impl Runner {
             .build();
         let ctx = SessionContext::new_with_state(state);
         let mut catalog = LakeCatalog::default();
-        for gateway in lake.gateways() {
-            let sink = Arc::clone(gateway) as Arc<dyn WriteSink>;
+        let reached = lake.gateways();
+        for gateway in reached.filter(|gateway| identity.reaches(gateway.id().as_ref())) {
+            let sink = Arc::clone(&gateway) as Arc<dyn WriteSink>;
             catalog = catalog.with_gateway(gateway.live().views(), Some(sink));
         }
         ctx.register_catalog("lake", Arc::new(catalog));

@@ -18,7 +18,7 @@ use lakesync_providers::read_log_page;
 use crate::auth::Identity;
 use crate::error::{Refusal, Result};
 use crate::feed::{Found, Item};
-use crate::filter::{Asking, Content, Form};
+use crate::filter::{Asking, Content, Form, SCAN_DELTAS_MAX};
 use crate::gateway::Gateway;
 use crate::rules::ledger::{Ruling, binds};
 use crate::rules::ruling::{is_rules_changed, rules_changed};
@@ -159,6 +159,7 @@ impl Gateway {
                     ruling,
                     form,
                     client,
+                    scan_deltas_max: SCAN_DELTAS_MAX,
                 };
                 self.filtered(&asking, since, limit).await?
             }

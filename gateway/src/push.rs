@@ -39,7 +39,8 @@ impl Gateway {
     /// `audience` may not write.
     pub async fn push_as(&self, push: Push, audience: &Arc<Audience>) -> Result<PushAck> {
         let sender = Sender::Audience(Arc::clone(audience));
-        self.push_from(push, (Author::Itself, sender), audience).await
+        self.push_from(push, (Author::Itself, sender), audience)
+            .await
     }
 
     /// Accepts a push of whoever holds `identity`: as itself, by the write rules; an `ingest` or `admin` token may

@@ -144,10 +144,10 @@ async fn two_tenants(world: &World) {
         delta(Op::Delete, "revived", 2, &[]),
         delta(Op::Insert, "revived", 3, &[("owner", "ana")]),
     ];
-    push(gateway, first).await;
+    push(&gateway, first).await;
     world.sql("call system.flush('notes')").await;
     world.sql("call system.compact('notes')").await;
-    push(gateway, then).await;
+    push(&gateway, then).await;
 }
 
 async fn open() -> (World, tempfile::TempDir) {
@@ -175,7 +175,7 @@ async fn a_checkpoint_holds_the_rows_of_its_audience_and_no_byte_of_anybody_else
                 ("ben", &["ben-1"][..], ["ANA-", "ana"]),
                 ("eve", &[][..], ["ANA-", "BEN-"]),
             ] {
-                let (bytes, found) = load(gateway, form, &audience(gateway, who)).await;
+                let (bytes, found) = load(&gateway, form, &audience(&gateway, who)).await;
                 let found: BTreeSet<&str> = found.keys().map(RowId::as_str).collect();
                 assert_eq!(found, rows.iter().copied().collect(), "{who}, {form:?}");
                 for sentinel in foreign {
@@ -190,7 +190,7 @@ async fn a_checkpoint_holds_the_rows_of_its_audience_and_no_byte_of_anybody_else
         }
     }
     let all = Arc::new(Audience::everything());
-    let (_, rows) = load(gateway, CheckpointForm::Native, &all).await;
+    let (_, rows) = load(&gateway, CheckpointForm::Native, &all).await;
     assert_eq!(rows.len(), 6, "whom no rule binds has the tombstones too");
     assert_eq!(rows.values().filter(|row| row.exists()).count(), 4);
 }
@@ -200,8 +200,8 @@ async fn a_digest_is_of_what_its_audience_sees() {
     let (world, _folder) = open().await;
     let gateway = world.gateway();
     for who in ["ana", "ben", "eve"] {
-        let audience = audience(gateway, who);
-        let (_, rows) = load(gateway, CheckpointForm::Native, &audience).await;
+        let audience = audience(&gateway, who);
+        let (_, rows) = load(&gateway, CheckpointForm::Native, &audience).await;
         let digest = gateway.digest(None, None, &audience).await.unwrap();
         let table = &digest.tables[0];
         assert_eq!(table.rows, rows.len() as u64, "{who}");
@@ -222,7 +222,7 @@ async fn a_token_of_other_claims_or_other_rules_begins_anew() {
     let (world, _folder) = open().await;
     let gateway = world.gateway();
     let native = request(CheckpointForm::Native);
-    let ana = audience(gateway, "ana");
+    let ana = audience(&gateway, "ana");
     let checkpoint = gateway.checkpoint(native.clone(), &ana).await.unwrap();
     assert_ne!(checkpoint.cursor.rules, 0);
     assert_ne!(checkpoint.cursor.claims, 0);
@@ -239,13 +239,13 @@ async fn a_token_of_other_claims_or_other_rules_begins_anew() {
         }
         other => panic!("{other}"),
     };
-    let ben = audience(gateway, "ben");
+    let ben = audience(&gateway, "ben");
     let error = gateway.checkpoint(again.clone(), &ben).await.unwrap_err();
     assert_eq!(code(error), "/v1/sync/public/checkpoint");
     let mut rules = RuleSet::from_json(OWN).unwrap();
     rules.buckets[0].name = "others".to_owned();
     gateway.set_rules(rules).await.unwrap();
-    let ana = audience(gateway, "ana");
+    let ana = audience(&gateway, "ana");
     let error = gateway.checkpoint(again, &ana).await.unwrap_err();
     assert_eq!(code(error), "/v1/sync/public/checkpoint");
 }

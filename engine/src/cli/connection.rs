@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use lakesync_client::{HttpTransport, Transport as _};
 use lakesync_proto::{GatewayId, Push, PushAck, Schemas, TableDefinition, TableName, TableSchema};
 
 use super::CliError;
+use super::remote::Remote;
 use crate::directory::Holder;
 use crate::error::Error;
 use crate::lake::{Lake, LakeBuilder};
@@ -23,14 +23,7 @@ pub enum Connection {
         gateway: GatewayId,
     },
     /// A server holds it.
-    Server {
-        /// The server's base URL.
-        url: String,
-        /// The gateway's name.
-        gateway: GatewayId,
-        /// The gateway's routes.
-        transport: Arc<HttpTransport>,
-    },
+    Server(Arc<Remote>),
 }
 
 impl Connection {
@@ -47,7 +40,7 @@ impl Connection {
             )
             .into());
         }
-        let connection = Self::over(Lake::builder(dir), GatewayId::parse(gateway)?).await?;
+        let connection = Self::over(dir, Lake::builder(dir), GatewayId::parse(gateway)?).await?;
         if let Self::Embedded { lake, gateway } = &connection {
             lake.gateway(gateway.as_ref())?;
         }
@@ -60,23 +53,17 @@ impl Connection {
     /// When the directory is held by a process that does not serve, or cannot be opened.
     pub async fn open_or_create(dir: &Path, gateway: &str) -> Result<Self, CliError> {
         let gateway = GatewayId::parse(gateway)?;
-        Self::over(Lake::builder(dir).with_gateway(gateway.clone()), gateway).await
+        let lake = Lake::builder(dir).with_gateway(gateway.clone());
+        Self::over(dir, lake, gateway).await
     }
 
-    async fn over(lake: LakeBuilder, gateway: GatewayId) -> Result<Self, CliError> {
+    async fn over(dir: &Path, lake: LakeBuilder, gateway: GatewayId) -> Result<Self, CliError> {
         match lake.open().await {
             Ok(lake) => Ok(Self::Embedded { lake, gateway }),
             Err(Error::Held {
                 holder: Some(Holder { url: Some(url), .. }),
                 ..
-            }) => {
-                let transport = Arc::new(HttpTransport::new(&url, gateway.clone())?);
-                Ok(Self::Server {
-                    url,
-                    gateway,
-                    transport,
-                })
-            }
+            }) => Ok(Self::Server(Arc::new(Remote::new(dir, &url, gateway)))),
             Err(error) => Err(error.into()),
         }
     }
@@ -96,8 +83,8 @@ impl Connection {
     pub async fn schemas(&self) -> Result<KnownSchemas, CliError> {
         let schemas = match self {
             Self::Embedded { lake, gateway } => lake.gateway(gateway.as_ref())?.live().schemas(),
-            Self::Server { transport, .. } => {
-                let schemas = blocking(transport, |transport| transport.schemas()).await?;
+            Self::Server(remote) => {
+                let schemas = blocking(remote, |remote| remote.schemas()).await?;
                 schemas.into_iter().map(Arc::new).collect()
             }
         };
@@ -118,11 +105,8 @@ impl Connection {
                     .put_schema(&definition)
                     .await?;
             }
-            Self::Server { transport, .. } => {
-                blocking(transport, move |transport| {
-                    transport.put_schema(&definition)
-                })
-                .await?;
+            Self::Server(remote) => {
+                blocking(remote, move |remote| remote.put_schema(&definition)).await?;
             }
         }
         Ok(())
@@ -137,9 +121,7 @@ impl Connection {
             Self::Embedded { lake, gateway } => {
                 Ok(lake.gateway(gateway.as_ref())?.push(push).await?)
             }
-            Self::Server { transport, .. } => {
-                Ok(blocking(transport, move |transport| transport.push(&push)).await?)
-            }
+            Self::Server(remote) => blocking(remote, move |remote| remote.push(&push)).await,
         }
     }
 }
@@ -154,15 +136,11 @@ impl Schemas for KnownSchemas {
     }
 }
 
-/// Runs a blocking call of the transport where it may block.
-async fn blocking<T: Send + 'static, E>(
-    transport: &Arc<HttpTransport>,
-    call: impl FnOnce(&HttpTransport) -> Result<T, E> + Send + 'static,
-) -> Result<T, CliError>
-where
-    E: std::error::Error + Send + Sync + 'static,
-{
-    let transport = Arc::clone(transport);
-    let called = tokio::task::spawn_blocking(move || call(&transport)).await?;
-    Ok(called?)
+/// Runs a blocking call to the server where it may block.
+async fn blocking<T: Send + 'static>(
+    remote: &Arc<Remote>,
+    call: impl FnOnce(&Remote) -> Result<T, CliError> + Send + 'static,
+) -> Result<T, CliError> {
+    let remote = Arc::clone(remote);
+    tokio::task::spawn_blocking(move || call(&remote)).await?
 }

@@ -1,4 +1,4 @@
-//! The command line: `lakesync demo | serve | sql | push | generate`.
+//! The command line: `lakesync demo | serve | sql | push | generate | config | token`.
 //!
 //! **Invariant:** stdout carries data only; everything said to a person goes to stderr. Exit codes: 0
 //! done, 1 failed, 2 wrong usage.
@@ -7,11 +7,14 @@ pub mod connection;
 pub mod demo;
 pub mod generate;
 pub mod push;
+pub mod remote;
 pub mod render;
 pub mod rows;
 pub mod serve;
+pub mod settings;
 pub mod sql;
 pub mod text_table;
+pub mod token;
 
 use std::path::PathBuf;
 
@@ -38,6 +41,10 @@ enum Command {
     Sql(sql::SqlArgs),
     /// Pushes the rows or deltas of an NDJSON file into a table.
     Push(push::PushArgs),
+    /// Prints the settings in force as TOML: what each means, its value, and where that came from.
+    Config(settings::PrintArgs),
+    /// Mints a token for a client, signed with the configured secret.
+    Token(token::TokenArgs),
     /// Makes data to try things on.
     #[command(subcommand)]
     Generate(Generate),
@@ -70,6 +77,8 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(args).await,
         Command::Sql(args) => sql::run(args).await,
         Command::Push(args) => push::run(args).await,
+        Command::Config(args) => settings::print(&args),
+        Command::Token(args) => token::run(&args),
         Command::Generate(Generate::Tpch(args)) => {
             generate::tpch(&args, std::io::stdout().lock(), std::io::stderr().lock())?;
             Ok(())

@@ -1,52 +1,117 @@
 //! `lakesync serve`.
+//!
+//! Steps: read the configuration → log → open the lake → listen → look after it → on the first signal stop listening,
+//! finish what is under way, flush, and end with 0; a second signal ends at once.
+//!
+//! **Invariant:** what was acknowledged is in the durable log before any of this, so ending at once loses no data.
 
 use std::net::SocketAddr;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use lakesync_proto::GatewayId;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::settings::ConfigArgs;
 use super::{CliError, DirArgs};
+use crate::config::{Config, LogFormat};
 use crate::lake::Lake;
-use crate::server::Server;
+use crate::logs;
+use crate::server::{ServeOptions, Server};
+use crate::upkeep::{Upkeep, UpkeepOptions};
+
+/// The exit code after a second signal: that of Ctrl-C.
+const AT_ONCE: i32 = 130;
 
 /// What `lakesync serve` is asked for.
 #[derive(Args, Debug)]
 pub struct ServeArgs {
     #[command(flatten)]
     place: DirArgs,
-    /// The address to listen on; port 0 picks a free one. Loopback only, as there is no authentication yet.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7420")]
-    listen: SocketAddr,
+    #[command(flatten)]
+    settings: ConfigArgs,
+    /// The address to listen on; port 0 picks a free one [default: 127.0.0.1:7420]. Loopback only without [auth].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
 }
 
 /// Serves until Ctrl-C or SIGTERM.
 ///
 /// # Errors
-/// When the directory cannot be opened or the address cannot be listened on.
+/// When a setting is wrong, the directory cannot be opened, or the address cannot be listened on.
 pub async fn run(args: ServeArgs) -> Result<(), CliError> {
-    let gateway = lakesync_proto::GatewayId::parse(&args.place.gateway)?;
+    let mut sources = args.settings.sources(&args.place)?;
+    if let Some(listen) = args.listen {
+        sources = sources.with_flag("--listen", "server.listen", &listen.to_string());
+    }
+    let config = Config::read(&sources)?;
+    logs::begin(&config.log)?;
+    let named = GatewayId::parse(&args.place.gateway)?;
     let lake = Lake::builder(&args.place.dir)
-        .with_gateway(gateway)
-        .open()
-        .await?;
-    let server = Server::bind(lake.clone(), args.listen).await?;
-    eprintln!(
+        .with_config(config.gateway.clone())
+        .with_limits(config.limits);
+    let gateways = config.gateways.iter().cloned().chain([named]);
+    let lake = gateways.fold(lake, |lake, gateway| lake.with_gateway(gateway));
+    let lake = lake.open().await?;
+    let server = Server::bind_with(lake.clone(), options(&config)).await?;
+    let upkeep = UpkeepOptions {
+        compact: config.compact,
+        compaction: config.compaction,
+        connectors: config.connectors.clone(),
+    };
+    let upkeep = Upkeep::start(&lake, &server, upkeep)?;
+    let signals = Signals::new()?;
+    greet(&config, &lake, &server.url());
+    let format = config.log.format;
+    let served = server.run(signals.first(format)).await;
+    upkeep.stop().await?;
+    served?;
+    say(format, "stopped: everything is flushed");
+    Ok(())
+}
+
+fn options(config: &Config) -> ServeOptions {
+    ServeOptions {
+        listen: config.server.listen,
+        tls: config.server.tls.clone(),
+        auth: config.auth.clone(),
+        http: config.http.clone(),
+        drain: config.server.drain,
+    }
+}
+
+/// What a person who starts a server wants to know.
+fn greet(config: &Config, lake: &Lake, url: &str) {
+    let format = config.log.format;
+    let held = format!(
         "{} holds {}",
         lake.directory().root().display(),
-        tables(&lake)
+        tables(lake)
     );
-    eprintln!("listening on {}", server.url());
-    eprintln!("no authentication: only this machine can reach it. Stop with Ctrl-C");
-    let mut terminate = signal(SignalKind::terminate())?;
-    let stop = async move {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        eprintln!("stopping: requests under way are finished first");
-    };
-    server.run(stop).await?;
-    Ok(())
+    say(format, &held);
+    say(format, &format!("listening on {url}"));
+    let open = !config.server.listen.ip().is_loopback();
+    match (&config.auth, &config.server.tls) {
+        (None, _) => say(
+            format,
+            "no authentication: only this machine can reach it. Stop with Ctrl-C",
+        ),
+        (Some(_), None) if open => say(
+            format,
+            "tokens travel in the clear: put a proxy with TLS before it, or set server.tls. Stop with Ctrl-C",
+        ),
+        (Some(_), _) => say(
+            format,
+            "tokens are asked for; `lakesync token` mints one. Stop with Ctrl-C",
+        ),
+    }
+}
+
+/// Says something to whoever watches stderr: a person, or a program that reads JSON lines.
+fn say(format: LogFormat, text: &str) {
+    match format {
+        LogFormat::Text => eprintln!("{text}"),
+        LogFormat::Json => tracing::info!("{text}"),
+    }
 }
 
 fn tables(lake: &Lake) -> String {
@@ -59,5 +124,40 @@ fn tables(lake: &Lake) -> String {
             .to_owned(),
         1 => "1 table".to_owned(),
         count => format!("{count} tables"),
+    }
+}
+
+/// What ends the process: Ctrl-C and SIGTERM, heard from now on.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Resolves at the first signal; the second ends the process, whatever it is at.
+    async fn first(mut self, format: LogFormat) {
+        self.next().await;
+        say(
+            format,
+            "stopping: requests under way are finished, then everything is flushed; once more ends it at once",
+        );
+        tokio::spawn(async move {
+            self.next().await;
+            std::process::exit(AT_ONCE);
+        });
     }
 }

@@ -1,6 +1,7 @@
 //! `lakesync sql`: statements in, rows out; embedded or through the server, with no flag.
 
 use std::io::{Read as _, Stdout, Write as _, stdout};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -13,6 +14,7 @@ use futures::StreamExt as _;
 use lakesync_proto::GatewayId;
 
 use super::connection::Connection;
+use super::remote::Remote;
 use super::render::{Format, RenderError, RowWriter};
 use super::{CliError, DirArgs};
 use crate::lake::Lake;
@@ -55,10 +57,9 @@ pub async fn run(args: SqlArgs) -> Result<(), CliError> {
             Connection::Embedded { lake, gateway } => {
                 embedded(lake, gateway, sql, args.format).await
             }
-            Connection::Server { url, gateway, .. } => {
-                let (url, gateway) = (url.clone(), gateway.clone());
-                let (sql, format) = (sql.to_owned(), args.format);
-                tokio::task::spawn_blocking(move || remote(&url, &gateway, &sql, format)).await?
+            Connection::Server(server) => {
+                let (server, sql, format) = (Arc::clone(server), sql.to_owned(), args.format);
+                tokio::task::spawn_blocking(move || remote(&server, &sql, format)).await?
             }
         };
         match written {
@@ -79,7 +80,7 @@ async fn embedded(
         return Ok(0);
     };
     let frame = lake.run(statement, Access::Everything, gateway).await?;
-    let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
+    let schema = Arc::new(frame.schema().as_arrow().clone());
     let mut rows = Output::new(format, &schema)?;
     let mut batches = frame.execute_stream().await.map_err(crate::Error::from)?;
     while let Some(batch) = batches.next().await {
@@ -88,7 +89,7 @@ async fn embedded(
     rows.finish()
 }
 
-fn remote(url: &str, gateway: &GatewayId, sql: &str, format: Format) -> Result<usize, CliError> {
+fn remote(server: &Remote, sql: &str, format: Format) -> Result<usize, CliError> {
     let Some(statement) = parse(sql)?.pop() else {
         return Ok(0);
     };
@@ -96,25 +97,8 @@ fn remote(url: &str, gateway: &GatewayId, sql: &str, format: Format) -> Result<u
         true => "/v1/sql",
         false => "/v1/admin/sql",
     };
-    let body = serde_json::json!({ "sql": sql, "gateway": gateway }).to_string();
-    let mut answer = ureq::post(format!("{url}{path}"))
-        .config()
-        .http_status_as_error(false)
-        .build()
-        .header("content-type", "application/json")
-        .header("accept", ARROW_STREAM)
-        .send(body)?;
-    if !answer.status().is_success() {
-        let text = answer.body_mut().read_to_string()?;
-        let said: Option<serde_json::Value> = serde_json::from_str(&text).ok();
-        let said = said.as_ref().and_then(|said| said["error"].as_str());
-        return Err(said
-            .map_or_else(
-                || format!("the server answered {}: {text}", answer.status()),
-                str::to_owned,
-            )
-            .into());
-    }
+    let body = serde_json::json!({ "sql": sql, "gateway": server.gateway() }).to_string();
+    let answer = server.post(path, body.as_bytes(), ARROW_STREAM)?;
     let body = answer
         .into_body()
         .into_with_config()

@@ -1,92 +1,192 @@
 //! `lakesync serve`: the gateways' routes and SQL over HTTP, on one listener.
 //!
-//! | route | does |
-//! |---|---|
-//! | the gateway's | see [`lakesync_gateway::http`] |
-//! | `POST /v1/sql` | one statement that reads; body `{"sql": "…", "gateway"?: "…"}` |
-//! | `POST /v1/admin/sql` | one statement that may also be `INSERT` or `CALL` |
+//! | route | does | role |
+//! |---|---|---|
+//! | the gateway's | see [`lakesync_gateway::http`] | |
+//! | `POST /v1/sql` | one statement that reads; body `{"sql": "…", "gateway"?: "…"}` | reader |
+//! | `POST /v1/admin/sql` | one statement that may also be `INSERT` or `CALL` | admin |
 //!
 //! **Invariant:** without authentication the listener is on loopback only, and pages of other sites are refused.
 
-mod guard;
 mod rows;
 mod sql;
+mod tls;
 
+use std::fmt;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
-use axum::routing::post;
-use lakesync_gateway::http::{Gateways, router as gateway_router};
-use tokio::net::TcpListener;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use lakesync_gateway::auth::{AuthConfig, Authenticator};
+use lakesync_gateway::http::{Front, HttpConfig};
 
+use crate::config::TlsFiles;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 
 pub(crate) use rows::ARROW_STREAM;
 
-/// Every route of a lake's server.
-pub fn router(lake: &Lake) -> Router {
-    let gateways = Gateways::new(lake.gateways().map(std::sync::Arc::clone));
-    let routes = Router::new()
-        .route("/v1/sql", post(sql::read))
-        .route("/v1/admin/sql", post(sql::write))
-        .with_state(lake.clone())
-        .merge(gateway_router(gateways));
-    guard::guarded(routes)
+/// How long a connection may take to send its first request: one that says nothing holds a descriptor.
+const FIRST_REQUEST: Duration = Duration::from_secs(30);
+
+/// How a lake is served.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// The address to listen on; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// The certificate and its key; none serves plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// How tokens are checked; none lets only this machine ask.
+    pub auth: Option<AuthConfig>,
+    /// The limits of the routes.
+    pub http: HttpConfig,
+    /// How long a stop waits for requests that are under way.
+    pub drain: Duration,
+}
+
+impl ServeOptions {
+    /// The defaults, at `listen`: plain HTTP, no authentication.
+    #[must_use]
+    pub fn at(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            tls: None,
+            auth: None,
+            http: HttpConfig::default(),
+            drain: Duration::from_secs(30),
+        }
+    }
 }
 
 /// A bound listener: its address is known before it serves.
-#[derive(Debug)]
 pub struct Server {
     lake: Lake,
+    front: Front,
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    drain: Duration,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Server {
-    /// Binds `address` (port 0 picks a free one) and writes the URL into the directory's lock.
+    /// As [`Server::bind_with`], with the defaults at `address`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the address is not loopback or is taken.
+    /// As [`Server::bind_with`].
     pub async fn bind(lake: Lake, address: SocketAddr) -> Result<Self> {
-        if !address.ip().is_loopback() {
+        Self::bind_with(lake, ServeOptions::at(address)).await
+    }
+
+    /// Binds the address and writes the URL into the directory's lock.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the address is taken, other machines reach it and there is no authentication, or a
+    /// certificate or key cannot be used.
+    #[expect(
+        clippy::unused_async,
+        reason = "only inside a runtime is there something to serve with"
+    )]
+    pub async fn bind_with(lake: Lake, options: ServeOptions) -> Result<Self> {
+        let listen = options.listen;
+        if options.auth.is_none() && !listen.ip().is_loopback() {
             return Err(Error::Invalid(format!(
-                "{address} can be reached from other machines, and this server has no authentication yet; listen on \
-                 127.0.0.1 and put a proxy that authenticates before it"
+                "{listen} can be reached from other machines, and nothing says who may ask; configure [auth] (see \
+                 `lakesync config`), or listen on 127.0.0.1 and put a proxy that authenticates before it"
             )));
         }
-        let bound = TcpListener::bind(address)
-            .await
-            .and_then(|l| l.local_addr().map(|a| (l, a)));
+        let tls = options.tls.as_ref().map(tls::server_config).transpose()?;
+        let authenticator = options.auth.map(Authenticator::new).transpose();
+        let authenticator = authenticator.map_err(|error| Error::Invalid(error.to_string()))?;
+        let bound = TcpListener::bind(listen).and_then(|l| l.local_addr().map(|a| (l, a)));
         let (listener, address) = bound.map_err(|error| {
             Error::Invalid(format!(
-                "cannot listen on {address}: {error}; choose another with --listen"
+                "cannot listen on {listen}: {error}; choose another with --listen"
             ))
         })?;
+        let front = Front::new(
+            lake.registry().clone(),
+            options.http,
+            authenticator.map(Arc::new),
+            Arc::clone(lake.clock()),
+        );
         let server = Self {
             lake,
+            front,
             listener,
             address,
+            tls,
+            drain: options.drain,
         };
         server.lake.directory().say(Some(&server.url()))?;
         Ok(server)
     }
 
-    /// The base URL, such as `http://127.0.0.1:7420`.
+    /// The base URL by which this machine reaches it, such as `http://127.0.0.1:7420`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let mut address = self.address;
+        match address {
+            SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
+                address.set_ip(Ipv4Addr::LOCALHOST.into())
+            }
+            SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+                address.set_ip(Ipv6Addr::LOCALHOST.into())
+            }
+            _ => {}
+        }
+        format!("{scheme}://{address}")
     }
 
-    /// Serves until `stop` resolves, then finishes the requests that are under way.
+    /// What makes the routes.
+    pub(crate) fn front(&self) -> &Front {
+        &self.front
+    }
+
+    /// Serves until `stop` resolves, then takes no more requests and finishes those that are under way.
     ///
     /// # Errors
     /// When the listener fails.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-        let served = axum::serve(self.listener, router(&self.lake))
-            .with_graceful_shutdown(stop)
-            .await;
+        let handle = axum_server::Handle::new();
+        let (stopping, front, drain) = (handle.clone(), self.front.clone(), self.drain);
+        let stopper = tokio::spawn(async move {
+            stop.await;
+            front.drain();
+            stopping.graceful_shutdown(Some(drain));
+        });
+        let routes = self.front.router(sql::routes(&self.lake));
+        let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
+        let served = async {
+            let server = axum_server::from_tcp(self.listener)?
+                .handle(handle)
+                .first_request_timeout(FIRST_REQUEST)
+                .accept_error_handler(
+                    |peer, error| tracing::debug!(?peer, %error, "a connection was not made"),
+                );
+            match self.tls {
+                None => server.acceptor(NoDelayAcceptor::new()).serve(routes).await,
+                Some(tls) => {
+                    let tls = RustlsAcceptor::new(RustlsConfig::from_config(tls));
+                    let tls = tls.acceptor(NoDelayAcceptor::new());
+                    server.acceptor(tls).serve(routes).await
+                }
+            }
+        };
+        let served: io::Result<()> = served.await;
+        stopper.abort();
         self.lake.directory().say(None)?;
         served.map_err(|error| Error::Invalid(format!("the server stopped: {error}")))
     }

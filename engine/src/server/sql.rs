@@ -1,9 +1,16 @@
 //! `POST /v1/sql` and `POST /v1/admin/sql`: a statement in, rows out.
+//!
+//! SQL is not bound by sync rules, so `client` and `ingest` tokens have none of it; `reader` reads, `admin` also writes.
+//!
+//! **Invariant:** a statement sees the gateways that its caller's token names, and nothing of others.
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{Request as HttpRequest, State};
+use axum::http::StatusCode;
 use axum::response::Response;
+use axum::routing::post;
+use axum::{Extension, Router};
+use datafusion::prelude::DataFrame;
+use lakesync_gateway::auth::{Identity, Role, Scope};
 use lakesync_gateway::http::{error_answer, read_body, unavailable_answer};
 use lakesync_proto::{ErrorCode, GatewayId};
 use serde::Deserialize;
@@ -11,7 +18,7 @@ use serde::Deserialize;
 use super::rows::{RowFormat, stream_answer};
 use crate::error::{Error, Result};
 use crate::lake::{Lake, default_gateway};
-use crate::statement::Access;
+use crate::statement::{Access, Grant};
 use crate::syntax::{SQL_BYTES_MAX, parse};
 
 #[derive(Deserialize)]
@@ -19,19 +26,57 @@ use crate::syntax::{SQL_BYTES_MAX, parse};
 struct Request {
     sql: String,
     /// The gateway whose tables need no schema before their name.
-    #[serde(default = "default_gateway")]
-    gateway: GatewayId,
+    gateway: Option<GatewayId>,
 }
 
-pub(super) async fn read(State(lake): State<Lake>, headers: HeaderMap, body: Body) -> Response {
-    answer(&lake, &headers, body, Access::Read).await
+/// The routes of SQL.
+pub(super) fn routes(lake: &Lake) -> Router {
+    Router::new()
+        .route("/v1/sql", post(read))
+        .route("/v1/admin/sql", post(write))
+        .with_state(lake.clone())
 }
 
-pub(super) async fn write(State(lake): State<Lake>, headers: HeaderMap, body: Body) -> Response {
-    answer(&lake, &headers, body, Access::Write).await
+/// A reader's or an admin's query.
+async fn read(
+    State(lake): State<Lake>,
+    Extension(identity): Extension<Identity>,
+    request: HttpRequest,
+) -> Response {
+    match identity.role {
+        Role::Reader | Role::Admin => answer(&lake, &identity, request, Access::Read).await,
+        role @ (Role::Client | Role::Ingest) => forbidden(&format!(
+            "Role `{role}` has no SQL, which sync rules do not bind: this needs a token whose role is reader or admin"
+        )),
+    }
 }
 
-async fn answer(lake: &Lake, headers: &HeaderMap, body: Body, access: Access) -> Response {
+/// An admin's statement.
+async fn write(
+    State(lake): State<Lake>,
+    Extension(identity): Extension<Identity>,
+    request: HttpRequest,
+) -> Response {
+    match identity.role {
+        Role::Admin => answer(&lake, &identity, request, Access::Write).await,
+        role => forbidden(&format!(
+            "Admin role required: this token's role is `{role}`"
+        )),
+    }
+}
+
+fn forbidden(text: &str) -> Response {
+    error_answer(StatusCode::FORBIDDEN, ErrorCode::Forbidden, text, None)
+}
+
+async fn answer(
+    lake: &Lake,
+    identity: &Identity,
+    request: HttpRequest,
+    access: Access,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let headers = &parts.headers;
     // JSON escapes may double the text.
     let body = match read_body(headers, body, 2 * SQL_BYTES_MAX + 1024).await {
         Ok(body) => body,
@@ -43,23 +88,30 @@ async fn answer(lake: &Lake, headers: &HeaderMap, body: Body, access: Access) ->
                 "the body is not {{\"sql\": \"…\", \"gateway\"?: \"…\"}}: {error}"
             ))
         })?;
-        run(lake, &request, access, RowFormat::wanted(headers)?).await
+        let format = RowFormat::wanted(headers)?;
+        let frame = plan(lake, &request, Grant { access, identity }).await?;
+        stream_answer(frame, format).await
     };
     ran.await.unwrap_or_else(|error| error_response(&error))
 }
 
-async fn run(
-    lake: &Lake,
-    request: &Request,
-    access: Access,
-    format: RowFormat,
-) -> Result<Response> {
+async fn plan(lake: &Lake, request: &Request, grant: Grant<'_>) -> Result<DataFrame> {
     let mut statements = parse(&request.sql)?;
     let (Some(statement), true) = (statements.pop(), statements.is_empty()) else {
         return Err(Error::Invalid("send exactly one statement".to_owned()));
     };
-    let frame = lake.run(statement, access, &request.gateway).await?;
-    stream_answer(frame, format).await
+    let gateway = request.gateway.clone();
+    let gateway = gateway.unwrap_or_else(|| home(grant.identity));
+    lake.run_as(statement, grant, &gateway).await
+}
+
+/// The gateway of a statement that names none: `public`, or the only one that the token is for.
+fn home(identity: &Identity) -> GatewayId {
+    match &identity.scope {
+        Scope::Only(names) if names.len() == 1 => names.first().cloned(),
+        _ => None,
+    }
+    .unwrap_or_else(default_gateway)
 }
 
 fn error_response(error: &Error) -> Response {

@@ -7,5 +7,8 @@
 mod access;
 mod bad_input;
 mod command_line;
+mod contract;
 mod crash;
 mod server;
+mod soak;
+mod tenants;

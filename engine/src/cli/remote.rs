@@ -1,0 +1,165 @@
+//! The server that holds a data directory, as the tools of the same machine ask it: with a token and over TLS when the
+//! server wants them.
+//!
+//! **Invariant:** it only ever speaks to the address that the directory's lock names, which is this machine's.
+
+use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::path::Path;
+use std::time::Duration;
+
+use lakesync_gateway::auth::TOKEN_GATEWAYS_MAX;
+use lakesync_proto::{
+    GatewayId, Push, PushAck, TableDefinition, TableSchema, decode_ack_json, encode_push_json,
+};
+use serde_json::Value as Json;
+use ureq::http::Response;
+use ureq::tls::TlsConfig;
+use ureq::{Agent, Body};
+
+use super::{CliError, token};
+use crate::config::{Config, Sources};
+
+/// The longest answer to anything but a query, in bytes: an acknowledgement of the largest push is a tenth of it.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// How long a server of this machine may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The variable that a token is taken from.
+const TOKEN_VARIABLE: &str = "LAKESYNC_TOKEN";
+
+/// A server of this machine, and the gateway that is asked for.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    agent: Agent,
+    url: String,
+    gateway: GatewayId,
+    token: Option<String>,
+}
+
+impl Remote {
+    /// The server at `url` that holds `dir`.
+    pub(super) fn new(dir: &Path, url: &str, gateway: GatewayId) -> Self {
+        // The address was read from the lock that the server holds, and while it listens nobody else can; a certificate
+        // is made for a name that other machines use, not for this address.
+        let tls = TlsConfig::builder().disable_verification(true).build();
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT))
+            .proxy(None)
+            .tls_config(tls);
+        let token = std::env::var(TOKEN_VARIABLE).ok();
+        let token = token.filter(|token| !token.is_empty());
+        Self {
+            agent: config.build().into(),
+            url: url.to_owned(),
+            token: token.or_else(|| own_token(dir, &gateway)),
+            gateway,
+        }
+    }
+
+    /// The gateway that is asked for.
+    pub(super) fn gateway(&self) -> &GatewayId {
+        &self.gateway
+    }
+
+    /// Sends a JSON body; an answer that is no success is an error with its text.
+    pub(super) fn post(
+        &self,
+        path: &str,
+        body: &[u8],
+        accept: &str,
+    ) -> Result<Response<Body>, CliError> {
+        let mut request = self.agent.post(format!("{}{path}", self.url));
+        request = request
+            .header("content-type", "application/json")
+            .header("accept", accept);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        checked(request.send(body)?)
+    }
+
+    fn get(&self, path: &str) -> Result<Response<Body>, CliError> {
+        let mut request = self.agent.get(format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        checked(request.call()?)
+    }
+
+    /// The schemas of all tables.
+    pub(super) fn schemas(&self) -> Result<Vec<TableSchema>, CliError> {
+        let answer = self.get(&format!("/v1/sync/{}/schema", self.gateway))?;
+        let json: Json = serde_json::from_slice(&whole(answer)?)?;
+        let tables = json["tables"].as_array();
+        let tables = tables.ok_or("the server's answer has no list of tables")?;
+        let schemas = tables
+            .iter()
+            .map(|table| TableSchema::from_json(&table.to_string()));
+        Ok(schemas.collect::<Result<_, _>>()?)
+    }
+
+    /// Creates or evolves a table.
+    pub(super) fn put_schema(&self, definition: &TableDefinition) -> Result<(), CliError> {
+        let path = format!("/v1/admin/schema/{}", self.gateway);
+        self.post(&path, &serde_json::to_vec(definition)?, "application/json")?;
+        Ok(())
+    }
+
+    /// Pushes a batch; durable when this returns.
+    pub(super) fn push(&self, push: &Push) -> Result<PushAck, CliError> {
+        let path = format!("/v1/sync/{}/push", self.gateway);
+        let answer = self.post(&path, &encode_push_json(push), "application/json")?;
+        Ok(decode_ack_json(&whole(answer)?)?)
+    }
+}
+
+/// A token for whoever may read the secret of the directory's own configuration; none when there is no secret.
+fn own_token(dir: &Path, gateway: &GatewayId) -> Option<String> {
+    let sources = Sources::of_process(None, dir).ok()?;
+    let auth = Config::read(&sources).ok()?.auth?;
+    let files = std::fs::read_dir(dir.join("gateways")).ok()?;
+    let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let names = names.filter_map(|name| GatewayId::parse(name.strip_suffix(".db")?).ok());
+    let gateways = BTreeSet::from([gateway.clone()]);
+    let gateways = names
+        .take(TOKEN_GATEWAYS_MAX - 1)
+        .fold(gateways, |mut all, name| {
+            all.insert(name);
+            all
+        });
+    token::of_this_machine(&auth, gateways.into_iter().collect())
+}
+
+fn checked(mut answer: Response<Body>) -> Result<Response<Body>, CliError> {
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let text = answer.body_mut().read_to_string()?;
+    let said: Option<Json> = serde_json::from_str(&text).ok();
+    let said = said.as_ref().and_then(|said| said["error"].as_str());
+    let said = said.map_or_else(
+        || format!("the server answered {status}: {text}"),
+        str::to_owned,
+    );
+    let hint = match status.as_u16() {
+        401 => {
+            "; set LAKESYNC_TOKEN to a token, as `lakesync token --role admin` makes it from the server's configuration"
+        }
+        _ => "",
+    };
+    Err(format!("{said}{hint}").into())
+}
+
+fn whole(answer: Response<Body>) -> Result<Vec<u8>, CliError> {
+    let mut body = Vec::new();
+    let reader = answer
+        .into_body()
+        .into_with_config()
+        .limit(ANSWER_BYTES_MAX)
+        .reader();
+    reader.take(ANSWER_BYTES_MAX + 1).read_to_end(&mut body)?;
+    Ok(body)
+}

@@ -1,0 +1,355 @@
+//! Every setting: its name, what it may be, its default, and what gets worse at each end.
+//!
+//! **Invariant:** this table is the only place that names a setting's default; a test resolves all of them.
+
+use super::kind::Kind;
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Where it stands in the file: `section.key`.
+    pub(crate) path: &'static str,
+    pub(crate) kind: Kind,
+    /// As a person would write it in an environment variable; empty when nothing is set.
+    pub(crate) default: &'static str,
+    /// What it is, and what gets worse at each end.
+    pub(crate) doc: &'static str,
+}
+
+impl Key {
+    /// The section and the name within it; the section of a top-level key is empty.
+    pub(crate) fn split(&self) -> (&'static str, &'static str) {
+        self.path.rsplit_once('.').unwrap_or(("", self.path))
+    }
+
+    /// The environment variable that overrides it: `LAKESYNC_SERVER__TLS__CERT`.
+    pub(crate) fn variable(&self) -> String {
+        variable(self.path)
+    }
+}
+
+/// The environment variable of a dotted path.
+pub(crate) fn variable(path: &str) -> String {
+    let upper = path.to_ascii_uppercase().replace('-', "_");
+    format!("LAKESYNC_{}", upper.replace('.', "__"))
+}
+
+/// The setting at `path`.
+pub(crate) fn key(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+const fn new(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key {
+        path,
+        kind,
+        default,
+        doc,
+    }
+}
+
+/// Every setting but those of connectors, in the order in which they are shown.
+pub(crate) const KEYS: &[Key] = &[
+    new(
+        "gateways",
+        Kind::Texts,
+        "public",
+        "The gateways that exist from the start, beside those that the directory holds already. A gateway is a tenant: \
+         its own tables, rules, log and SQL schema. `public` is always there.",
+    ),
+    new(
+        "server.listen",
+        Kind::Address,
+        "127.0.0.1:7420",
+        "The address to listen on; port 0 picks a free one. An address that other machines reach needs [auth].",
+    ),
+    new(
+        "server.cors",
+        Kind::Texts,
+        "",
+        "The origins whose pages may ask, as in [\"https://app.example\"]; [\"*\"] is any. Empty: pages of this machine \
+         only. Any origin together with no [auth] would let every web page that you visit read your data, so it is refused.",
+    ),
+    new(
+        "server.timeout",
+        Kind::Time,
+        "30s",
+        "How long a request may take before it is answered with 504. Shorter cuts honest large pushes off; longer lets \
+         stuck ones hold memory. Streams (WebSocket, SSE, long poll, checkpoints) are exempt.",
+    ),
+    new(
+        "server.drain",
+        Kind::Time,
+        "30s",
+        "How long a stop waits for requests under way before they are cut off; the flush that follows is not counted. \
+         Shorter loses answers (never data); longer delays restarts.",
+    ),
+    new(
+        "server.tls.cert",
+        Kind::Path,
+        "",
+        "The server's certificate chain, PEM. With it and the key everything is HTTPS; without them, use a proxy that \
+         is, or tokens travel in the clear.",
+    ),
+    new(
+        "server.tls.key",
+        Kind::Path,
+        "",
+        "The private key of the certificate, PEM.",
+    ),
+    new(
+        "auth.hs256_secrets",
+        Kind::Secrets,
+        "",
+        "One or two secrets that tokens are signed with (HS256): the first signs what `lakesync token` mints, both are \
+         accepted, so that a secret is changed without turning anybody away. Take 32 random bytes or more, as \
+         `openssl rand -base64 32` makes them; a short one can be guessed.",
+    ),
+    new(
+        "auth.hs256_secrets_file",
+        Kind::Path,
+        "",
+        "A file that holds those secrets, one a line, instead: it need not be readable by who reads this one.",
+    ),
+    new(
+        "auth.jwks",
+        Kind::Text,
+        "",
+        "The public keys of an identity provider (RS256, ES256, EdDSA): the path or the https URL of a JSON Web Key Set. \
+         It is read again when it changes or a token names an unknown key.",
+    ),
+    new(
+        "auth.issuer",
+        Kind::Text,
+        "",
+        "The `iss` that tokens must have. Without it any issuer whose key is known is believed.",
+    ),
+    new(
+        "auth.audience",
+        Kind::Text,
+        "",
+        "The `aud` that tokens must have. Without it a token that was made for another service is taken as well; set it \
+         when the identity provider serves more than this.",
+    ),
+    new(
+        "sync.drift",
+        Kind::Time,
+        "5s",
+        "How far ahead of this machine's clock a delta may be stamped. Larger lets a client with a fast clock win over \
+         later writes of others; smaller refuses honest clients.",
+    ),
+    new(
+        "sync.late_window",
+        Kind::TimeOrNone,
+        "30 days",
+        "How old a delta may be when it arrives. Longer keeps more of the log, so that late edits merge right; shorter \
+         refuses clients that were offline for longer. \"none\" takes all, and the log is never forgotten.",
+    ),
+    new(
+        "sync.delta_ids",
+        Kind::Word(&["verify", "accept"]),
+        "verify",
+        "\"verify\" recomputes every delta id and refuses a wrong one; \"accept\" takes them as they are, for old \
+         clients that hash values differently, and a torn delta is then not noticed.",
+    ),
+    new(
+        "sync.pull_window",
+        Kind::Time,
+        "7 days",
+        "How long accepted pushes stay in the gateway's database after they were flushed, so that pulls read them by seq. \
+         Longer costs disk; shorter sends clients that were away to the flushed log, which is slower.",
+    ),
+    new(
+        "flush.format",
+        Kind::Word(&["parquet", "ndjson"]),
+        "parquet",
+        "What a flush writes: \"parquet\" into the lake; \"ndjson\" the same, and plain files of one delta a line beside \
+         it, for people without a catalog, at about three times the disk.",
+    ),
+    new(
+        "flush.max_bytes",
+        Kind::Size,
+        "64 MiB",
+        "Flush a gateway when this much is not flushed. Smaller makes many small files, which slow every reader; larger \
+         keeps more in memory, and a lost disk loses more.",
+    ),
+    new(
+        "flush.max_rows",
+        Kind::Count,
+        "500000",
+        "Flush a gateway when this many deltas are not flushed; the ends are those of flush.max_bytes.",
+    ),
+    new(
+        "flush.max_age",
+        Kind::Time,
+        "60s",
+        "Flush a gateway when its oldest delta that is not flushed is this old. Shorter makes small files; longer lets \
+         other engines, which read only what is flushed and compacted, lag.",
+    ),
+    new(
+        "compact.when_bytes",
+        Kind::Size,
+        "64 MiB",
+        "Compact a table when this much of it is flushed and not in its base. Smaller rewrites the base more often than \
+         the changes are worth; larger keeps more in memory, which every query folds and every start reads.",
+    ),
+    new(
+        "compact.when_rows",
+        Kind::Count,
+        "250000",
+        "Compact a table when this many deltas of it are flushed and not in its base; the ends are those of \
+         compact.when_bytes.",
+    ),
+    new(
+        "compact.max_age",
+        Kind::Time,
+        "1h",
+        "Compact a table when flushed deltas have waited this long for it, however few. Shorter rewrites the base for a \
+         few rows; longer lets other engines, which read the base, lag.",
+    ),
+    new(
+        "compact.memory",
+        Kind::Size,
+        "512 MiB",
+        "How much memory one compaction plans for. Smaller folds in more parts, each of which reads base and log again; \
+         larger may take the machine's memory from queries.",
+    ),
+    new(
+        "limits.hot",
+        Kind::Size,
+        "2 GiB",
+        "How much of one gateway may be in memory and not yet in its bases; above it pushes get 503 until \
+         compaction has caught up. Lower refuses bursts that would have fitted; higher risks that the system kills \
+         the process.",
+    ),
+    new(
+        "limits.hot_soft",
+        Kind::Size,
+        "512 MiB",
+        "Above this a flush and a compaction are made at once, whatever their settings say. Lower makes small \
+         files; near limits.hot it comes too late.",
+    ),
+    new(
+        "limits.process_hot",
+        Kind::Size,
+        "4 GiB",
+        "As limits.hot, for all gateways together: about half of the machine's memory.",
+    ),
+    new(
+        "limits.process_hot_soft",
+        Kind::Size,
+        "1 GiB",
+        "As limits.hot_soft, for all gateways together.",
+    ),
+    new(
+        "limits.disk_reserve",
+        Kind::Size,
+        "128 MiB",
+        "How much of the disk stays free: below it pushes get 507, and reads go on. Lower risks a disk so full that \
+         not even a flush can make room; higher leaves room unused.",
+    ),
+    new(
+        "limits.feed",
+        Kind::Size,
+        "256 MiB",
+        "How much of the newest deltas of a gateway is kept in memory for pulls. Less reads the database more; more \
+         is memory for each gateway.",
+    ),
+    new(
+        "limits.connections",
+        Kind::Count,
+        "10000",
+        "How many live connections (WebSocket, SSE, long poll) the process holds. Each is a descriptor and some \
+         kilobytes; more than the system's limit of open files fails in less friendly ways.",
+    ),
+    new(
+        "limits.connections_per_gateway",
+        Kind::Count,
+        "5000",
+        "How many of them one gateway may have, so that one tenant leaves room for others.",
+    ),
+    new(
+        "limits.connections_per_subject",
+        Kind::Count,
+        "100",
+        "How many of them one subject may have to one gateway. Fewer closes tabs and devices of honest people; more \
+         lets one token take everything.",
+    ),
+    new(
+        "limits.messages_per_second",
+        Kind::Count,
+        "50",
+        "How many messages a WebSocket may send in one second. Fewer closes busy clients; more lets one keep a core \
+         busy.",
+    ),
+    new(
+        "limits.message",
+        Kind::Size,
+        "16 MiB",
+        "How large one WebSocket message may be. Smaller refuses large pushes; each connection may hold this much.",
+    ),
+    new(
+        "limits.frames",
+        Kind::Size,
+        "32 MiB",
+        "How much of the encoded live frames of a gateway is kept for readers that are a little behind. Less \
+         encodes twice; more is memory.",
+    ),
+    new(
+        "limits.stalled",
+        Kind::Time,
+        "10s",
+        "How long a live connection may fail to take a frame before it is closed. Shorter drops phones in tunnels; \
+         longer keeps the dead.",
+    ),
+    new(
+        "rate.requests_per_second",
+        Kind::Count,
+        "0",
+        "How many requests a second one subject (without [auth]: one address) may make; 0 is no limit. Lower refuses \
+         honest bursts with 429; without a limit one client can keep the server busy.",
+    ),
+    new(
+        "rate.burst",
+        Kind::Count,
+        "50",
+        "How many requests may come at once before the rate counts. Lower refuses a client that syncs after a long time \
+         offline; higher lets floods through for longer.",
+    ),
+    new(
+        "log.format",
+        Kind::Word(&["text", "json"]),
+        "text",
+        "How log lines are written to stderr: for people, or one JSON object a line for machines.",
+    ),
+    new(
+        "log.level",
+        Kind::Text,
+        "info",
+        "What is logged: off, error, warn, info, debug or trace, for all or by module, as in \
+         \"info,lakesync_gateway=debug\". Lower hides what went wrong; debug and trace slow the server.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_key_is_there_once_says_what_it_is_and_has_a_default_of_its_kind() {
+        let paths: BTreeSet<&str> = KEYS.iter().map(|key| key.path).collect();
+        assert_eq!(paths.len(), KEYS.len());
+        for key in KEYS {
+            assert!(key.doc.ends_with('.'), "{}", key.path);
+            if !key.default.is_empty() {
+                key.kind.read_text(key.default).expect(key.path);
+            }
+        }
+        assert_eq!(
+            key("server.tls.cert").unwrap().variable(),
+            "LAKESYNC_SERVER__TLS__CERT"
+        );
+    }
+}

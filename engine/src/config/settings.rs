@@ -1,0 +1,537 @@
+//! The settings as the program uses them: checked against each other, in the types of whoever takes them.
+//!
+//! **Invariant:** a `Config` that exists can be served, but for what only the machine can say (a taken port, a full disk).
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lakesync_compactor::CompactionConfig;
+use lakesync_gateway::actions::{Connector, Webhooks};
+use lakesync_gateway::auth::{AuthConfig, AuthConfigError, JwksSource, Secret as AuthSecret};
+use lakesync_gateway::http::{ConnectionLimits, Cors, HttpConfig, Rate};
+use lakesync_gateway::{DeltaIds, FlushFormat, FlushPolicy, GatewayConfig, PressureLimits};
+use lakesync_proto::GatewayId;
+use tracing_subscriber::EnvFilter;
+
+use super::connectors::Connector as Section;
+use super::effective::{Effective, wrong};
+use super::error::{ConfigError, Source};
+use super::kind::{Secret, Setting};
+use super::{read_bounded, read_named};
+use crate::maintenance::CompactPolicy;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The listener.
+    pub server: ServerSettings,
+    /// How tokens are checked; none serves this machine only.
+    pub auth: Option<AuthConfig>,
+    /// The gateways that exist from the start.
+    pub gateways: Vec<GatewayId>,
+    /// The settings of every gateway.
+    pub gateway: GatewayConfig,
+    /// What all gateways may hold together.
+    pub limits: PressureLimits,
+    /// The limits of the routes.
+    pub http: HttpConfig,
+    /// Where actions are delivered.
+    pub connectors: Vec<Connector>,
+    /// When tables are compacted.
+    pub compact: CompactPolicy,
+    /// What a compaction may take.
+    pub compaction: CompactionConfig,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// The listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The certificate and its key; none serves plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// How long a stop waits for requests under way.
+    pub drain: Duration,
+}
+
+/// A certificate chain and its private key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// How.
+    pub format: LogFormat,
+    /// What, as a filter: `info`, or by module.
+    pub level: String,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Checks and resolves the settings.
+    pub(super) fn resolve(effective: &Effective) -> Result<Self, ConfigError> {
+        let auth = auth(effective)?;
+        let mut compaction = CompactionConfig::default();
+        compaction.part_bytes = effective.size("compact.memory");
+        Ok(Self {
+            server: server(effective)?,
+            http: http(effective, auth.as_ref())?,
+            auth,
+            gateways: gateways(effective)?,
+            gateway: gateway(effective)?,
+            limits: pressure(effective, "limits.process_hot_soft", "limits.process_hot")?,
+            connectors: connectors(effective)?,
+            compact: CompactPolicy {
+                when_bytes: effective.size("compact.when_bytes"),
+                when_rows: effective.count("compact.when_rows"),
+                max_age: effective.time("compact.max_age"),
+            },
+            compaction,
+            log: log(effective)?,
+        })
+    }
+}
+
+/// Reading the table: that a path has this kind is the table's promise, and a test resolves all of them.
+impl Effective {
+    fn size(&self, path: &str) -> u64 {
+        match self.get(path).0 {
+            Setting::Size(bytes) => *bytes,
+            other => unreachable!("`{path}` is a size, not {other:?}"),
+        }
+    }
+
+    fn count(&self, path: &str) -> u64 {
+        match self.get(path).0 {
+            Setting::Count(count) => *count,
+            other => unreachable!("`{path}` is a number, not {other:?}"),
+        }
+    }
+
+    fn time(&self, path: &str) -> Duration {
+        match self.get(path).0 {
+            Setting::Time(time) => *time,
+            other => unreachable!("`{path}` is a length of time, not {other:?}"),
+        }
+    }
+
+    fn text(&self, path: &str) -> Option<&str> {
+        match self.get(path).0 {
+            Setting::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn texts(&self, path: &str) -> &[String] {
+        match self.get(path).0 {
+            Setting::Texts(texts) => texts,
+            other => unreachable!("`{path}` is a list, not {other:?}"),
+        }
+    }
+
+    fn path(&self, path: &str) -> Option<PathBuf> {
+        match self.get(path) {
+            (Setting::Path(file), source) => Some(beside(file.clone(), source)),
+            _ => None,
+        }
+    }
+}
+
+/// A relative path of the configuration file begins where that file is.
+fn beside(path: PathBuf, source: &Source) -> PathBuf {
+    match source {
+        Source::File(file) => file
+            .parent()
+            .map_or(path.clone(), |folder| folder.join(&path)),
+        _ => path,
+    }
+}
+
+fn server(effective: &Effective) -> Result<ServerSettings, ConfigError> {
+    let listen = match effective.get("server.listen").0 {
+        Setting::Address(address) => *address,
+        other => unreachable!("`server.listen` is an address, not {other:?}"),
+    };
+    let (cert, key) = (
+        effective.path("server.tls.cert"),
+        effective.path("server.tls.key"),
+    );
+    let tls = match (cert, key) {
+        (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+        (None, None) => None,
+        (Some(_), None) => {
+            return Err(effective.wrong("server.tls.cert", "needs server.tls.key beside it"));
+        }
+        (None, Some(_)) => {
+            return Err(effective.wrong("server.tls.key", "needs server.tls.cert beside it"));
+        }
+    };
+    for file in tls.iter().flat_map(|tls| [&tls.cert, &tls.key]) {
+        read_named(file)?;
+    }
+    Ok(ServerSettings {
+        listen,
+        tls,
+        drain: effective.time("server.drain"),
+    })
+}
+
+fn positive(effective: &Effective, path: &str) -> Result<Duration, ConfigError> {
+    match effective.time(path) {
+        Duration::ZERO => Err(effective.wrong(path, "should be longer than nothing")),
+        time => Ok(time),
+    }
+}
+
+fn auth(effective: &Effective) -> Result<Option<AuthConfig>, ConfigError> {
+    let hs256 = secrets(effective)?;
+    let jwks = effective
+        .text("auth.jwks")
+        .map(|text| match text.contains("://") {
+            true => JwksSource::Url(text.to_owned()),
+            false => JwksSource::File(beside(text.into(), effective.get("auth.jwks").1)),
+        });
+    let text = |path: &str| effective.text(path).map(str::to_owned);
+    let (issuer, audience) = (text("auth.issuer"), text("auth.audience"));
+    if hs256.is_empty() && jwks.is_none() {
+        let lone = [("auth.issuer", &issuer), ("auth.audience", &audience)];
+        return match lone.into_iter().find(|(_, set)| set.is_some()) {
+            Some((path, _)) => Err(effective.wrong(
+                path,
+                "needs a key that tokens are checked with: auth.hs256_secrets or auth.jwks",
+            )),
+            None => Ok(None),
+        };
+    }
+    Ok(Some(AuthConfig {
+        hs256,
+        jwks,
+        issuer,
+        audience,
+        ..AuthConfig::default()
+    }))
+}
+
+/// The secrets, from the setting or from the file that it names.
+fn secrets(effective: &Effective) -> Result<Vec<AuthSecret>, ConfigError> {
+    const HERE: &str = "auth.hs256_secrets";
+    const FILE: &str = "auth.hs256_secrets_file";
+    let here: &[Secret] = match effective.get(HERE).0 {
+        Setting::Secrets(secrets) => secrets,
+        _ => &[],
+    };
+    let (path, texts) = match (here, effective.path(FILE)) {
+        (here, None) => (
+            HERE,
+            here.iter()
+                .map(|secret| secret.reveal().to_owned())
+                .collect(),
+        ),
+        ([], Some(file)) => {
+            let text = read_bounded(&file)?;
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            (FILE, lines.map(str::to_owned).collect::<Vec<_>>())
+        }
+        (_, Some(_)) => {
+            return Err(effective.wrong(FILE, "and auth.hs256_secrets are both set; keep one"));
+        }
+    };
+    if path == FILE && texts.is_empty() {
+        return Err(effective.wrong(path, "holds no secret"));
+    }
+    if texts.len() > 2 {
+        let reason = AuthConfigError::TooManySecrets(texts.len()).to_string();
+        return Err(effective.wrong(path, reason));
+    }
+    let secrets = texts.iter().map(|text| AuthSecret::parse(text));
+    let secrets: Result<Vec<_>, String> = secrets.collect();
+    secrets.map_err(|reason| effective.wrong(path, format!("is refused: {reason}")))
+}
+
+fn gateways(effective: &Effective) -> Result<Vec<GatewayId>, ConfigError> {
+    let names = effective.texts("gateways").iter();
+    let names = names
+        .map(|name| GatewayId::parse(name).map_err(|error| format!("holds `{name}`: {error}")));
+    let names: Result<Vec<_>, String> = names.collect();
+    names.map_err(|reason| effective.wrong("gateways", reason))
+}
+
+fn gateway(effective: &Effective) -> Result<GatewayConfig, ConfigError> {
+    let late_window = match effective.get("sync.late_window").0 {
+        Setting::Time(window) => Some(*window),
+        _ => None,
+    };
+    Ok(GatewayConfig {
+        drift: effective.time("sync.drift"),
+        delta_ids: match effective.text("sync.delta_ids") {
+            Some("accept") => DeltaIds::Accept,
+            _ => DeltaIds::Verify,
+        },
+        late_window,
+        pull_window: effective.time("sync.pull_window"),
+        feed_bytes_max: usize::try_from(effective.size("limits.feed")).unwrap_or(usize::MAX),
+        flush: FlushPolicy {
+            bytes: effective.size("flush.max_bytes"),
+            rows: effective.count("flush.max_rows"),
+            age: effective.time("flush.max_age"),
+            ..FlushPolicy::default()
+        },
+        flush_format: match effective.text("flush.format") {
+            Some("ndjson") => FlushFormat::Ndjson {
+                folder: effective.dir.join("ndjson"),
+            },
+            _ => FlushFormat::Parquet,
+        },
+        pressure: pressure(effective, "limits.hot_soft", "limits.hot")?,
+        ..GatewayConfig::default()
+    })
+}
+
+fn pressure(effective: &Effective, soft: &str, hard: &str) -> Result<PressureLimits, ConfigError> {
+    let limits = PressureLimits {
+        hot_bytes_soft: effective.size(soft),
+        hot_bytes_hard: effective.size(hard),
+        disk_reserve_bytes: effective.size("limits.disk_reserve"),
+    };
+    match limits.hot_bytes_soft > limits.hot_bytes_hard {
+        true => Err(effective.wrong(soft, format!("should not be above {hard}"))),
+        false => Ok(limits),
+    }
+}
+
+fn http(effective: &Effective, auth: Option<&AuthConfig>) -> Result<HttpConfig, ConfigError> {
+    let size = |path: &str| usize::try_from(effective.size(path)).unwrap_or(usize::MAX);
+    Ok(HttpConfig {
+        timeout: positive(effective, "server.timeout")?,
+        cors: cors(effective, auth)?,
+        rate: match number(effective, "rate.requests_per_second")? {
+            0 => None,
+            _ => Some(Rate {
+                requests_per_second: at_least_one(effective, "rate.requests_per_second")?,
+                burst: at_least_one(effective, "rate.burst")?,
+            }),
+        },
+        connections: ConnectionLimits {
+            process: limit(effective, "limits.connections")?,
+            gateway: limit(effective, "limits.connections_per_gateway")?,
+            subject: limit(effective, "limits.connections_per_subject")?,
+        },
+        messages_per_second: at_least_one(effective, "limits.messages_per_second")?,
+        message_bytes_max: size("limits.message"),
+        frames_bytes_max: size("limits.frames"),
+        stalled: positive(effective, "limits.stalled")?,
+    })
+}
+
+fn cors(effective: &Effective, auth: Option<&AuthConfig>) -> Result<Cors, ConfigError> {
+    let origins = effective.texts("server.cors");
+    let any = origins.iter().any(|origin| origin == "*");
+    match origins {
+        [] => Ok(Cors::Loopback),
+        [_] if any && auth.is_some() => Ok(Cors::Any),
+        [_] if any => {
+            let reason = "may only be [\"*\"] with [auth]: else every page that you visit could read and write your data";
+            Err(effective.wrong("server.cors", reason))
+        }
+        _ if any => Err(effective.wrong(
+            "server.cors",
+            "holds \"*\" beside others; leave one or the other out",
+        )),
+        origins => match origins.iter().find(|origin| !is_origin(origin)) {
+            Some(origin) => {
+                let reason = format!(
+                    "holds `{origin}`, which is no origin; write it as https://app.example"
+                );
+                Err(effective.wrong("server.cors", reason))
+            }
+            None => Ok(Cors::Origins(origins.to_vec())),
+        },
+    }
+}
+
+/// A scheme and a host, and perhaps a port: what a browser says of a page.
+fn is_origin(text: &str) -> bool {
+    let host = text.split_once("://").map(|(_, host)| host);
+    host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', ' ']))
+}
+
+fn number(effective: &Effective, path: &str) -> Result<u32, ConfigError> {
+    let number = u32::try_from(effective.count(path));
+    number.map_err(|_| effective.wrong(path, format!("should be at most {}", u32::MAX)))
+}
+
+fn at_least_one(effective: &Effective, path: &str) -> Result<NonZeroU32, ConfigError> {
+    let number = NonZeroU32::new(number(effective, path)?);
+    number.ok_or_else(|| effective.wrong(path, "should be 1 or more"))
+}
+
+fn limit(effective: &Effective, path: &str) -> Result<usize, ConfigError> {
+    let number = at_least_one(effective, path)?.get();
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+/// The webhooks, checked.
+fn connectors(effective: &Effective) -> Result<Vec<Connector>, ConfigError> {
+    let read = effective.connectors.iter();
+    let read = read.map(|(name, section)| connector(name, section));
+    let connectors = read.collect::<Result<Vec<_>, _>>()?;
+    match Webhooks::new(connectors.clone()) {
+        Ok(_) => Ok(connectors),
+        Err(error) => {
+            let sections = effective.connectors.iter();
+            let mut sections = sections.filter(|(name, _)| **name == error.connector);
+            let source = sections
+                .next()
+                .map_or(Source::Default, |(_, section)| section.source.clone());
+            Err(wrong(
+                &source,
+                &format!("actions.{}", error.connector),
+                error.reason,
+            ))
+        }
+    }
+}
+
+fn connector(name: &str, section: &Section) -> Result<Connector, ConfigError> {
+    let at = |key: &str, reason: &str| {
+        Err(wrong(
+            &section.source,
+            &format!("actions.{name}.{key}"),
+            reason,
+        ))
+    };
+    let Setting::Text(url) = section.get("url").0 else {
+        return at("url", "is missing: where should its actions be sent?");
+    };
+    let secret = match (section.get("secret").0, section.get("secret_file")) {
+        (Setting::Secret(secret), (Setting::Unset, _)) => Some(secret.reveal().to_owned()),
+        (Setting::Unset, (Setting::Path(file), source)) => Some(
+            read_bounded(&beside(file.clone(), source))?
+                .trim()
+                .to_owned(),
+        ),
+        (Setting::Unset, _) => None,
+        _ => return at("secret_file", "and secret are both set; keep one"),
+    };
+    let mut connector = Connector::new(name, url, section.types.clone());
+    connector.secret = secret;
+    if let Setting::Time(timeout) = section.get("timeout").0 {
+        connector.timeout = *timeout;
+    }
+    if let Setting::Count(attempts) = section.get("attempts_max").0 {
+        connector.attempts_max = u32::try_from(*attempts).unwrap_or(u32::MAX);
+    }
+    Ok(connector)
+}
+
+fn log(effective: &Effective) -> Result<LogSettings, ConfigError> {
+    let level = effective.text("log.level").unwrap_or_default().to_owned();
+    let filter = EnvFilter::builder().parse(&level);
+    filter.map_err(|error| {
+        effective.wrong("log.level", format!("cannot be read as a filter: {error}"))
+    })?;
+    Ok(LogSettings {
+        format: match effective.text("log.format") {
+            Some("json") => LogFormat::Json,
+            _ => LogFormat::Text,
+        },
+        level,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Sources;
+    use super::*;
+
+    fn read(file: &str) -> Result<Config, ConfigError> {
+        Config::read(&Sources {
+            file: Some(("lakesync.toml".into(), file.to_owned())),
+            ..Sources::default()
+        })
+    }
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn without_a_file_the_defaults_are_those_of_the_parts() {
+        let config = Config::read(&Sources::default()).unwrap();
+        assert!(config.auth.is_none());
+        assert_eq!(config.gateway, GatewayConfig::default());
+        assert_eq!(config.compaction, CompactionConfig::default());
+        assert_eq!(config.compact, CompactPolicy::default());
+        assert_eq!(config.gateways, [GatewayId::parse("public").unwrap()]);
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:7420");
+        assert_eq!(config.log.format, LogFormat::Text);
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused_with_the_place() {
+        for (file, said) in [
+            ("[server.tls]\ncert = \"c.pem\"", "server.tls.key"),
+            ("[server.tls]\nkey = \"k.pem\"", "server.tls.cert"),
+            (
+                "[server.tls]\nkey = \"none.pem\"\ncert = \"none.pem\"",
+                "none.pem",
+            ),
+            ("[server]\ntimeout = \"0s\"", "`server.timeout`"),
+            ("[auth]\nissuer = \"i\"", "auth.hs256_secrets"),
+            ("[auth]\nhs256_secrets = [\"short\"]", "32 are needed"),
+            (
+                "[auth]\nhs256_secrets_file = \"missing.txt\"",
+                "missing.txt",
+            ),
+            ("gateways = [\"a b\"]", "`a b`"),
+            ("[log]\nlevel = \"info,a=b=c\"", "`log.level`"),
+        ] {
+            let error = read(file).unwrap_err().to_string();
+            assert!(error.contains(said), "{error} lacks {said}");
+            assert!(
+                !error.contains("short") || !file.contains("short"),
+                "{error} shows a secret"
+            );
+        }
+        let three = format!("[auth]\nhs256_secrets = [\"{SECRET}\", \"{SECRET}\", \"{SECRET}\"]");
+        let error = read(&three).unwrap_err().to_string();
+        assert!(error.contains("3 HS256 secrets"), "{error}");
+        assert!(!error.contains(SECRET), "{error}");
+    }
+
+    #[test]
+    fn files_that_the_file_names_lie_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lakesync.toml");
+        std::fs::write(
+            folder.path().join("secrets"),
+            format!("{SECRET}\n\n{SECRET}x\n"),
+        )
+        .unwrap();
+        let text = "[auth]\nhs256_secrets_file = \"secrets\"\njwks = \"keys.json\"";
+        let config = Config::read(&Sources {
+            file: Some((file, text.to_owned())),
+            ..Sources::default()
+        });
+        let auth = config.unwrap().auth.unwrap();
+        assert_eq!(auth.hs256.len(), 2);
+        let keys = folder.path().join("keys.json");
+        assert_eq!(auth.jwks, Some(JwksSource::File(keys)));
+    }
+}
