@@ -11,6 +11,7 @@ mod large;
 mod merge_agreement;
 mod names;
 mod restore;
+mod rules;
 mod small_histories;
 mod sql;
 mod system;
