@@ -8,4 +8,7 @@ mod access;
 mod bad_input;
 mod command_line;
 mod crash;
+mod live_server;
 mod server;
+mod settings;
+mod tokens;
