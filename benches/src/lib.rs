@@ -3,6 +3,8 @@
 //! Invariant: a figure is a median of at least five runs, and what counts is its ratio to a limit that was measured in
 //! the same process.
 
+pub mod load;
+
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -38,9 +40,14 @@ pub fn median<T>(mut run: impl FnMut() -> T) -> (Cost, T) {
     (cost, last.expect("there is at least one run"))
 }
 
-/// CPU time of this process so far, user and system, from the system's accounts (Linux: hundredths of a second).
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+/// CPU time of this process so far, user and system.
+pub fn cpu_time() -> Duration {
+    cpu_time_of("self")
+}
+
+/// CPU time of a process (its id, or `self`) from the system's accounts (Linux: hundredths of a second).
+pub fn cpu_time_of(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // The command's name may hold spaces; what follows its bracket does not.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks: u64 = fields
@@ -54,10 +61,32 @@ fn cpu_time() -> Duration {
 
 /// The greatest resident memory of this process so far, in MiB; 0 where the system does not tell.
 pub fn peak_memory_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    memory_bytes("self", "VmHWM:") >> 20
+}
+
+/// The resident memory of a process (its id, or `self`) in bytes; 0 where the system does not tell.
+pub fn resident_bytes(process: &str) -> u64 {
+    memory_bytes(process, "VmRSS:")
+}
+
+fn memory_bytes(process: &str, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0) / 1024
+    kib.unwrap_or(0) * 1024
+}
+
+/// The value below which 99 of 100 lie; zero for none.
+pub fn p99(mut values: Vec<Duration>) -> Duration {
+    values.sort_unstable();
+    let at = (values.len() * 99 / 100).min(values.len().saturating_sub(1));
+    values.get(at).copied().unwrap_or_default()
+}
+
+/// How many a second.
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+pub fn rate(count: usize, wall: Duration) -> f64 {
+    count as f64 / wall.as_secs_f64()
 }
 
 /// One line of the printed table.

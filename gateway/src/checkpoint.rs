@@ -7,8 +7,8 @@
 //! stream ::= (length (4 bytes BE) │ SyncResponse)*       native: has_more until the last, which has the cursor
 //! ```
 //! A native chunk holds rows as deltas with the stamps of their cells, and tombstones; merging them makes the state that
-//! everybody else has, so a late delta decides the same everywhere. A legacy chunk holds one INSERT a row, and UPDATEs with
-//! what is left of a row that is larger than a chunk.
+//! everybody else has, so a late delta decides the same everywhere. A legacy chunk holds one INSERT a row, and UPDATEs
+//! with what is left of a row that is larger than a chunk.
 //!
 //! **Invariant:** all rows of a checkpoint are of one seq, in whatever number of requests it is read: what changes
 //! meanwhile comes with the pulls from its cursor.

@@ -25,8 +25,8 @@ use rusqlite::{
 };
 
 use crate::error::{Error, Result};
-use crate::rules::rows::{RULE_ROWS, RuleRow, put_rule_rows};
 use crate::rules::moved::{self, Moved};
+use crate::rules::rows::{RULE_ROWS, RuleRow, put_rule_rows};
 
 /// Bytes of deltas that one read gives at most, beyond its first push.
 const READ_BYTES_MAX: usize = 32 << 20;

@@ -113,7 +113,9 @@ impl Feed {
         if since > inner.visible {
             return Found::Beyond(inner.visible);
         }
-        let from = inner.deltas.partition_point(|(delta, _)| delta.seq <= since);
+        let from = inner
+            .deltas
+            .partition_point(|(delta, _)| delta.seq <= since);
         let page = inner.deltas.iter().skip(from).take(limit).cloned();
         Found::Page(page.collect(), inner.visible)
     }
@@ -130,7 +132,9 @@ impl Feed {
         if last_seen < inner.below {
             return last_seen;
         }
-        let from = inner.deltas.partition_point(|(delta, _)| delta.seq <= last_seen);
+        let from = inner
+            .deltas
+            .partition_point(|(delta, _)| delta.seq <= last_seen);
         let mut looked_at = last_seen;
         for (delta, moved) in inner.deltas.iter().skip(from).take(CURSOR_DELTAS_MAX) {
             if !may_skip((delta, moved.as_ref()), client, audience) {

@@ -27,7 +27,7 @@ use crate::rules::{Audience, Membership};
 
 /// How many deltas one answer looks at: beyond them it tells the client to ask again, so that nobody waits for a long
 /// stretch of others' rows.
-const SCAN_DELTAS_MAX: usize = 100_000;
+pub(crate) const SCAN_DELTAS_MAX: usize = 100_000;
 /// How many deltas are read at a time.
 const RUN_DELTAS: usize = 10_000;
 /// How many rows one answer gives whole: each is looked up in the tables and held in memory.
@@ -52,6 +52,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) form: Form,
     /// Its own id, if it is known: it is told of rows of its own that it may not see.
     pub(crate) client: Option<&'a ClientId>,
+    /// How many deltas are looked at: [`SCAN_DELTAS_MAX`], but in tests.
+    pub(crate) scan_deltas_max: usize,
 }
 
 /// Deltas of which something is heard.
@@ -92,9 +94,10 @@ impl Gateway {
             complete_to: since,
             ..Sifted::default()
         };
+        let run_deltas = RUN_DELTAS.min(asking.scan_deltas_max);
         let mut looked_at = 0;
         loop {
-            let run = self.run(sifted.complete_to, RUN_DELTAS).await?;
+            let run = self.run(sifted.complete_to, run_deltas).await?;
             if run.source == Source::Flushed && asking.form == Form::Native {
                 let text = "it is below what the gateway can filter by the sync rules";
                 return Err(expired(self.id(), text).into());
@@ -115,13 +118,14 @@ impl Gateway {
                 }
             }
             sifted.complete_to = run.complete_to;
-            if run.complete_to >= run.visible || looked_at >= SCAN_DELTAS_MAX {
+            if run.complete_to >= run.visible || looked_at >= asking.scan_deltas_max {
                 return Ok((sifted, run.visible));
             }
         }
     }
 
-    /// The memberships, as they are now, of the rows of deltas that came before the rules.
+    /// The memberships, as they are now, of the rows of deltas that came before the rules, or of which only the flushed
+    /// log is left.
     async fn memberships_now(
         &self,
         asking: &Asking<'_>,
@@ -133,7 +137,9 @@ impl Gateway {
             if moved.as_ref().is_some_and(|moved| moved.rules == version) {
                 continue;
             }
-            if asking.form == Form::Native || delta.seq > asking.ruling.since {
+            let newer = moved.as_ref().is_some_and(|moved| moved.rules > version);
+            // A native cursor lies above the rules' beginning, where every delta has a membership.
+            if asking.form == Form::Native || newer {
                 return Err(rules_changed().into());
             }
             let delta = &delta.delta;
@@ -270,7 +276,9 @@ impl Gateway {
             }
         };
         let deltas = deltas.into_iter();
-        deltas.map(|delta| Arc::new(SeqDelta { seq, delta })).collect()
+        deltas
+            .map(|delta| Arc::new(SeqDelta { seq, delta }))
+            .collect()
     }
 }
 

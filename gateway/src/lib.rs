@@ -8,7 +8,7 @@
 //!  pull ◄──────────── feed, durable log, flushed log ◄────┘
 //!  flush ─► Parquet in the log table, one Iceberg snapshot
 //! ```
-//! Read [`Gateway`] first; [`http::router`] is its face.
+//! Read [`Gateway`] first; [`http::Front`] is its face.
 //!
 //! **Invariants:** acknowledged means fsynced and readable · a batch is accepted whole or refused whole ·
 //! `seq` is dense, given inside the commit's critical section, and the only cursor · a delta id names

@@ -60,3 +60,123 @@ pub(crate) enum ReadError {
     #[error("{0}")]
     Failed(String),
 }
+
+/// A server for tests, on a port of its own, that answers as it is told and keeps what it was asked.
+#[cfg(test)]
+pub(crate) mod scripted {
+    use std::collections::BTreeMap;
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+    use std::thread::{self, JoinHandle};
+
+    /// A request as it came.
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Request {
+        pub(crate) head: String,
+        pub(crate) headers: BTreeMap<String, String>,
+        pub(crate) body: String,
+    }
+
+    /// A status line's end, perhaps more header lines, and the body.
+    pub(crate) type Answer = (String, Vec<u8>);
+
+    /// The server. It ends with this handle.
+    pub(crate) struct Server {
+        address: SocketAddr,
+        requests: Arc<Mutex<Vec<Request>>>,
+        stopped: Arc<AtomicBool>,
+        accepting: Option<JoinHandle<()>>,
+    }
+
+    impl Server {
+        /// Answers each request by `answer`, which is given it and how many came before.
+        pub(crate) fn start(
+            answer: impl Fn(&Request, usize) -> Answer + Send + Sync + 'static,
+        ) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let (requests, stopped) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+            let (seen, end) = (Arc::clone(&requests), Arc::clone(&stopped));
+            let answer = Arc::new(answer);
+            let accepting = thread::spawn(move || {
+                for socket in listener.incoming() {
+                    if end.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                    thread::spawn(move || exchange(socket.unwrap(), &seen, &*answer));
+                }
+            });
+            Self {
+                address,
+                requests,
+                stopped,
+                accepting: Some(accepting),
+            }
+        }
+
+        pub(crate) fn url(&self) -> String {
+            format!("http://{}/hook", self.address)
+        }
+
+        pub(crate) fn requests(&self) -> Vec<Request> {
+            self.requests.lock().unwrap().clone()
+        }
+    }
+
+    impl Drop for Server {
+        fn drop(&mut self) {
+            self.stopped.store(true, Ordering::SeqCst);
+            // The loop is in `accept`: a last connection wakes it.
+            drop(TcpStream::connect(self.address));
+            if let Some(accepting) = self.accepting.take() {
+                accepting.join().unwrap();
+            }
+        }
+    }
+
+    fn exchange(
+        socket: TcpStream,
+        seen: &Mutex<Vec<Request>>,
+        answer: &dyn Fn(&Request, usize) -> Answer,
+    ) {
+        let mut reader = BufReader::new(socket.try_clone().unwrap());
+        let Some(request) = read(&mut reader) else {
+            return;
+        };
+        let before = {
+            let mut seen = seen.lock().unwrap();
+            seen.push(request.clone());
+            seen.len() - 1
+        };
+        let (status, body) = answer(&request, before);
+        let n = body.len();
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {n}\r\nConnection: close\r\n\r\n");
+        let mut socket = socket;
+        // A client may leave before the end.
+        let _ = socket.write_all(head.as_bytes());
+        let _ = socket.write_all(&body);
+    }
+
+    fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+        let mut request = Request::default();
+        reader.read_line(&mut request.head).ok()?;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok()?;
+            let Some((name, value)) = line.trim_end().split_once(": ") else {
+                break;
+            };
+            let name = name.to_ascii_lowercase();
+            request.headers.insert(name, value.to_owned());
+        }
+        let length = request.headers.get("content-length");
+        let length = length.map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        request.body = String::from_utf8(body).unwrap();
+        (!request.head.is_empty()).then_some(request)
+    }
+}

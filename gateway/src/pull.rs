@@ -18,16 +18,18 @@ use lakesync_providers::read_log_page;
 use crate::auth::Identity;
 use crate::error::{Refusal, Result};
 use crate::feed::{Found, Item};
-use crate::filter::{Asking, Content, Form};
+use crate::filter::{Asking, Content, Form, SCAN_DELTAS_MAX};
 use crate::gateway::Gateway;
-use crate::rules::ledger::Ruling;
-use crate::rules::ruling::rules_changed;
+use crate::rules::ledger::{Ruling, binds};
+use crate::rules::ruling::{is_rules_changed, rules_changed};
 use crate::rules::{Audience, Changed, Rules, changed_tables};
 
 /// How many bytes of deltas a page may hold, beyond its first: what a client reads in one answer.
 pub(crate) const PAGE_BYTES_MAX: usize = 16 << 20;
 /// How many deltas of the flushed log a page may hold: they are sorted in memory.
 const FLUSHED_DELTAS_MAX: usize = 1_000;
+/// How often a pull is begun again because the rules changed while it looked: they do so by hand.
+const ATTEMPTS_MAX: usize = 3;
 
 /// Where deltas came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +91,19 @@ impl Gateway {
         identity: &Identity,
         client: &ClientId,
     ) -> Result<PullPage> {
-        let audience = self.audience(identity);
-        let puller = Puller {
-            audience: &audience,
-            client: Some(client),
-            claims: Some(&identity.claims),
-        };
-        self.page(pull, puller).await
+        let mut attempt = 1;
+        loop {
+            let audience = self.audience(identity);
+            let puller = Puller {
+                audience: &audience,
+                client: Some(client),
+                claims: Some(&identity.claims),
+            };
+            match self.page(pull, puller).await {
+                Err(error) if attempt < ATTEMPTS_MAX && is_rules_changed(&error) => attempt += 1,
+                page => return page,
+            }
+        }
     }
 
     /// The next page for `audience`.
@@ -137,9 +145,10 @@ impl Gateway {
         let limit = pull.limit.clamp(1, limits::PULL_MAX);
         let (since, form) = match &pull.since {
             Since::Seq(seq) => (*seq, Form::Legacy),
-            Since::Cursor(cursor) => {
-                (self.native_start(cursor.as_ref(), puller, &ruling)?, Form::Native)
-            }
+            Since::Cursor(cursor) => (
+                self.native_start(cursor.as_ref(), puller, &ruling)?,
+                Form::Native,
+            ),
         };
         let content = match bound {
             false => self.unfiltered(since, limit).await?,
@@ -150,6 +159,7 @@ impl Gateway {
                     ruling,
                     form,
                     client,
+                    scan_deltas_max: SCAN_DELTAS_MAX,
                 };
                 self.filtered(&asking, since, limit).await?
             }
@@ -192,7 +202,10 @@ impl Gateway {
         let Some(cursor) = cursor else {
             return match filtered_from {
                 Seq::ZERO => Ok(Seq::ZERO),
-                _ => Err(expired(&self.id, "there is none yet, and the sync rules are younger than the log")),
+                _ => Err(expired(
+                    &self.id,
+                    "there is none yet, and the sync rules are younger than the log",
+                )),
             };
         };
         if cursor.epoch != self.epoch {
@@ -204,8 +217,13 @@ impl Gateway {
         if (cursor.rules, cursor.claims) == (audience.rules(), audience.claims()) {
             return Ok(cursor.seq);
         }
-        let refusal = expired(&self.id, "the sync rules, or the token's claims, are others");
-        let changed = puller.claims.and_then(|claims| self.changed(cursor, claims, ruling));
+        let refusal = expired(
+            &self.id,
+            "the sync rules, or the token's claims, are others",
+        );
+        let changed = puller
+            .claims
+            .and_then(|claims| self.changed(cursor, claims, ruling));
         match changed {
             None => Err(refusal),
             Some(Changed::Nothing) => Ok(cursor.seq),
@@ -231,7 +249,12 @@ impl Gateway {
                 Rules::compile(set.clone(), &self.live.schemas()).ok()?
             }
         };
-        Some(changed_tables(&old, new, cursor.claims, claims))
+        match (binds(&old), binds(new)) {
+            (false, false) => Some(Changed::Nothing),
+            (true, true) => Some(changed_tables(&old, new, cursor.claims, claims)),
+            // Tables that no bucket names come into sight, or leave it.
+            _ => None,
+        }
     }
 
     async fn unfiltered(&self, since: Seq, limit: usize) -> Result<Content> {

@@ -16,7 +16,7 @@ use crate::error::{Refusal, Result};
 use crate::gateway::Gateway;
 use crate::round::reused;
 use crate::rules::Audience;
-use crate::writer::{Answer, Job};
+use crate::writer::{Answer, Job, Sender};
 
 impl Gateway {
     /// Accepts a push whole: when this returns, its deltas are fsynced and the next query sees them.
@@ -29,7 +29,7 @@ impl Gateway {
     /// A push whose future is dropped may still be accepted; sending it again is acknowledged as duplicate.
     pub async fn push(&self, push: Push) -> Result<PushAck> {
         let audience = Arc::new(Audience::everything());
-        self.push_from(push, Author::Itself, &audience).await
+        self.push_as(push, &audience).await
     }
 
     /// Accepts a push of somebody whom the write rules bind.
@@ -38,7 +38,9 @@ impl Gateway {
     /// As [`Gateway::push`]; [`ErrorCode::Forbidden`](lakesync_proto::ErrorCode::Forbidden) naming the delta that
     /// `audience` may not write.
     pub async fn push_as(&self, push: Push, audience: &Arc<Audience>) -> Result<PushAck> {
-        self.push_from(push, Author::Itself, audience).await
+        let sender = Sender::Audience(Arc::clone(audience));
+        self.push_from(push, (Author::Itself, sender), audience)
+            .await
     }
 
     /// Accepts a push of whoever holds `identity`: as itself, by the write rules; an `ingest` or `admin` token may
@@ -55,7 +57,11 @@ impl Gateway {
             false => Author::Itself,
         };
         let audience = self.audience(identity);
-        self.push_from(push, author, &audience).await
+        let sender = match identity.is_ruled() {
+            true => Sender::Claims(Arc::new(identity.claims.clone())),
+            false => Sender::Audience(Arc::clone(&audience)),
+        };
+        self.push_from(push, (author, sender), &audience).await
     }
 
     /// Those who share the claims of `identity`, under the rules in force.
@@ -70,8 +76,8 @@ impl Gateway {
     async fn push_from(
         &self,
         push: Push,
-        author: Author,
-        audience: &Arc<Audience>,
+        (author, sender): (Author, Sender),
+        audience: &Audience,
     ) -> Result<PushAck> {
         let now_ms = self.components.clock.now_ms();
         if let Some(steady) = &self.steady {
@@ -98,7 +104,7 @@ impl Gateway {
             let (reply, answer) = oneshot::channel();
             self.enqueue(Job {
                 deltas,
-                audience: Arc::clone(audience),
+                sender: sender.clone(),
                 oldest: self.oldest(now_ms),
                 bytes,
                 arrived_ms: now_ms,
@@ -166,7 +172,10 @@ fn refuse_other_content(deltas: &[RowDelta], known: &[Arc<SeqDelta>]) -> Result<
         .map(|known| (known.delta.delta_id, &known.delta))
         .collect();
     for (index, delta) in deltas.iter().enumerate() {
-        if by_id.get(&delta.delta_id).is_some_and(|known| *known != delta) {
+        if by_id
+            .get(&delta.delta_id)
+            .is_some_and(|known| *known != delta)
+        {
             return Err(reused(delta, "other content").at(index));
         }
     }

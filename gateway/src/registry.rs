@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a gateway that was found once stays open as long as the registry lives; a name has one gateway.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,7 +10,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use lakesync_proto::{ErrorCode, GatewayId, WallClock};
 use lakesync_providers::lake::Warehouse;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::auth::Identity;
 use crate::config::GatewayConfig;
@@ -184,48 +183,6 @@ impl Gateways {
     #[must_use]
     pub fn count(&self) -> watch::Receiver<usize> {
         self.0.count.subscribe()
-    }
-
-    /// Runs [`Gateway::run_flushes`] for every gateway, also for those that are created later, until `stop` says true
-    /// or its sender is gone. `seed` spreads the retries of gateways whose flushes fail together.
-    ///
-    /// # Cancel safety
-    /// Flushes that have begun go on to their end when the future is dropped.
-    pub async fn run_flushes(&self, mut stop: watch::Receiver<bool>, seed: u64) {
-        let mut count = self.count();
-        let mut known = BTreeSet::new();
-        let mut running = JoinSet::new();
-        loop {
-            count.mark_unchanged();
-            for gateway in self.iter() {
-                if known.insert(gateway.id().clone()) {
-                    let nth = u64::try_from(known.len()).unwrap_or(u64::MAX);
-                    // Far apart, so that neighbours do not wait alike.
-                    let seed = seed ^ nth.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    running.spawn(gateway.run_flushes(stop.clone(), seed));
-                }
-            }
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => break,
-                // The sender lives in the registry.
-                _ = count.changed() => {}
-            }
-        }
-        while running.join_next().await.is_some() {}
-    }
-
-    /// Flushes everything of every gateway, before the process ends.
-    ///
-    /// # Errors
-    /// Those of the gateways that could not be flushed; the others are, and nothing is lost.
-    pub async fn drain(&self) -> Vec<(GatewayId, Error)> {
-        let mut failed = Vec::new();
-        for gateway in self.iter() {
-            if let Err(error) = gateway.drain().await {
-                failed.push((gateway.id().clone(), error));
-            }
-        }
-        failed
     }
 
     /// What all of them hold together.

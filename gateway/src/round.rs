@@ -6,6 +6,7 @@
 //! **Invariant:** a refused push leaves nothing behind in the round.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use lakesync_proto::{
     ClientId, DeltaId, ErrorCode, Hlc, Op, Outcome, RowDelta, Schemas, Seq, SeqDelta,
@@ -19,7 +20,7 @@ use crate::rules::Audience;
 use crate::rules::ledger::{Draft, Ledger, Step, Stored};
 use crate::rules::rows::RuleRow;
 use crate::rules::ruling::rules_changed;
-use crate::writer::{Job, Writer};
+use crate::writer::{Job, Sender, Writer};
 
 type Known = HashMap<DeltaId, (Seq, Op)>;
 
@@ -139,7 +140,11 @@ impl Round {
             steps.extend(self.draft.add(&delta.delta, Stored { log, schemas })?);
             Ok(())
         });
-        let allowed = added.and_then(|()| self.guard(writer, &entry, (&steps, &job.audience)));
+        let audience = match &job.sender {
+            Sender::Audience(audience) => Arc::clone(audience),
+            Sender::Claims(claims) => writer.ledger.current.audience(claims),
+        };
+        let allowed = added.and_then(|()| self.guard(writer, &entry, (&steps, &audience)));
         if let Err(error) = allowed {
             self.draft.undo();
             return Err(error);

@@ -53,13 +53,17 @@ impl Steady {
             State::New => (State::Even(ahead), None),
             // Slow drift, and small corrections, are followed.
             State::Even(usual) if !far(ahead, usual, self.jump_ms) => (State::Even(ahead), None),
-            State::Even(usual) => (State::Jumped(usual, ahead, monotonic_ms), Some(ahead - usual)),
+            State::Even(usual) => (
+                State::Jumped(usual, ahead, monotonic_ms),
+                Some(ahead - usual),
+            ),
             State::Jumped(usual, ..) if !far(ahead, usual, self.jump_ms) => {
                 (State::Even(ahead), None)
             }
-            State::Jumped(usual, to, _) if far(ahead, to, EVEN_MS) => {
-                (State::Jumped(usual, ahead, monotonic_ms), Some(ahead - usual))
-            }
+            State::Jumped(usual, to, _) if far(ahead, to, EVEN_MS) => (
+                State::Jumped(usual, ahead, monotonic_ms),
+                Some(ahead - usual),
+            ),
             State::Jumped(_, _, since) if monotonic_ms.saturating_sub(since) >= SETTLING_MS => {
                 (State::Even(ahead), None)
             }
@@ -101,7 +105,11 @@ mod tests {
             let steady = Steady::new(Duration::from_secs(10));
             assert!(steady.check(T, 0).is_ok());
             assert!(steady.check(T.saturating_add_signed(jump), 0).is_err());
-            assert!(steady.check(T.saturating_add_signed(jump) + 59_000, 59_000).is_err());
+            assert!(
+                steady
+                    .check(T.saturating_add_signed(jump) + 59_000, 59_000)
+                    .is_err()
+            );
             assert!(steady.check(T + 59_500, 59_500).is_ok());
         }
     }
@@ -112,7 +120,10 @@ mod tests {
         assert!(steady.check(T, 0).is_ok());
         assert!(steady.check(T + 3_600_000, 1).is_err());
         assert!(steady.check(T + 3_600_000 + 40_000, 40_000).is_err());
-        assert!(steady.check(T + 7_200_000 + 59_000, 59_000).is_err(), "it jumped again");
+        assert!(
+            steady.check(T + 7_200_000 + 59_000, 59_000).is_err(),
+            "it jumped again"
+        );
         assert!(steady.check(T + 7_200_000 + 61_000, 61_000).is_err());
         assert!(steady.check(T + 7_200_000 + 119_000, 119_000).is_ok());
         assert!(steady.check(T + 7_200_000 + 119_001, 119_001).is_ok());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use lakesync_proto::{DeltaId, GatewayId, Hlc, Op, Outcome, RowDelta, Seq, SeqDelta};
+use lakesync_proto::{Claims, DeltaId, GatewayId, Hlc, Op, Outcome, RowDelta, Seq, SeqDelta};
 use lakesync_providers::{HotPush, Live};
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,7 +33,7 @@ use crate::stats::Stats;
 pub(crate) struct Job {
     pub(crate) deltas: Vec<RowDelta>,
     /// Whom the write rules take its sender for.
-    pub(crate) audience: Arc<Audience>,
+    pub(crate) sender: Sender,
     /// New deltas that are stamped below this are late.
     pub(crate) oldest: Hlc,
     /// The size of its values.
@@ -43,6 +43,15 @@ pub(crate) struct Job {
     pub(crate) older: HashMap<DeltaId, (Seq, Op)>,
     pub(crate) trims: u64,
     pub(crate) reply: oneshot::Sender<Result<Answer>>,
+}
+
+/// Whom the write rules take a push's sender for.
+#[derive(Clone, Debug)]
+pub(crate) enum Sender {
+    /// One of these.
+    Audience(Arc<Audience>),
+    /// Whoever has these claims under the rules that the push meets.
+    Claims(Arc<Claims>),
 }
 
 /// What became of a push.

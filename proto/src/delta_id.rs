@@ -21,6 +21,7 @@ use crate::canonical::write_string;
 use crate::delta::{ColumnChange, DeltaKey};
 use crate::hex;
 use crate::id::IdError;
+use crate::number::push_digits;
 
 /// The id of a delta. Its text is 64 lower-case hexadecimal digits; order is bytewise.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,7 +76,7 @@ fn canonical_text(key: &DeltaKey, columns: &[ColumnChange]) -> String {
         out.push('}');
     }
     out.push_str("],\"hlc\":\"");
-    out.push_str(&key.hlc.to_string());
+    push_digits(key.hlc, &mut out);
     out.push_str("\",\"rowId\":");
     write_string(key.row_id.as_str(), &mut out);
     out.push_str(",\"table\":");

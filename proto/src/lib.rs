@@ -120,8 +120,8 @@ pub use codec::generated as wire;
 pub use codec::{ChunkError, ChunkReader, decode_chunk, encode_chunk};
 pub use codec::{
     ClientBody, ClientFrame, FRAME_BROADCAST, FRAME_NATIVE, FRAME_PULL, FRAME_PUSH, FrameError,
-    ServerBody, ServerFrame, decode_client_frame, decode_server_frame, encode_broadcast,
-    encode_client_frame, encode_server_frame,
+    PageFrame, ServerBody, ServerFrame, decode_client_frame, decode_server_frame, encode_broadcast,
+    encode_client_frame, encode_page_frame, encode_server_frame,
 };
 pub use codec::{
     DecodeError, DecodeErrorKind, Schemas, ack_message, decode_ack_json, decode_ack_message,

@@ -3,7 +3,7 @@
 //! Invariant: written as a decimal string, because a JSON number loses digits beyond 2^53 in most readers; read from a
 //! decimal string or from an integer.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserializer, Serializer};
@@ -19,6 +19,12 @@ pub(crate) fn parse_i64(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
+}
+
+/// Appends decimal digits, without a text in between.
+pub(crate) fn push_digits(number: impl fmt::Display, out: &mut String) {
+    out.write_fmt(format_args!("{number}"))
+        .expect("a String takes every text");
 }
 
 /// Serializes as a decimal string.

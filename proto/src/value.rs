@@ -14,6 +14,7 @@ use crate::column_type::ColumnType;
 use crate::decimal::Decimal;
 use crate::error::shown;
 use crate::limits::DECIMAL_PRECISION_MAX;
+use crate::number::push_digits;
 use crate::value_read::{ValueError, bad_text, check_size};
 
 /// The greatest integer up to which a 64-bit float counts by ones: 2^53.
@@ -97,7 +98,7 @@ impl Value {
         match self {
             Value::Long(long) if long.unsigned_abs() > EXACT_INTEGER_MAX => {
                 out.push('"');
-                out.push_str(&long.to_string());
+                push_digits(long, out);
                 out.push('"');
             }
             Value::Number(number) if *number == 0.0 && number.is_sign_negative() => {
@@ -117,7 +118,7 @@ impl Value {
             Value::Null => out.push_str("null"),
             Value::String(text) => write_string(text, out),
             Value::Number(number) => write_number(*number, out),
-            Value::Long(long) => out.push_str(&long.to_string()),
+            Value::Long(long) => push_digits(long, out),
             Value::Boolean(value) => out.push_str(if *value { "true" } else { "false" }),
             Value::Json(text) => write_canonical_json(text, out),
             Value::Decimal(_) | Value::Date(_) | Value::Timestamp(_) | Value::Binary(_) => {

@@ -29,9 +29,9 @@ use lakesync_proto::{ClaimValue, TableSchema};
 pub use claim::claim_values;
 pub use error::PredicateError;
 pub use field::Field;
-pub use filter::{Filter, FilterOp};
+pub use filter::{Filter, FilterOp, ListOrder};
 pub use rows::{Row, Rows};
-pub use sql::check_sql;
+pub use sql::{check_sql, claims_in};
 pub use term::{Bound, ClaimCondition, Key, RowCondition, Term};
 
 #[cfg(test)]
@@ -39,15 +39,6 @@ mod tests;
 
 use formula::Formula;
 use parameter::{Parameter, Takes, literal};
-
-/// Whether a condition tells a claim's values apart by their place in the list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ListOrder {
-    /// It takes them as a set.
-    Ignored,
-    /// It looks at the first.
-    Counts,
-}
 
 /// A condition, compiled for one table.
 #[derive(Debug)]
@@ -144,9 +135,9 @@ fn atom(
             parameters.push(Parameter {
                 claim: claim.to_owned(),
                 column_type,
-                takes: match op.is_order() {
-                    true => Takes::First,
-                    false => Takes::One,
+                takes: match op.list_order() {
+                    ListOrder::Counts => Takes::First,
+                    ListOrder::Ignored => Takes::One,
                 },
             });
             let index = parameters.len() - 1;

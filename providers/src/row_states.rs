@@ -236,7 +236,7 @@ impl Merge {
     /// The next row of which anything is known that can still matter.
     async fn next(&mut self) -> Result<Option<RowWithState>> {
         loop {
-            self.base.fill(&self.schema, base_row_list).await?;
+            self.base.fill(&self.schema, read_rows).await?;
             self.log.fill(&self.schema, log_row_list).await?;
             let hot = self.hot.peek().map(|(id, _)| id);
             let least = [self.base.peek(), self.log.peek(), hot];
@@ -321,16 +321,15 @@ async fn sorted(
     Ok(frame.sort(by_row)?.execute_stream().await?)
 }
 
-fn base_row_list(schema: &TableSchema, batch: &RecordBatch) -> Result<Vec<(RowId, BaseRow)>> {
-    read_rows(schema, batch)
-}
-
 fn log_row_list(schema: &TableSchema, batch: &RecordBatch) -> Result<Vec<(RowId, SeqDelta)>> {
     let deltas = log_rows::deltas(schema, batch)?.into_iter();
     Ok(deltas
         .map(|delta| (delta.delta.row_id.clone(), delta))
         .collect())
 }
+
+/// The rows of a batch, in its order.
+type ReadBatch<T> = fn(&TableSchema, &RecordBatch) -> Result<Vec<(RowId, T)>>;
 
 /// One source of rows, ascending by row id.
 struct Sorted<T> {
@@ -347,11 +346,7 @@ impl<T> Sorted<T> {
     }
 
     /// Reads on until a row is ready or there is none.
-    async fn fill(
-        &mut self,
-        schema: &TableSchema,
-        read: fn(&TableSchema, &RecordBatch) -> Result<Vec<(RowId, T)>>,
-    ) -> Result<()> {
+    async fn fill(&mut self, schema: &TableSchema, read: ReadBatch<T>) -> Result<()> {
         while self.ready.is_empty()
             && let Some(batches) = &mut self.batches
         {

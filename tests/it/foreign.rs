@@ -85,7 +85,7 @@ fn base() -> TableIdent {
 }
 
 async fn table(lake: &Lake) -> Table {
-    let warehouse = lake.gateway("public").unwrap().live().warehouse();
+    let warehouse = lake.gateway("public").unwrap().live().warehouse().clone();
     warehouse.catalog().load_table(&base()).await.unwrap()
 }
 
@@ -94,7 +94,7 @@ fn current(table: &Table) -> i64 {
 }
 
 async fn update(lake: &Lake, updates: Vec<TableUpdate>) -> Table {
-    let warehouse = lake.gateway("public").unwrap().live().warehouse();
+    let warehouse = lake.gateway("public").unwrap().live().warehouse().clone();
     let catalog = warehouse.catalog();
     catalog
         .commit(&base(), Vec::new(), updates, None)
@@ -125,12 +125,12 @@ async fn copied(table: &Table) -> Vec<DataFile> {
 
 /// Another program writes the rows into other files: its snapshot has what a rewrite of ours makes, and no word of ours.
 async fn replace(lake: &Lake) -> i64 {
-    let warehouse = lake.gateway("public").unwrap().live().warehouse();
+    let warehouse = lake.gateway("public").unwrap().live().warehouse().clone();
     let before = table(lake).await;
     let old = live_files(&before, None).await.unwrap();
     let old = old.into_iter().map(|file| file.path);
     let rewritten = Commit::rewrite(current(&before), old, copied(&before).await)
-        .run(warehouse, &base())
+        .run(&warehouse, &base())
         .await
         .unwrap();
     let metadata = rewritten.metadata();
@@ -158,7 +158,7 @@ async fn replace(lake: &Lake) -> i64 {
 
 /// Another program adds every row of the table once more.
 async fn append(lake: &Lake) -> i64 {
-    let warehouse = lake.gateway("public").unwrap().live().warehouse();
+    let warehouse = lake.gateway("public").unwrap().live().warehouse().clone();
     let table = table(lake).await;
     let transaction = Transaction::new(&table);
     let append = transaction

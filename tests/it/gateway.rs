@@ -40,7 +40,7 @@ impl World {
     }
 }
 
-pub(crate) fn gateway(lake: &Lake) -> &Arc<Gateway> {
+pub(crate) fn gateway(lake: &Lake) -> Arc<Gateway> {
     lake.gateway("public").unwrap()
 }
 
@@ -116,7 +116,7 @@ async fn concurrent_pushes_get_dense_seqs_and_each_answer_is_its_own() {
     let world = World::new();
     let lake = world.open().await;
     let pushing = (0..40_u64).map(|n| {
-        let gateway = Arc::clone(gateway(&lake));
+        let gateway = gateway(&lake);
         tokio::spawn(async move {
             let deltas = (0..3)
                 .map(|i| delta(&format!("c{n}"), &format!("r{n}-{i}"), NOW_MS, 1))
@@ -143,7 +143,7 @@ async fn concurrent_pushes_get_dense_seqs_and_each_answer_is_its_own() {
     seqs.sort_unstable();
     assert_eq!(seqs, (1..=120).collect::<Vec<_>>());
     assert_eq!(
-        pulled(gateway(&lake), 50).await,
+        pulled(&gateway(&lake), 50).await,
         (1..=120).collect::<Vec<_>>()
     );
 }
@@ -170,7 +170,7 @@ async fn a_resend_is_a_duplicate_even_after_flush_trim_and_restart() {
     assert_eq!(again.outcomes, (1..=5).map(known).collect::<Vec<_>>());
     assert_eq!(count(&lake, "\"t$deltas\"").await, 5);
     assert_eq!(
-        pulled(gateway(&lake), 2).await,
+        pulled(&gateway(&lake), 2).await,
         [1, 2, 3, 4, 5],
         "trimmed deltas come from the flushed log"
     );
@@ -194,7 +194,7 @@ async fn pulls_cross_flush_and_trim_without_a_gap() {
     }
     for limit in [1, 3, 7, 100] {
         assert_eq!(
-            pulled(gateway(&lake), limit).await,
+            pulled(&gateway(&lake), limit).await,
             (1..=30).collect::<Vec<_>>(),
             "limit {limit}"
         );
@@ -223,7 +223,7 @@ async fn trimming_waits_for_every_table_of_a_push() {
     drop(lake);
     let lake = world.open().await;
     assert_eq!((count(&lake, "t").await, count(&lake, "u").await), (1, 1));
-    assert_eq!(pulled(gateway(&lake), 1).await, [1, 2]);
+    assert_eq!(pulled(&gateway(&lake), 1).await, [1, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,7 +260,7 @@ async fn a_page_never_says_there_is_more_and_moves_nowhere() {
     let world = World::new();
     let lake = world.open().await;
     let pushing = {
-        let gateway = Arc::clone(gateway(&lake));
+        let gateway = gateway(&lake);
         tokio::spawn(async move {
             for n in 0..300_u64 {
                 gateway
@@ -330,7 +330,7 @@ async fn below_the_floor_new_deltas_are_refused_by_name_and_known_ones_acknowled
         [Outcome::Duplicate(seq(1))]
     );
     assert_eq!(
-        pulled(gateway(&lake), 10).await,
+        pulled(&gateway(&lake), 10).await,
         [1],
         "nothing of the refused batch is stored"
     );
@@ -376,11 +376,12 @@ async fn a_push_whose_client_hung_up_is_known_when_it_comes_again_after_a_trim()
     world.config.pull_window = Duration::ZERO;
     let lake = world.open().await;
     let sent = push(vec![delta("ana", "r1", NOW_MS, 1)]);
-    let mut pushing = Box::pin(gateway(&lake).push(sent.clone()));
+    let hung_up = gateway(&lake);
+    let mut pushing = Box::pin(hung_up.push(sent.clone()));
     // It is in the writer's queue now; whoever asked for it goes away.
     let _: std::task::Poll<_> = futures::poll!(&mut pushing);
     drop(pushing);
-    while pulled(gateway(&lake), 1).await.is_empty() {
+    while pulled(&gateway(&lake), 1).await.is_empty() {
         tokio::task::yield_now().await;
     }
     world.clock.advance(1);

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod checkpoint;
+mod checkpoint_rules;
 mod evolution;
 mod foreign;
 mod gateway;

@@ -28,7 +28,7 @@ async fn a_lost_database_begins_a_new_epoch_above_the_lake_and_knows_what_was_fl
     }
     let lake = world.open().await;
     assert_ne!(*gateway(&lake).epoch(), epoch, "clients must start over");
-    assert_eq!(pulled(gateway(&lake), 3).await, [1, 2, 3, 4]);
+    assert_eq!(pulled(&gateway(&lake), 3).await, [1, 2, 3, 4]);
     // A client that sees the new epoch sends everything again.
     let again = gateway(&lake).push(flushed).await.unwrap();
     assert!(
@@ -78,7 +78,7 @@ async fn a_database_restored_from_an_old_copy_begins_a_new_epoch() {
         .await
         .unwrap();
     for limit in [1, 100] {
-        let seqs = pulled(gateway(&lake), limit).await;
+        let seqs = pulled(&gateway(&lake), limit).await;
         assert_eq!(
             seqs,
             [1, 2, 3],
@@ -117,7 +117,7 @@ async fn a_restored_copy_that_was_written_on_keeps_its_gap_filled_and_knows_what
     assert_eq!(again.outcomes, [Outcome::Duplicate(seq(3))]);
     for limit in [1, 2, 100] {
         assert_eq!(
-            pulled(gateway(&lake), limit).await,
+            pulled(&gateway(&lake), limit).await,
             [1, 2, 3, 4],
             "limit {limit}"
         );
@@ -157,7 +157,7 @@ async fn a_copy_from_before_the_last_flush_is_told_by_its_fence_and_stale_cursor
     let lake = world.open().await;
     assert_ne!(*gateway(&lake).epoch(), epoch);
     assert_eq!(
-        pulled(gateway(&lake), 10).await,
+        pulled(&gateway(&lake), 10).await,
         [1, 2, 3],
         "r4 was lost with the disk"
     );
@@ -169,7 +169,7 @@ async fn a_copy_from_before_the_last_flush_is_told_by_its_fence_and_stale_cursor
 async fn the_writer_that_was_taken_over_cannot_flush() {
     let world = World::new();
     let lake = world.open().await;
-    let first = Arc::clone(gateway(&lake));
+    let first = Arc::clone(&gateway(&lake));
     first
         .push(push(vec![delta("ana", "r1", NOW_MS, 1)]))
         .await
@@ -228,5 +228,5 @@ async fn an_older_catalog_beside_a_trimmed_database_is_refused_by_name() {
     );
     std::fs::write(&catalog, newest).unwrap();
     let lake = world.open().await;
-    assert_eq!(pulled(gateway(&lake), 10).await, [1, 2]);
+    assert_eq!(pulled(&gateway(&lake), 10).await, [1, 2]);
 }

@@ -118,7 +118,7 @@ async fn check_base(world: &World) {
 /// A new client that pulls everything into SQLite shows the same rows.
 async fn check_client(world: &World, folder: &std::path::Path) {
     let transport = Direct {
-        gateway: Arc::clone(world.gateway()),
+        gateway: world.gateway(),
         runtime: Handle::current(),
     };
     let path = folder.join("client.db");

@@ -66,7 +66,7 @@ impl World {
     }
 
     /// The default gateway.
-    pub fn gateway(&self) -> &Arc<Gateway> {
+    pub fn gateway(&self) -> Arc<Gateway> {
         self.lake()
             .gateway("public")
             .expect("the default gateway is always there")

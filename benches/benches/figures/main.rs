@@ -1,24 +1,43 @@
-//! `cargo bench -p lakesync-benches`: first figures for writing (W3) and reading (W1), at small size.
+//! `cargo bench -p lakesync-benches`: figures for writing (W3) and reading (W1), as ratios to limits of the same run.
 //!
-//! Arguments choose a part: `-- push` or `-- read`. `LAKESYNC_BENCH_SCALE` sets the TPC-H scale of the reads (0.05).
+//! Arguments choose parts: `-- push pull live recovery read`. `LAKESYNC_BENCH_SCALE` sets the TPC-H scale of the reads
+//! (0.05).
 
+mod live;
+mod pull;
 mod push;
 mod read;
+mod recovery;
+mod server;
 
 use lakesync_benches::{Figures, peak_memory_mib};
+
+type Part = (&'static str, fn(&mut Figures));
+
+const PARTS: [Part; 5] = [
+    ("push", push::measure),
+    ("pull", pull::measure),
+    ("live", live::measure),
+    ("recovery", recovery::measure),
+    ("read", read::measure),
+];
 
 fn main() {
     let wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|argument| !argument.starts_with("--"))
         .collect();
-    let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
-    let mut figures = Figures::default();
-    if wants("push") {
-        push::measure(&mut figures);
+    if let [command, dir] = wanted.as_slice()
+        && command == server::SERVE
+    {
+        return server::serve(dir.as_ref());
     }
-    if wants("read") {
-        read::measure(&mut figures);
+    let mut figures = Figures::default();
+    for (name, measure) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|part| part == name) {
+            eprintln!("measuring {name}");
+            measure(&mut figures);
+        }
     }
     eprintln!("peak resident memory {} MiB\n", peak_memory_mib());
     #[expect(clippy::print_stdout, reason = "the table is what this program is for")]

@@ -7,8 +7,11 @@
 mod access;
 mod bad_input;
 mod command_line;
+mod contract;
 mod crash;
 mod live_server;
 mod server;
 mod settings;
+mod soak;
+mod tenants;
 mod tokens;

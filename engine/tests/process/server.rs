@@ -89,6 +89,55 @@ impl Server {
         said.join().expect("lines are read")
     }
 
+    /// Serves `dir` with this configuration file.
+    pub(crate) fn start_with(dir: &Path, config: &str) -> Server {
+        std::fs::create_dir_all(dir).expect("a folder");
+        std::fs::write(dir.join("lakesync.toml"), config).expect("its configuration");
+        Server::start(dir)
+    }
+
+    /// Any request; gives status and text.
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> (u16, String) {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.url))
+            .header("content-type", "application/json");
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        let request = request.body(body).expect("a request");
+        let request = ureq::Agent::new_with_defaults()
+            .configure_request(request)
+            .http_status_as_error(false)
+            .allow_non_standard_methods(true)
+            .force_send_body()
+            .build();
+        let answer = ureq::Agent::new_with_defaults()
+            .run(request)
+            .expect("an answer");
+        let status = answer.status().as_u16();
+        let body = answer
+            .into_body()
+            .into_with_config()
+            .limit(1 << 30)
+            .read_to_vec();
+        (
+            status,
+            String::from_utf8_lossy(&body.expect("a body")).into_owned(),
+        )
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The end that no process can prepare for.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");

@@ -17,8 +17,8 @@ pub const DEAD_PAGE_MAX: usize = 100;
 /// Bytes of params of one listing, beyond its first letter.
 const DEAD_PAGE_BYTES_MAX: usize = 16 << 20;
 
-/// Rows that are forgotten in one step.
-const FORGET_STEP_ROWS: i64 = 500;
+/// Rows that go in one step when bytes are too many: few, because one may be what was too much.
+const BYTES_STEP_ROWS: i64 = 10;
 
 /// An action whose attempts are used up.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,20 +89,26 @@ impl Store {
             [now_ms.saturating_sub(remembered_ms)],
         )?;
         let mut given_up_rows = 0;
-        while over(totals(&tx, &[State::Dead])?, limits.dead) {
+        loop {
+            let excess = excess(totals(&tx, &[State::Dead])?, limits.dead);
+            if excess == 0 {
+                break;
+            }
             let sql = "update actions set state = 2, params = '', due_ms = ?1, outcome = ?2 where number in
                        (select number from actions where state = 3 order by due_ms limit ?3)";
             let outcome = given_up("too many dead letters came after it");
-            let rows = tx.execute(sql, params![now_ms, outcome, FORGET_STEP_ROWS])?;
+            let rows = tx.execute(sql, params![now_ms, outcome, excess])?;
             given_up_rows += rows;
             if rows == 0 {
                 break;
             }
         }
-        while over(totals(&tx, &[State::Done, State::Failed])?, limits.finished) {
+        loop {
+            let sum = totals(&tx, &[State::Done, State::Failed])?;
+            let excess = excess(sum, limits.finished);
             let sql = "delete from actions where number in
                        (select number from actions where state in (1, 2) order by due_ms limit ?1)";
-            if tx.execute(sql, [FORGET_STEP_ROWS])? == 0 {
+            if excess == 0 || tx.execute(sql, [excess])? == 0 {
                 break;
             }
         }
@@ -114,6 +120,15 @@ impl Store {
             );
         }
         Ok(())
+    }
+}
+
+/// How many rows are to go at once to come below a limit; 0 when they are.
+fn excess(sum: (i64, i64), limit: (i64, i64)) -> i64 {
+    match (over(sum, limit), sum.0 - limit.0 + 1) {
+        (false, _) => 0,
+        (true, rows) if rows > 0 => rows,
+        (true, _) => BYTES_STEP_ROWS,
     }
 }
 

@@ -42,6 +42,7 @@ pub struct Actions {
     webhooks: Arc<Webhooks>,
     clock: Arc<dyn WallClock>,
     store: Arc<Mutex<Store>>,
+    inline_wait: Duration,
     woken: Notify,
 }
 
@@ -56,12 +57,12 @@ impl Actions {
         webhooks: Arc<Webhooks>,
         clock: Arc<dyn WallClock>,
     ) -> Result<Arc<Self>> {
-        Ok(Self::with_store(
+        Ok(Arc::new(Self::with_store(
             Store::open(path)?,
             gateway,
             webhooks,
             clock,
-        ))
+        )))
     }
 
     /// Actions without a file, gone with the process: for a gateway without connectors, and for tests.
@@ -73,12 +74,12 @@ impl Actions {
         webhooks: Arc<Webhooks>,
         clock: Arc<dyn WallClock>,
     ) -> Result<Arc<Self>> {
-        Ok(Self::with_store(
+        Ok(Arc::new(Self::with_store(
             Store::in_memory()?,
             gateway,
             webhooks,
             clock,
-        ))
+        )))
     }
 
     pub(super) fn with_store(
@@ -86,14 +87,22 @@ impl Actions {
         gateway: GatewayId,
         webhooks: Arc<Webhooks>,
         clock: Arc<dyn WallClock>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Self {
+        Self {
             gateway,
             webhooks,
             clock,
             store: Arc::new(Mutex::new(store)),
+            inline_wait: INLINE_WAIT,
             woken: Notify::new(),
-        })
+        }
+    }
+
+    /// The same, but a client is told `queued` after `wait`.
+    #[cfg(test)]
+    pub(super) fn with_inline_wait(mut self, wait: Duration) -> Self {
+        self.inline_wait = wait;
+        self
     }
 
     /// What clients may ask for: `{"connectors":{name:[{actionType,description,paramsSchema?}]}}`.
@@ -117,7 +126,7 @@ impl Actions {
             let own = identity.check_client(&action.content.client_id);
             own.map_err(|refusal| refusal.at(i))?;
         }
-        let deadline = Instant::now() + INLINE_WAIT;
+        let deadline = Instant::now() + self.inline_wait;
         let supported: Vec<Result<&Action, ActionOutcome>> = push
             .actions
             .iter()

@@ -86,7 +86,7 @@ fn seconds(payload: &Map<String, Json>, name: &str) -> Result<Option<u64>, Strin
 
 fn whole_seconds(seconds: f64) -> Option<u64> {
     // The text form of a whole float is its digits: no cast that could cut.
-    let legal = seconds.is_finite() && seconds >= 0.0 && seconds <= 9e15;
+    let legal = (0.0..=9e15).contains(&seconds);
     legal.then(|| format!("{:.0}", seconds.floor()).parse().ok())?
 }
 

@@ -198,3 +198,252 @@ pub(super) fn http_fetch() -> Fetch {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::auth::tests::keys::{TestKey, jwks};
+    use crate::auth::{AuthConfig, Authenticator};
+    use crate::outbound::scripted::Server;
+
+    const NOW_S: u64 = 1_700_000_000;
+
+    /// A provider whose answer can be changed, and which counts.
+    #[derive(Clone)]
+    struct Provider(Arc<Mutex<(Answer, usize)>>);
+
+    type Answer = Result<Vec<u8>, String>;
+
+    impl Provider {
+        fn new(keys: &[Json]) -> Self {
+            Self(Arc::new(Mutex::new((Ok(jwks(keys)), 0))))
+        }
+
+        fn answer(&self, answer: Answer) {
+            self.0.lock().unwrap().0 = answer;
+        }
+
+        fn fetches(&self) -> usize {
+            self.0.lock().unwrap().1
+        }
+
+        fn fetch(&self) -> Fetch {
+            let state = Arc::clone(&self.0);
+            Arc::new(move |_| {
+                let mut state = state.lock().unwrap();
+                state.1 += 1;
+                state.0.clone()
+            })
+        }
+
+        fn authenticator(&self) -> Authenticator {
+            let source = JwksSource::Url("https://issuer.example/jwks".to_owned());
+            authenticator(source, self.fetch())
+        }
+
+        fn jwks(&self) -> Arc<Jwks> {
+            let source = JwksSource::Url("https://issuer.example/jwks".to_owned());
+            Arc::new(Jwks::new(source, self.fetch()).unwrap())
+        }
+    }
+
+    fn authenticator(source: JwksSource, fetch: Fetch) -> Authenticator {
+        let config = AuthConfig {
+            jwks: Some(source),
+            ..AuthConfig::default()
+        };
+        Authenticator::with_fetch(config, fetch).unwrap()
+    }
+
+    fn token(key: TestKey, kid: &str) -> String {
+        let payload = json!({"sub": "ada", "gw": "shop", "exp": NOW_S + 10_000});
+        let header = json!({"alg": "ES256", "kid": kid});
+        key.sign(&header.to_string(), payload.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_rotated_key_is_fetched_once_and_not_more_often_than_every_ten_seconds() {
+        let provider = Provider::new(&[TestKey::Ec1.jwk("one")]);
+        let authenticator = provider.authenticator();
+        assert_eq!(
+            provider.fetches(),
+            0,
+            "a server starts without its provider"
+        );
+        authenticator
+            .identify(&token(TestKey::Ec1, "one"), NOW_S)
+            .await
+            .unwrap();
+        authenticator
+            .identify(&token(TestKey::Ec1, "one"), NOW_S)
+            .await
+            .unwrap();
+        assert_eq!(provider.fetches(), 1);
+
+        provider.answer(Ok(jwks(&[
+            TestKey::Ec1.jwk("one"),
+            TestKey::Ec2.jwk("two"),
+        ])));
+        let early = authenticator
+            .identify(&token(TestKey::Ec2, "two"), NOW_S + 9)
+            .await;
+        assert!(early.unwrap_err().message.contains("no known key"));
+        for i in 0..100 {
+            let invented = token(TestKey::Ec2, &format!("invented{i}"));
+            assert!(authenticator.identify(&invented, NOW_S + 9).await.is_err());
+        }
+        assert_eq!(provider.fetches(), 1);
+        authenticator
+            .identify(&token(TestKey::Ec2, "two"), NOW_S + 10)
+            .await
+            .unwrap();
+        assert_eq!(provider.fetches(), 2);
+        authenticator
+            .identify(&token(TestKey::Ec1, "one"), NOW_S + 10)
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn keys_stay_while_the_provider_is_away_and_unknown_ones_may_come_later() {
+        let provider = Provider::new(&[TestKey::Ec1.jwk("one")]);
+        provider.answer(Err("connection refused".to_owned()));
+        let authenticator = provider.authenticator();
+        let (one, two) = (token(TestKey::Ec1, "one"), token(TestKey::Ec2, "two"));
+        let away = authenticator.identify(&one, NOW_S).await.unwrap_err();
+        assert_eq!(away.code.as_str(), "ADAPTER_ERROR");
+        assert!(!away.message.contains("issuer.example"), "{away}");
+
+        provider.answer(Ok(jwks(&[TestKey::Ec1.jwk("one")])));
+        authenticator.identify(&one, NOW_S + 10).await.unwrap();
+        let broken: [Answer; 4] = [
+            Err("timed out".to_owned()),
+            Ok(b"<html>".to_vec()),
+            Ok(jwks(&[])),
+            Ok(vec![b' '; JWKS_BYTES_MAX + 1]),
+        ];
+        for (i, answer) in (0..).zip(broken) {
+            provider.answer(answer);
+            let now_s = NOW_S + 100 * (i + 1);
+            let unknown = authenticator.identify(&two, now_s).await.unwrap_err();
+            assert_eq!(unknown.code.as_str(), "ADAPTER_ERROR", "{i}");
+            authenticator.identify(&one, now_s).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_withdrawn_key_ends_for_known_tokens_too() {
+        let provider = Provider::new(&[TestKey::Ec1.jwk("one"), TestKey::Ec2.jwk("two")]);
+        let jwks_of = provider.jwks();
+        assert!(jwks_of.current(Some("one"), NOW_S).await.keys.knows("one"));
+        provider.answer(Ok(jwks(&[TestKey::Ec2.jwk("two")])));
+        assert_eq!(
+            jwks_of.current(Some("one"), NOW_S + 599).await.generation,
+            1
+        );
+        // The first request of a new age does not wait; the next one after the fetch sees the change.
+        jwks_of.current(Some("one"), NOW_S + 600).await;
+        drop(jwks_of.turn.lock().await);
+        let current = jwks_of.current(Some("two"), NOW_S + 600).await;
+        assert_eq!(current.generation, 2);
+        assert!(!current.keys.knows("one"));
+        // The same keys again are no change: known tokens stay known.
+        jwks_of.current(Some("two"), NOW_S + 1_200).await;
+        drop(jwks_of.turn.lock().await);
+        assert_eq!(
+            jwks_of.current(Some("two"), NOW_S + 1_200).await.generation,
+            2
+        );
+        assert_eq!(provider.fetches(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_changed_file_is_read_again_and_a_broken_one_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jwks.json");
+        std::fs::write(&path, jwks(&[TestKey::Ec1.jwk("one")])).unwrap();
+        let authenticator = authenticator(JwksSource::File(path.clone()), http_fetch());
+        let (one, two) = (token(TestKey::Ec1, "one"), token(TestKey::Ec2, "two"));
+        authenticator.identify(&one, NOW_S).await.unwrap();
+        std::fs::write(&path, "{").unwrap();
+        authenticator.identify(&one, NOW_S + 1).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        authenticator.identify(&one, NOW_S + 2).await.unwrap();
+        std::fs::write(&path, jwks(&[TestKey::Ec2.jwk("two")])).unwrap();
+        authenticator.identify(&two, NOW_S + 3).await.unwrap();
+        assert!(
+            authenticator.identify(&one, NOW_S + 3).await.is_err(),
+            "withdrawn"
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_requests_at_once_make_one_fetch() {
+        let provider = Provider::new(&[TestKey::Ec1.jwk("one")]);
+        let authenticator = Arc::new(provider.authenticator());
+        let requests = (0..40).map(|_| {
+            let authenticator = Arc::clone(&authenticator);
+            let token = token(TestKey::Ec1, "one");
+            tokio::spawn(async move { authenticator.identify(&token, NOW_S).await.is_ok() })
+        });
+        for request in requests.collect::<Vec<_>>() {
+            assert!(request.await.unwrap());
+        }
+        assert_eq!(provider.fetches(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_nobody_waits_for_is_kept() {
+        let (begun, begin) = std::sync::mpsc::channel();
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let fetch: Fetch = Arc::new(move |_| {
+            begun.send(()).unwrap();
+            gate.lock().unwrap().recv().unwrap();
+            Ok(jwks(&[TestKey::Ec1.jwk("one")]))
+        });
+        let source = JwksSource::Url("https://issuer.example/jwks".to_owned());
+        let jwks = Arc::new(Jwks::new(source, fetch).unwrap());
+        let request = tokio::spawn({
+            let jwks = Arc::clone(&jwks);
+            async move { jwks.current(Some("one"), NOW_S).await }
+        });
+        tokio::task::spawn_blocking(move || begin.recv().unwrap())
+            .await
+            .unwrap();
+        request.abort();
+        assert!(request.await.unwrap_err().is_cancelled());
+        go.send(()).unwrap();
+        drop(jwks.turn.lock().await);
+        assert!(jwks.current(Some("one"), NOW_S).await.keys.knows("one"));
+    }
+
+    #[test]
+    fn the_fetch_over_http_is_bounded_and_follows_nothing() {
+        let answers: [(&str, Vec<u8>, &str); 4] = [
+            ("200 OK", b"{}".to_vec(), ""),
+            ("500 Oops", b"{}".to_vec(), "status 500"),
+            (
+                "302 Found\r\nLocation: http://127.0.0.1:1/",
+                Vec::new(),
+                "status 302",
+            ),
+            ("200 OK", vec![b' '; JWKS_BYTES_MAX + 1], "larger than"),
+        ];
+        for (status, body, fault) in answers {
+            let server = Server::start(move |_, _| (status.to_owned(), body.clone()));
+            match http_fetch()(&server.url()) {
+                Ok(bytes) => assert_eq!((bytes.as_slice(), fault), (&b"{}"[..], "")),
+                Err(reason) => {
+                    assert!(
+                        !fault.is_empty() && reason.contains(fault),
+                        "{status}: {reason}"
+                    );
+                }
+            }
+            assert_eq!(server.requests().len(), 1, "{status}");
+        }
+    }
+}

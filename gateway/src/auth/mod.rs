@@ -13,9 +13,9 @@ mod config;
 mod identity;
 mod jwks;
 mod keys;
-#[cfg(test)]
-mod matrix;
 mod mint;
+#[cfg(test)]
+pub(crate) mod tests;
 mod token;
 mod verified;
 

@@ -64,3 +64,32 @@ impl Halves {
         self.young.insert(hash, known);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::config::AuthConfig;
+
+    #[test]
+    fn no_more_than_two_halves_are_kept_and_the_used_ones_longest() {
+        let payload = serde_json::json!({"sub": "ada", "gw": "shop", "exp": 1});
+        let payload = payload.as_object().unwrap();
+        let verified = Verified::read(payload, &AuthConfig::default()).unwrap();
+        let known = Arc::new(Known {
+            verified,
+            generation: None,
+        });
+        let tokens = KnownTokens::default();
+        let often = KnownTokens::hash("often");
+        tokens.insert(often, Arc::clone(&known));
+        for i in 0..5 * HALF_TOKENS_MAX {
+            tokens.insert(KnownTokens::hash(&i.to_string()), Arc::clone(&known));
+            if i % 100 == 0 {
+                assert!(tokens.get(&often).is_some(), "forgotten at {i}");
+            }
+        }
+        assert!(tokens.get(&KnownTokens::hash("0")).is_none());
+        let halves = tokens.0.lock().unwrap();
+        assert!(halves.young.len() <= HALF_TOKENS_MAX && halves.old.len() <= HALF_TOKENS_MAX);
+    }
+}

@@ -6,12 +6,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use lakesync_proto::{
     ColumnChange, Notes, Op, PullPage, RowDelta, RowId, RowState, SeqDelta, TableName, TableSchema,
-    Value, encode_page_protobuf, limits, page_checksum, row_deltas,
+    Value, encode_chunk, limits, page_checksum, row_deltas,
 };
 use lakesync_providers::{ReadView, RowWithState, row_states};
 use tokio::sync::OwnedSemaphorePermit;
@@ -158,21 +157,12 @@ impl Chunks {
             page.notes.checksum = Some(page_checksum(&page));
             page.notes.next = self.ended.then(|| cursor.clone());
         }
+        let bytes = encode_chunk(&page).expect("a chunk is smaller than readers bound it");
         Chunk {
-            bytes: framed(&page),
+            bytes: bytes.into(),
             resume: self.place.to_string(),
         }
     }
-}
-
-/// The page behind its length.
-fn framed(page: &PullPage) -> Bytes {
-    let body = encode_page_protobuf(page);
-    let length = u32::try_from(body.len()).expect("a chunk is bounded");
-    let mut framed = BytesMut::with_capacity(4 + body.len());
-    framed.put_u32(length);
-    framed.extend_from_slice(&body);
-    framed.freeze()
 }
 
 /// A row as the form has it, cut where it is too large for one chunk.

@@ -14,7 +14,7 @@ use lakesync_proto::{
 use serde_json::{Value, json};
 
 use super::answer::ApiError;
-use super::body::{PROTOBUF, is_protobuf, read_body};
+use super::body::{PROTOBUF, is_protobuf};
 use super::front::Front;
 use super::security::Caller;
 use crate::error::Refusal;
@@ -38,8 +38,11 @@ pub(super) async fn submit(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = match read_body(&headers, body, limits::PUSH_BODY_BYTES_MAX).await {
-        Ok(body) => body,
+    let read = front
+        .bodies()
+        .read(&headers, body, limits::PUSH_BODY_BYTES_MAX);
+    let (body, _share) = match read.await {
+        Ok(read) => read,
         Err(answer) => return Ok(*answer),
     };
     let protobuf = is_protobuf(&headers, header::CONTENT_TYPE);
@@ -65,7 +68,12 @@ pub(super) async fn submit(
         true => (PROTOBUF, encode_action_answer_protobuf(&answer)),
         false => ("application/json", encode_action_answer_json(&answer)),
     };
-    Ok((StatusCode::OK, [(header::CONTENT_TYPE, content_type)], answer).into_response())
+    Ok((
+        StatusCode::OK,
+        [(header::CONTENT_TYPE, content_type)],
+        answer,
+    )
+        .into_response())
 }
 
 /// What commands there are.

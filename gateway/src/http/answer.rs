@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Refusal};
 
-/// How soon a request that was refused for load may come again, in seconds.
-const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+/// How soon a request that was refused for load may come again when nothing else is said, in seconds.
+const RETRY_AFTER_S: u64 = 1;
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -41,6 +41,17 @@ impl ApiError {
         self.0
     }
 
+    /// How soon the request may come again, in seconds: what the refusal says, or a moment.
+    fn retry_after_s(&self) -> u64 {
+        let Error::Refused(refusal) = &self.0 else {
+            return RETRY_AFTER_S;
+        };
+        let said = |name: &str| refusal.details.get(name).and_then(Value::as_u64);
+        let seconds =
+            said("retryAfter").or_else(|| said("retryAfterMs").map(|ms| ms.div_ceil(1_000)));
+        seconds.unwrap_or(RETRY_AFTER_S)
+    }
+
     /// The body of its answer.
     pub(super) fn body(&self) -> Map<String, Value> {
         let (code, text, index) = parts(&self.0);
@@ -60,6 +71,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let code = code(&self.0);
+        let retry_after_s = self.retry_after_s();
         let mut response = with_body(status(code), self.body());
         let closed = matches!(self.0, Error::Closed { .. } | Error::Poisoned { .. });
         if closed {
@@ -68,13 +80,10 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         match code {
             ErrorCode::BackpressureError | ErrorCode::RateLimited | ErrorCode::StorageFull => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER_S);
+                headers.insert(header::RETRY_AFTER, retry_after_s.into());
             }
             ErrorCode::AuthError => {
-                headers.insert(
-                    header::WWW_AUTHENTICATE,
-                    HeaderValue::from_static("Bearer"),
-                );
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             _ => {}
         }

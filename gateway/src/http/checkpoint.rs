@@ -64,8 +64,8 @@ pub(super) async fn checkpoint(
     let mut head = HeaderMap::new();
     head.insert(header::CONTENT_TYPE, HeaderValue::from_static(STREAM));
     head.insert(CHECKPOINT_HLC, checkpoint.seq.as_u64().into());
-    let cursor = HeaderValue::try_from(checkpoint.cursor.to_string())
-        .expect("a cursor's text is base64");
+    let cursor =
+        HeaderValue::try_from(checkpoint.cursor.to_string()).expect("a cursor's text is base64");
     head.insert(CHECKPOINT_CURSOR, cursor);
     let gateway = caller.gateway.id().clone();
     let chunks = checkpoint.chunks.map(move |chunk| {

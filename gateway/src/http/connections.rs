@@ -81,11 +81,7 @@ impl Connections {
         let of_client = held.by_client.get(&client).copied();
         let counts = [
             (held.by_number.len(), self.limits.process, "this server"),
-            (
-                of_gateway.unwrap_or(0),
-                self.limits.gateway,
-                "this gateway",
-            ),
+            (of_gateway.unwrap_or(0), self.limits.gateway, "this gateway"),
             (of_client.unwrap_or(0), self.limits.subject, "this client"),
         ];
         if let Some((_, limit, of)) = counts.iter().find(|(count, limit, _)| count >= limit) {
@@ -137,10 +133,7 @@ impl Drop for Ticket {
             return;
         };
         decrease(&mut held.by_gateway, connection.gateway.clone());
-        decrease(
-            &mut held.by_client,
-            (connection.gateway, connection.client),
-        );
+        decrease(&mut held.by_client, (connection.gateway, connection.client));
     }
 }
 

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::extract::Query;
+use lakesync_proto::ErrorCode;
 use serde_json::{Value, json};
 
 use super::answer::ApiError;
 use super::security::Caller;
+use crate::error::Error;
 
 /// Writes what is hot into the lake: one table, or all.
 #[utoipa::path(
@@ -26,7 +28,11 @@ pub(super) async fn flush(
     Query(query): Query<HashMap<String, String>>,
 ) -> Result<Json<Value>, ApiError> {
     let table = query.get("table").map(String::as_str);
-    let reports = caller.gateway.flush(table).await?;
+    let flushed = caller.gateway.flush(table).await;
+    let reports = flushed.map_err(|error| match error {
+        error @ Error::Refused(_) => ApiError::from(error),
+        error => ApiError::refused(ErrorCode::FlushError, error.to_string()),
+    })?;
     let tables: Vec<Value> = reports
         .iter()
         .map(|report| {

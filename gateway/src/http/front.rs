@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** cloning is cheap and gives the same front; draining never ends again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use utoipa_axum::router::OpenApiRouter;
 
+use super::body::BodyBudget;
 use super::config::HttpConfig;
 use super::connections::Connections;
 use super::live::Hub;
@@ -45,8 +46,10 @@ struct Inner {
     hubs: Mutex<BTreeMap<GatewayId, Arc<Hub>>>,
     actions: Mutex<BTreeMap<GatewayId, Arc<Actions>>>,
     standing: Standing,
+    bodies: BodyBudget,
     traffic: Traffic,
     errors: Mutex<VecDeque<Failure>>,
+    poisoned: Mutex<BTreeSet<GatewayId>>,
     draining: watch::Sender<bool>,
 }
 
@@ -89,8 +92,10 @@ impl Front {
             hubs: Mutex::default(),
             actions: Mutex::default(),
             standing: Standing::default(),
+            bodies: BodyBudget::new(),
             traffic: Traffic::new(),
             errors: Mutex::default(),
+            poisoned: Mutex::default(),
             draining: watch::Sender::new(false),
         }))
     }
@@ -132,6 +137,10 @@ impl Front {
         &self.0.standing
     }
 
+    pub(super) fn bodies(&self) -> &BodyBudget {
+        &self.0.bodies
+    }
+
     pub(super) fn traffic(&self) -> &Traffic {
         &self.0.traffic
     }
@@ -151,7 +160,11 @@ impl Front {
 
     /// Commands to `gateway` are carried out by `actions` from now on.
     pub fn put_actions(&self, gateway: GatewayId, actions: Arc<Actions>) {
-        let mut held = self.0.actions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self
+            .0
+            .actions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         held.insert(gateway, actions);
     }
 
@@ -160,7 +173,11 @@ impl Front {
     /// # Errors
     /// When SQLite has no memory.
     pub(super) fn actions(&self, gateway: &Gateway) -> Result<Arc<Actions>> {
-        let mut held = self.0.actions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self
+            .0
+            .actions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(actions) = held.get(gateway.id()) {
             return Ok(Arc::clone(actions));
         }
@@ -203,6 +220,26 @@ impl Front {
             errors.pop_front();
         }
         errors.push_back(failure);
+    }
+
+    /// A push has met a log that takes nothing more.
+    pub(super) fn record_poisoned(&self, gateway: &GatewayId) {
+        let mut poisoned = self
+            .0
+            .poisoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        poisoned.insert(gateway.clone());
+    }
+
+    /// Whether a gateway takes nothing more until the process is started again.
+    pub(super) fn is_poisoned(&self) -> bool {
+        let poisoned = self
+            .0
+            .poisoned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        !poisoned.is_empty()
     }
 
     /// The last server errors, the newest first.

@@ -24,9 +24,10 @@ pub(super) async fn health() -> Json<Value> {
     )
 )]
 pub(super) async fn ready(State(front): State<Front>) -> (StatusCode, Json<Value>) {
-    match front.is_draining() {
-        true => not_ready("draining"),
-        false => (StatusCode::OK, Json(json!({"status": "ready"}))),
+    match (front.is_draining(), front.is_poisoned()) {
+        (true, _) => not_ready("draining"),
+        (_, true) => not_ready("a gateway takes nothing more; restart the server"),
+        _ => (StatusCode::OK, Json(json!({"status": "ready"}))),
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use lakesync_proto::{
-    ClientId, Cursor, PullPage, Seq, ServerBody, encode_broadcast, encode_page_json,
+    ClientId, Cursor, Op, PullPage, Seq, ServerBody, encode_broadcast, encode_page_json,
     encode_server_frame, page_message,
 };
 use tokio::sync::OnceCell;
@@ -28,7 +28,7 @@ use crate::rules::Audience;
 use crate::stats::Ended;
 
 /// How many deltas a frame holds at most: what a phone takes in a second or two.
-const FRAME_DELTAS_MAX: usize = 1_000;
+pub(super) const FRAME_DELTAS_MAX: usize = 1_000;
 /// How many frames are remembered at most, empty ones counted: their keys are memory too.
 const FRAMES_MAX: usize = 4_096;
 
@@ -56,11 +56,11 @@ impl Place {
         }
     }
 
-    /// The place behind `page`, which was read from this one.
-    pub(super) fn after(&self, page: &PullPage, audience: &Audience) -> Self {
+    /// The place behind `page`, which was read from this one and has its native cursor.
+    pub(super) fn after(&self, page: &PullPage) -> Self {
         match self {
             Self::Legacy(_) => Self::Legacy(page.cursor),
-            Self::Native(_) => Self::Native(Some(next_cursor(page, audience))),
+            Self::Native(_) => Self::Native(page.notes.next.clone()),
         }
     }
 }
@@ -95,6 +95,45 @@ pub(super) struct Frame {
     pub(super) next: Place,
     /// Whose deltas it holds.
     pub(super) authors: Authors,
+}
+
+impl Frame {
+    /// `page`, which was read from `place`; none when it leads nowhere.
+    pub(super) fn of(page: PullPage, place: &Place, form: Form) -> Option<Arc<Self>> {
+        let authors = Authors::of(&page);
+        Self::by(authors, page, place, form)
+    }
+
+    /// `page`, which was read for `client` alone. A legacy client is not sent its own deltas, but a DELETE may be the
+    /// withdrawal of its row.
+    pub(super) fn for_client(
+        mut page: PullPage,
+        (place, form): (&Place, Form),
+        client: &ClientId,
+    ) -> Option<Arc<Self>> {
+        if matches!(place, Place::Legacy(_)) && form != Form::Event {
+            page.deltas
+                .retain(|delta| delta.delta.client_id != *client || delta.delta.op == Op::Delete);
+        }
+        Self::by(Authors::default(), page, place, form)
+    }
+
+    fn by(authors: Authors, page: PullPage, place: &Place, form: Form) -> Option<Arc<Self>> {
+        let next = place.after(&page);
+        let silent = page.deltas.is_empty() && page.removed.is_empty();
+        if silent && next == *place {
+            return None;
+        }
+        let bytes = match silent {
+            true => Bytes::new(),
+            false => encode(page, place, form),
+        };
+        Some(Arc::new(Self {
+            bytes,
+            next,
+            authors,
+        }))
+    }
 }
 
 /// Whose deltas a frame holds.
@@ -219,21 +258,7 @@ impl Hub {
         form: Form,
     ) -> Result<Arc<Frame>, Miss> {
         let page = self.page(place, audience).await.map_err(Miss::Failed)?;
-        let next = place.after(&page, audience);
-        let silent = page.deltas.is_empty() && page.removed.is_empty();
-        if silent && next == *place {
-            return Err(Miss::Nothing);
-        }
-        let authors = Authors::of(&page);
-        let bytes = match silent {
-            true => Bytes::new(),
-            false => encode(page, place, form),
-        };
-        Ok(Arc::new(Frame {
-            bytes,
-            next,
-            authors,
-        }))
+        Frame::of(page, place, form).ok_or(Miss::Nothing)
     }
 
     async fn page(&self, place: &Place, audience: &Audience) -> Result<PullPage> {
@@ -362,14 +387,22 @@ mod tests {
         world.push("ada", &["r1", "r2"]).await;
         let frame = |place| {
             let (hub, audience) = (&hub, &audience);
-            async move { hub.frame(&place, audience, Form::Message).await.unwrap().unwrap() }
+            async move {
+                hub.frame(&place, audience, Form::Message)
+                    .await
+                    .unwrap()
+                    .unwrap()
+            }
         };
         let (one, two) = tokio::join!(frame(at(0)), frame(at(0)));
         assert!(Arc::ptr_eq(&one, &two), "encoded once");
         assert_eq!(one.next, at(2));
         world.push("ben", &["r3"]).await;
         let again = frame(at(0)).await;
-        assert!(Arc::ptr_eq(&one, &again), "who is behind takes the same steps");
+        assert!(
+            Arc::ptr_eq(&one, &again),
+            "who is behind takes the same steps"
+        );
         assert_eq!(frame(at(2)).await.next, at(3));
         let ada = ClientId::parse("ada").unwrap();
         assert_eq!(one.authors.include(&ada), (true, false));

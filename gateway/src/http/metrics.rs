@@ -10,9 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use lakesync_proto::{GatewayId, Seq};
-use prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
-};
+use prometheus::proto::{MetricFamily, MetricType};
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use serde_json::{Value, json};
 
@@ -20,6 +18,7 @@ use super::answer::ApiError;
 use super::connections::Kind;
 use super::front::Front;
 use super::security::{Caller, bearer};
+use super::series::{counter, family, gauge, histogram};
 use crate::stats::{HistogramSnapshot, RequestsSnapshot};
 use crate::upkeep::Metrics;
 
@@ -45,7 +44,8 @@ pub(super) async fn metrics(
     let gateways = gateways.filter_map(|name| front.gateways().get(name.as_ref()));
     let gateways: Vec<Metrics> = gateways.map(|gateway| gateway.metrics()).collect();
     let mut families = front.traffic().gather();
-    families.extend(counts(&gateways));
+    families.extend(ends(&gateways));
+    families.extend(deltas(&gateways));
     families.extend(sizes(&gateways));
     families.extend(times(&gateways));
     families.push(connections(&front, &names));
@@ -75,20 +75,33 @@ pub(super) async fn of_gateway(caller: Caller) -> Json<Value> {
     }))
 }
 
-fn counts(gateways: &[Metrics]) -> Vec<MetricFamily> {
+/// Requests and flushes by how they ended.
+fn ends(gateways: &[Metrics]) -> Vec<MetricFamily> {
     let by_end = |pick: fn(&Metrics) -> &RequestsSnapshot| {
         gateways.iter().flat_map(move |metrics| {
             let ended = pick(metrics).ended.into_iter();
             ended.map(move |(way, count)| {
-                counter(&[("gateway", metrics.gateway.as_ref()), ("status", way.as_str())], count)
+                counter(
+                    &[
+                        ("gateway", metrics.gateway.as_ref()),
+                        ("status", way.as_str()),
+                    ],
+                    count,
+                )
             })
         })
     };
     let flushes = gateways.iter().flat_map(|metrics| {
         let gateway = metrics.gateway.as_ref();
         [
-            counter(&[("gateway", gateway), ("status", "ok")], metrics.stats.flush_ms.count()),
-            counter(&[("gateway", gateway), ("status", "failed")], metrics.stats.flush_failures),
+            counter(
+                &[("gateway", gateway), ("status", "ok")],
+                metrics.stats.flush_ms.count(),
+            ),
+            counter(
+                &[("gateway", gateway), ("status", "failed")],
+                metrics.stats.flush_failures,
+            ),
         ]
     });
     vec![
@@ -98,7 +111,10 @@ fn counts(gateways: &[Metrics]) -> Vec<MetricFamily> {
             by_end(|metrics| &metrics.stats.pushes).collect(),
         ),
         family(
-            ("lakesync_pull_total", "Pulls and live pages by how they ended."),
+            (
+                "lakesync_pull_total",
+                "Pulls and live pages by how they ended.",
+            ),
             MetricType::COUNTER,
             by_end(|metrics| &metrics.stats.pulls).collect(),
         ),
@@ -107,42 +123,131 @@ fn counts(gateways: &[Metrics]) -> Vec<MetricFamily> {
             MetricType::COUNTER,
             flushes.collect(),
         ),
-        each(gateways, ("lakesync_pushed_deltas_total", "Deltas of accepted pushes, duplicates counted."), |metrics| {
-            metrics.stats.pushes.deltas
-        }),
-        each(gateways, ("lakesync_pulled_deltas_total", "Deltas given out."), |metrics| {
-            metrics.stats.pulls.deltas
-        }),
-        each(gateways, ("lakesync_flushed_deltas_total", "Deltas written into the lake."), |metrics| {
-            metrics.stats.flushed_deltas
-        }),
-        each(gateways, ("lakesync_flushed_bytes_total", "Bytes of the files they became."), |metrics| {
-            metrics.stats.flushed_bytes
-        }),
     ]
 }
 
+/// Deltas by what was done with them.
+fn deltas(gateways: &[Metrics]) -> Vec<MetricFamily> {
+    vec![
+        each(
+            gateways,
+            (
+                "lakesync_pushed_deltas_total",
+                "Deltas of accepted pushes, duplicates counted.",
+            ),
+            |metrics| metrics.stats.pushes.deltas,
+        ),
+        each(
+            gateways,
+            ("lakesync_pulled_deltas_total", "Deltas given out."),
+            |metrics| metrics.stats.pulls.deltas,
+        ),
+        each(
+            gateways,
+            (
+                "lakesync_flushed_deltas_total",
+                "Deltas written into the lake.",
+            ),
+            |metrics| metrics.stats.flushed_deltas,
+        ),
+        each(
+            gateways,
+            (
+                "lakesync_flushed_bytes_total",
+                "Bytes of the files they became.",
+            ),
+            |metrics| metrics.stats.flushed_bytes,
+        ),
+    ]
+}
+
+/// A gauge's name, its help and its value.
+type GaugeOf = ((&'static str, &'static str), fn(&Metrics) -> u64);
+
+const GAUGES: [GaugeOf; 11] = [
+    (
+        (
+            "lakesync_buffer_bytes",
+            "Bytes of deltas that are not in a base yet.",
+        ),
+        |metrics| metrics.hot.bytes,
+    ),
+    (
+        (
+            "lakesync_buffer_deltas",
+            "Deltas that are not in a base yet.",
+        ),
+        |metrics| metrics.hot.deltas,
+    ),
+    (
+        (
+            "lakesync_unflushed_bytes",
+            "Bytes of deltas that are not in the lake yet.",
+        ),
+        |metrics| metrics.hot.unflushed_bytes,
+    ),
+    (
+        (
+            "lakesync_unflushed_deltas",
+            "Deltas that are not in the lake yet.",
+        ),
+        |metrics| metrics.hot.unflushed_deltas,
+    ),
+    (
+        (
+            "lakesync_feed_bytes",
+            "Bytes of recent deltas kept for pulls.",
+        ),
+        |metrics| metrics.stats.feed_bytes,
+    ),
+    (
+        ("lakesync_queue_pushes", "Pushes that wait for the writer."),
+        |metrics| metrics.queue_pushes as u64,
+    ),
+    (
+        (
+            "lakesync_queue_bytes",
+            "Bytes of values that wait for the writer.",
+        ),
+        |metrics| metrics.queue_bytes as u64,
+    ),
+    (
+        (
+            "lakesync_visible_seq",
+            "The newest delta that everybody sees.",
+        ),
+        |metrics| metrics.visible.as_u64(),
+    ),
+    (
+        (
+            "lakesync_flushed_seq",
+            "Every delta up to this one is in the lake.",
+        ),
+        |metrics| written(metrics, |table| table.flushed),
+    ),
+    (
+        (
+            "lakesync_base_seq",
+            "Every delta up to this one is in the bases.",
+        ),
+        |metrics| written(metrics, |table| table.base),
+    ),
+    (
+        (
+            "lakesync_flush_lag_deltas",
+            "Deltas between the newest visible one and the oldest table's flush.",
+        ),
+        lag,
+    ),
+];
+
 fn sizes(gateways: &[Metrics]) -> Vec<MetricFamily> {
-    type Pick = fn(&Metrics) -> u64;
-    let gauges: [((&str, &str), Pick); 11] = [
-        (("lakesync_buffer_bytes", "Bytes of deltas that are not in a base yet."), |metrics| metrics.hot.bytes),
-        (("lakesync_buffer_deltas", "Deltas that are not in a base yet."), |metrics| metrics.hot.deltas),
-        (("lakesync_unflushed_bytes", "Bytes of deltas that are not in the lake yet."), |metrics| metrics.hot.unflushed_bytes),
-        (("lakesync_unflushed_deltas", "Deltas that are not in the lake yet."), |metrics| metrics.hot.unflushed_deltas),
-        (("lakesync_feed_bytes", "Bytes of recent deltas kept for pulls."), |metrics| metrics.stats.feed_bytes),
-        (("lakesync_queue_pushes", "Pushes that wait for the writer."), |metrics| metrics.queue_pushes as u64),
-        (("lakesync_queue_bytes", "Bytes of values that wait for the writer."), |metrics| metrics.queue_bytes as u64),
-        (("lakesync_visible_seq", "The newest delta that everybody sees."), |metrics| metrics.visible.as_u64()),
-        (("lakesync_flushed_seq", "Every delta up to this one is in the lake."), |metrics| written(metrics, |table| table.flushed)),
-        (("lakesync_base_seq", "Every delta up to this one is in the bases."), |metrics| written(metrics, |table| table.base)),
-        (("lakesync_flush_lag_deltas", "Deltas between the newest visible one and the oldest table's flush."), lag),
-    ];
-    let gauges = gauges.into_iter();
+    let gauges = GAUGES.into_iter();
     gauges
         .map(|(name, pick)| {
-            let metrics = gateways.iter().map(|metrics| {
-                gauge(&[("gateway", metrics.gateway.as_ref())], pick(metrics))
-            });
+            let metrics = gateways
+                .iter()
+                .map(|metrics| gauge(&[("gateway", metrics.gateway.as_ref())], pick(metrics)));
             family(name, MetricType::GAUGE, metrics.collect())
         })
         .collect()
@@ -152,17 +257,47 @@ fn times(gateways: &[Metrics]) -> Vec<MetricFamily> {
     type Pick = fn(&Metrics) -> &HistogramSnapshot;
     // The unit of a snapshot and that of its metric: microseconds become milliseconds.
     let histograms: [((&str, &str), Pick, f64); 5] = [
-        (("lakesync_push_latency_ms", "Milliseconds from a decoded push to its answer."), |metrics| &metrics.stats.pushes.took_us, 1_000.0),
-        (("lakesync_pull_latency_ms", "Milliseconds of a pull."), |metrics| &metrics.stats.pulls.took_us, 1_000.0),
-        (("lakesync_fsync_duration_ms", "Milliseconds of a commit of the durable log, its fsync included."), |metrics| &metrics.stats.commit_us, 1_000.0),
-        (("lakesync_commit_deltas", "Deltas of one commit."), |metrics| &metrics.stats.group_deltas, 1.0),
-        (("lakesync_flush_duration_ms", "Milliseconds of a flush."), |metrics| &metrics.stats.flush_ms, 1.0),
+        (
+            (
+                "lakesync_push_latency_ms",
+                "Milliseconds from a decoded push to its answer.",
+            ),
+            |metrics| &metrics.stats.pushes.took_us,
+            1_000.0,
+        ),
+        (
+            ("lakesync_pull_latency_ms", "Milliseconds of a pull."),
+            |metrics| &metrics.stats.pulls.took_us,
+            1_000.0,
+        ),
+        (
+            (
+                "lakesync_fsync_duration_ms",
+                "Milliseconds of a commit of the durable log, its fsync included.",
+            ),
+            |metrics| &metrics.stats.commit_us,
+            1_000.0,
+        ),
+        (
+            ("lakesync_commit_deltas", "Deltas of one commit."),
+            |metrics| &metrics.stats.group_deltas,
+            1.0,
+        ),
+        (
+            ("lakesync_flush_duration_ms", "Milliseconds of a flush."),
+            |metrics| &metrics.stats.flush_ms,
+            1.0,
+        ),
     ];
     let histograms = histograms.into_iter();
     histograms
         .map(|(name, pick, unit)| {
             let metrics = gateways.iter().map(|metrics| {
-                histogram(&[("gateway", metrics.gateway.as_ref())], pick(metrics), unit)
+                histogram(
+                    &[("gateway", metrics.gateway.as_ref())],
+                    pick(metrics),
+                    unit,
+                )
             });
             family(name, MetricType::HISTOGRAM, metrics.collect())
         })
@@ -203,76 +338,9 @@ fn lag(metrics: &Metrics) -> u64 {
     flushed.map_or(0, |flushed| metrics.visible.as_u64() - flushed.as_u64())
 }
 
-fn each(
-    gateways: &[Metrics],
-    name: (&str, &str),
-    pick: impl Fn(&Metrics) -> u64,
-) -> MetricFamily {
+fn each(gateways: &[Metrics], name: (&str, &str), pick: impl Fn(&Metrics) -> u64) -> MetricFamily {
     let metrics = gateways
         .iter()
         .map(|metrics| counter(&[("gateway", metrics.gateway.as_ref())], pick(metrics)));
     family(name, MetricType::COUNTER, metrics.collect())
-}
-
-fn family((name, help): (&str, &str), kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
-fn counter(labels: &[(&str, &str)], value: u64) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(float(value));
-    let mut metric = labelled(labels);
-    metric.set_counter(counter);
-    metric
-}
-
-fn gauge(labels: &[(&str, &str)], value: u64) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(float(value));
-    let mut metric = labelled(labels);
-    metric.set_gauge(gauge);
-    metric
-}
-
-fn histogram(labels: &[(&str, &str)], snapshot: &HistogramSnapshot, unit: f64) -> Metric {
-    let mut below = 0;
-    let buckets = snapshot.bounds.iter().zip(&snapshot.counts);
-    let buckets = buckets.map(|(bound, count)| {
-        below += count;
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(float(*bound) / unit);
-        bucket.set_cumulative_count(below);
-        bucket
-    });
-    let mut histogram = Histogram::default();
-    histogram.set_bucket(buckets.collect());
-    histogram.set_sample_count(snapshot.count());
-    histogram.set_sample_sum(float(snapshot.sum) / unit);
-    let mut metric = labelled(labels);
-    metric.set_histogram(histogram);
-    metric
-}
-
-fn labelled(labels: &[(&str, &str)]) -> Metric {
-    let labels = labels.iter().map(|(name, value)| {
-        let mut label = LabelPair::default();
-        label.set_name((*name).to_owned());
-        label.set_value((*value).to_owned());
-        label
-    });
-    Metric::from_label(labels.collect())
-}
-
-fn float(value: u64) -> f64 {
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "Prometheus' numbers are floats; counts beyond 2^53 lose their last digits"
-    )]
-    let float = value as f64;
-    float
 }

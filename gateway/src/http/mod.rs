@@ -11,7 +11,7 @@
 //! | `GET /v1/sync/{g}/schema` | the tables and their columns | reader |
 //! | `POST /v1/sync/{g}/action`, `GET …/actions` | commands to connectors, and what there are | client |
 //! | `POST /v1/admin/schema/{g}` | creates or evolves a table | admin |
-//! | `GET, POST /v1/admin/sync-rules/{g}`, `GET /v1/admin/rules/explain/{g}` | the sync rules | admin |
+//! | `GET, POST /v1/admin/sync-rules/{g}`, `POST /v1/admin/rules/explain/{g}` | the sync rules | admin |
 //! | `POST /v1/admin/flush/{g}[?table=]` | [`crate::Gateway::flush`] | admin |
 //! | `GET /v1/admin/metrics/{g}`, `GET /v1/admin/status` | what is going on | admin |
 //! | `GET /v1/admin/gateways`, `POST /v1/admin/gateways/{g}` | the gateways; a new one | admin |
@@ -43,8 +43,10 @@ mod pull;
 mod push;
 mod rate;
 mod routes;
+mod rules;
 mod schema;
 mod security;
+mod series;
 mod sites;
 mod sse;
 mod standing;

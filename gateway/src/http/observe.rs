@@ -46,7 +46,7 @@ pub(super) async fn observe(
         route: request.extensions().get::<MatchedPath>().cloned(),
         started: Instant::now(),
         seen: Seen::default(),
-        status: StatusCode::OK,
+        status: gone_away(),
         bytes: 0,
         front: front.clone(),
         error: None,
@@ -54,9 +54,7 @@ pub(super) async fn observe(
     front.traffic().begin();
     let preflight = *request.method() == Method::OPTIONS;
     let kind = RouteKind::of(request.uri().path());
-    request
-        .headers_mut()
-        .insert(REQUEST_ID, id.clone());
+    request.headers_mut().insert(REQUEST_ID, id.clone());
     let mut response = next.run(request).await;
     if preflight && response.status() == StatusCode::OK {
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -65,9 +63,17 @@ pub(super) async fn observe(
     protect(response.headers_mut(), kind);
     response.headers_mut().insert(REQUEST_ID, id);
     line.status = response.status();
-    line.seen = response.extensions_mut().remove::<Seen>().unwrap_or_default();
+    line.seen = response
+        .extensions_mut()
+        .remove::<Seen>()
+        .unwrap_or_default();
     line.error = response.extensions_mut().remove::<ErrorBody>();
     counted(response, line)
+}
+
+/// What the log says of a request whose client did not wait for its answer, as other servers do.
+fn gone_away() -> StatusCode {
+    StatusCode::from_u16(499).expect("it is within the range of statuses")
 }
 
 /// The id that the request came with, when it is short and plain; else a new one.

@@ -108,8 +108,7 @@ async fn answer(
         if !empty || Instant::now() >= deadline || *draining.borrow() {
             return Ok(page);
         }
-        let audience = caller.gateway.audience(&caller.identity);
-        place = place.after(&page, &audience);
+        place = place.after(&page);
         if !page.has_more {
             let woken = async {
                 tokio::select! {
@@ -163,7 +162,9 @@ fn refuse_source(params: &Params) -> Result<(), ApiError> {
         None => Ok(()),
         Some(source) => Err(ApiError::refused(
             ErrorCode::NotFound,
-            format!("source: there is no adapter `{source}`; leave it away, all deltas come from the gateway"),
+            format!(
+                "source: there is no adapter `{source}`; leave it away, all deltas come from the gateway"
+            ),
         )),
     }
 }
@@ -233,7 +234,9 @@ fn wait(text: Option<&str>) -> Result<Duration, ApiError> {
         }
     };
     let parsed = parsed.ok_or_else(|| {
-        ApiError::invalid(format!("wait: `{text}` is no time; write it as 20s or 500ms"))
+        ApiError::invalid(format!(
+            "wait: `{text}` is no time; write it as 20s or 500ms"
+        ))
     });
     Ok(parsed?.min(WAIT_MAX))
 }
@@ -269,7 +272,10 @@ mod tests {
         assert_eq!(wait(Some("20s")).unwrap(), Duration::from_secs(20));
         assert_eq!(wait(Some("5")).unwrap(), Duration::from_secs(5));
         assert_eq!(wait(Some("250ms")).unwrap(), Duration::from_millis(250));
-        assert_eq!(wait(Some("18446744073709551615")).unwrap(), Duration::from_secs(60));
+        assert_eq!(
+            wait(Some("18446744073709551615")).unwrap(),
+            Duration::from_secs(60)
+        );
         for bad in ["", "s", "-1s", "1h", "1.5s"] {
             assert!(wait(Some(bad)).is_err(), "{bad}");
         }

@@ -9,7 +9,7 @@ use lakesync_proto::{
 };
 
 use super::answer::ApiError;
-use super::body::{PROTOBUF, is_protobuf, read_body};
+use super::body::{PROTOBUF, is_protobuf};
 use super::front::Front;
 use super::security::Caller;
 use super::sync;
@@ -42,8 +42,11 @@ pub(super) async fn push(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = match read_body(&headers, body, limits::PUSH_BODY_BYTES_MAX).await {
-        Ok(body) => body,
+    let read = front
+        .bodies()
+        .read(&headers, body, limits::PUSH_BODY_BYTES_MAX);
+    let (body, _share) = match read.await {
+        Ok(read) => read,
         Err(answer) => return Ok(*answer),
     };
     let protobuf = is_protobuf(&headers, header::CONTENT_TYPE);
@@ -59,5 +62,10 @@ pub(super) async fn push(
         true => (PROTOBUF, encode_ack_protobuf(&ack)),
         false => ("application/json", encode_ack_json(&ack)),
     };
-    Ok((StatusCode::OK, [(header::CONTENT_TYPE, content_type)], answer).into_response())
+    Ok((
+        StatusCode::OK,
+        [(header::CONTENT_TYPE, content_type)],
+        answer,
+    )
+        .into_response())
 }

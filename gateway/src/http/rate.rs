@@ -19,12 +19,8 @@ const SUBJECTS_MAX: usize = 100_000;
 /// The name that those share who came when the table was full; no subject or address has it.
 const OVERFLOW: &str = "";
 
-type Table<C> = RateLimiter<
-    String,
-    HashMapStateStore<String>,
-    C,
-    NoOpMiddleware<<C as Clock>::Instant>,
->;
+type Table<C> =
+    RateLimiter<String, HashMapStateStore<String>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
 /// The limiter of one process.
 #[derive(Debug)]

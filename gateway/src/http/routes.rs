@@ -26,8 +26,8 @@ use super::observe::observe;
 use super::security::{Access, Gate, Target, TokenPlace, pass};
 use super::sites::{cors_layer, refuse_others};
 use super::{
-    action, checkpoint, connectors, flush, gateways, health, metrics, openapi, pull, push, schema, sse,
-    status, ws,
+    action, checkpoint, connectors, flush, gateways, health, metrics, openapi, pull, push, rules,
+    schema, sse, status, ws,
 };
 
 /// Smaller answers are sent as they are: the header of a compressed one would eat the gain.
@@ -83,6 +83,8 @@ fn writes(front: &Front) -> OpenApiRouter<Front> {
 fn admin(front: &Front) -> OpenApiRouter<Front> {
     let routes = OpenApiRouter::new()
         .routes(routes!(schema::put))
+        .routes(routes!(rules::show, rules::put))
+        .routes(routes!(rules::why))
         .routes(routes!(flush::flush))
         .routes(routes!(metrics::of_gateway))
         .routes(routes!(action::dead))
@@ -94,7 +96,10 @@ fn admin(front: &Front) -> OpenApiRouter<Front> {
 }
 
 fn naming(front: &Front) -> OpenApiRouter<Front> {
-    timed(front, OpenApiRouter::new().routes(routes!(gateways::create)))
+    timed(
+        front,
+        OpenApiRouter::new().routes(routes!(gateways::create)),
+    )
 }
 
 fn server(front: &Front) -> OpenApiRouter<Front> {
@@ -176,7 +181,12 @@ async fn in_time(State(front): State<Front>, request: Request, next: Next) -> Re
                 "this took longer than {} ms and was given up; what it began may still be done, so ask again",
                 limit.as_millis()
             );
-            error_answer(StatusCode::GATEWAY_TIMEOUT, ErrorCode::InternalError, &text, None)
+            error_answer(
+                StatusCode::GATEWAY_TIMEOUT,
+                ErrorCode::InternalError,
+                &text,
+                None,
+            )
         }
     }
 }
@@ -201,9 +211,8 @@ async fn refuse_when_draining(
 /// Unversioned paths of older clients are sent to the versioned ones, query and method kept.
 async fn no_route(uri: Uri) -> Response {
     let path = uri.path();
-    let legacy = path.starts_with("/sync/")
-        || path.starts_with("/admin/")
-        || path == "/connectors/types";
+    let legacy =
+        path.starts_with("/sync/") || path.starts_with("/admin/") || path == "/connectors/types";
     let target = uri.path_and_query().map(|rest| format!("/v1{rest}"));
     let target = target.and_then(|target| HeaderValue::try_from(target).ok());
     match target.filter(|_| legacy) {

@@ -23,6 +23,7 @@ use super::connections::{Connection, Kind, Ticket};
 use super::front::Front;
 use super::observe::Seen;
 use super::rate::address_key;
+use super::sync::check_writes;
 use crate::auth::{Authenticator, Identity, Role};
 use crate::error::Refusal;
 use crate::gateway::Gateway;
@@ -284,18 +285,16 @@ fn check_role(access: Access, identity: &Identity, path: &str) -> Result<(), Api
     let admin = match access {
         Access::Admin => true,
         Access::ByPath => path.starts_with("/v1/admin/"),
-        Access::Read | Access::Write => false,
+        Access::Read => false,
+        Access::Write => return Ok(check_writes(role)?),
     };
-    let text = match (admin, access, role) {
-        (true, _, Role::Admin) => return Ok(()),
-        (true, _, role) => format!("Admin role required: this token's role is `{role}`"),
-        (false, Access::Write, Role::Reader) => {
-            "Role `reader` writes nothing: this needs a token whose role is client, ingest or admin"
-                .to_owned()
-        }
-        _ => return Ok(()),
-    };
-    Err(ApiError::refused(ErrorCode::Forbidden, text))
+    match admin && role != Role::Admin {
+        true => Err(ApiError::refused(
+            ErrorCode::Forbidden,
+            format!("Admin role required: this token's role is `{role}`"),
+        )),
+        false => Ok(()),
+    }
 }
 
 fn rate_key(identity: &Identity, parts: &Parts) -> String {

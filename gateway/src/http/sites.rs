@@ -158,7 +158,10 @@ mod tests {
         let cors = Cors::Origins(vec!["https://app.example".to_owned()]);
         let cross = ("sec-fetch-site", "cross-site");
         assert!(!refused(&[cross, ("origin", "https://app.example")], &cors));
-        assert!(refused(&[cross, ("origin", "https://app.example.evil")], &cors));
+        assert!(refused(
+            &[cross, ("origin", "https://app.example.evil")],
+            &cors
+        ));
         assert!(refused(&[cross], &cors));
         assert!(!refused(&[("origin", "http://localhost:3000")], &cors));
     }

@@ -19,7 +19,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::stream;
-use lakesync_proto::Seq;
+use lakesync_proto::{ClientId, ErrorCode, Seq};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -31,6 +31,8 @@ use super::live::{Form, Hub, Place};
 use super::pull::{client, native, place};
 use super::security::Caller;
 use super::sync;
+use crate::error::Error;
+use crate::pull::Pull;
 
 /// How often a silent stream says that it lives: proxies close what is silent for a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -70,6 +72,7 @@ pub(super) async fn live(
         draining: front.draining(),
         front,
         caller,
+        client,
         ended: false,
         _ticket: ticket,
     };
@@ -91,7 +94,9 @@ fn begin(
     headers: &HeaderMap,
 ) -> Result<Place, ApiError> {
     let last = headers.get("last-event-id");
-    let last = last.and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+    let last = last
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| !id.is_empty());
     match last {
         Some(id) => match id.parse().ok().and_then(|seq| Seq::from_u64(seq).ok()) {
             Some(seq) => Ok(Place::Legacy(seq)),
@@ -107,6 +112,7 @@ fn begin(
 struct Stream {
     front: Front,
     caller: Caller,
+    client: ClientId,
     hub: Arc<Hub>,
     place: Place,
     visible: watch::Receiver<Seq>,
@@ -121,16 +127,19 @@ impl Stream {
         while !self.ended && !*self.draining.borrow() {
             if self.caller.is_expired(self.front.now_ms()) {
                 let expired = ApiError::refused(
-                    lakesync_proto::ErrorCode::AuthError,
+                    ErrorCode::AuthError,
                     "token expired: connect again with a new one",
                 );
                 return Some(self.end(&expired));
             }
             self.visible.mark_unchanged();
-            let audience = self.caller.gateway.audience(&self.caller.identity);
-            match self.hub.frame(&self.place, &audience, Form::Event).await {
+            let wanted = (self.hub.as_ref(), &self.place, Form::Event);
+            let client = Some(&self.client);
+            match sync::live(&self.front, &self.caller, wanted, client).await {
+                // The rules changed while the page was read: the next one is read by the new ones.
+                Err(Error::Refused(refusal)) if refusal.code == ErrorCode::BackpressureError => {}
                 Err(error) => {
-                    let error = sync::with_checkpoint(error, &self.caller);
+                    let error = self.explained(error).await;
                     return Some(self.end(&error.into()));
                 }
                 Ok(Some(frame)) => {
@@ -153,6 +162,19 @@ impl Stream {
             }
         }
         None
+    }
+
+    /// An expired cursor as a pull of this client says it: with the tables that it has to load again.
+    async fn explained(&self, error: Error) -> Error {
+        let pull = Pull {
+            since: self.place.since(),
+            limit: 1,
+            schemas: None,
+        };
+        match sync::read(&self.caller, &pull, &self.client).await {
+            Err(explained) => explained,
+            Ok(_) => error,
+        }
     }
 
     fn end(&mut self, error: &ApiError) -> Bytes {

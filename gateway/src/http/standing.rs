@@ -1,13 +1,16 @@
-//! Where legacy clients stand: the last cursor that each was given.
+//! Where clients stand: the last cursor that each legacy one was given, and the last delta that each pushed.
 //!
-//! Their pushes name the time of their clock as `lastSeenHlc`, not a cursor, and they adopt the cursor of a push's
-//! answer whatever it is. So the answer is made from where the gateway last saw them: a pull tells it (they pull from
-//! their cursor), and each answer moves it.
+//! A legacy client's pushes name the time of its clock as `lastSeenHlc`, not a cursor, and it adopts the cursor of a
+//! push's answer whatever it is. So the answer is made from where the gateway last saw it: a pull tells it (it pulls from
+//! its cursor), and each answer moves it.
+//!
+//! Under rules a client may push a row that it may not see; only it hears that. So what it is sent live is read for it
+//! alone as long as its own deltas may be among it.
 //!
 //! **Invariant:** a forgotten client stands at the beginning: it is sent too much, never too little.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lakesync_proto::{ClientId, GatewayId, Seq};
 
@@ -16,31 +19,40 @@ const CLIENTS_MAX: usize = 100_000;
 
 type Key = (GatewayId, ClientId);
 
-/// The last cursor of each client.
+/// What is known of each client.
 #[derive(Debug, Default)]
 pub(super) struct Standing(Mutex<Held>);
 
 #[derive(Debug, Default)]
 struct Held {
-    by_client: HashMap<Key, Seq>,
-    /// In the order of their first cursor.
+    by_client: HashMap<Key, Entry>,
+    /// In the order in which they came.
     order: VecDeque<Key>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// The last cursor that it was given.
+    cursor: Seq,
+    /// How many pushes of it are under way.
+    pushing: u32,
+    /// The greatest seq of its deltas, as far as this process has seen them come.
+    pushed: Seq,
+}
+
+/// A push under way; dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Pushing<'a> {
+    standing: &'a Standing,
+    key: Key,
+    pushed: Seq,
 }
 
 impl Standing {
     /// The client was given everything up to `cursor`, and adopts it.
     pub(super) fn set(&self, gateway: &GatewayId, client: &ClientId, cursor: Seq) {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (gateway.clone(), client.clone());
-        if held.by_client.insert(key.clone(), cursor).is_some() {
-            return;
-        }
-        held.order.push_back(key);
-        if held.order.len() > CLIENTS_MAX
-            && let Some(oldest) = held.order.pop_front()
-        {
-            held.by_client.remove(&oldest);
-        }
+        self.lock().entry(key).cursor = cursor;
     }
 
     /// What a push by `client` means with its `last_seen`: a cursor when it can be one, else where it stands.
@@ -54,9 +66,63 @@ impl Standing {
         if last_seen <= visible {
             return last_seen;
         }
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.lock();
         let stands = held.by_client.get(&(gateway.clone(), client.clone()));
-        stands.copied().unwrap_or(Seq::ZERO).min(visible)
+        stands.map_or(Seq::ZERO, |entry| entry.cursor).min(visible)
+    }
+
+    /// A push of the client begins.
+    pub(super) fn push(&self, gateway: &GatewayId, client: &ClientId) -> Pushing<'_> {
+        let key = (gateway.clone(), client.clone());
+        self.lock().entry(key.clone()).pushing += 1;
+        Pushing {
+            standing: self,
+            key,
+            pushed: Seq::ZERO,
+        }
+    }
+
+    /// Whether deltas of the client may be above `seq`.
+    pub(super) fn has_pushed(&self, gateway: &GatewayId, client: &ClientId, seq: Seq) -> bool {
+        let held = self.lock();
+        let entry = held.by_client.get(&(gateway.clone(), client.clone()));
+        entry.is_some_and(|entry| entry.pushing > 0 || entry.pushed > seq)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        // Every mutation is whole before anything can panic, so a poisoned lock holds a valid state.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn entry(&mut self, key: Key) -> &mut Entry {
+        if !self.by_client.contains_key(&key) {
+            self.order.push_back(key.clone());
+            if self.order.len() > CLIENTS_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.by_client.remove(&oldest);
+            }
+        }
+        self.by_client.entry(key).or_default()
+    }
+}
+
+impl Pushing<'_> {
+    /// The push was accepted, up to this seq.
+    pub(super) fn accepted(&mut self, seq: Seq) {
+        self.pushed = seq;
+    }
+}
+
+impl Drop for Pushing<'_> {
+    fn drop(&mut self) {
+        let mut held = self.standing.lock();
+        if let Some(entry) = held.by_client.get_mut(&self.key) {
+            entry.pushing = entry.pushing.saturating_sub(1);
+            entry.pushed = entry.pushed.max(self.pushed);
+        }
     }
 }
 
@@ -71,7 +137,8 @@ mod tests {
         let seq = |number| Seq::from_u64(number).unwrap();
         let clock = seq(111_411_200_000_000_001);
         let standing = Standing::default();
-        let asked = |last_seen, visible| standing.last_seen(&gateway, &ada, last_seen, seq(visible));
+        let asked =
+            |last_seen, visible| standing.last_seen(&gateway, &ada, last_seen, seq(visible));
         assert_eq!(asked(seq(7), 9), seq(7), "a native client says its cursor");
         assert_eq!(asked(clock, 9), Seq::ZERO);
         standing.set(&gateway, &ada, seq(5));
@@ -80,8 +147,28 @@ mod tests {
         assert_eq!(asked(clock, 9), seq(4), "a client that began again");
         assert_eq!(asked(clock, 3), seq(3), "a log that lost its end");
         for nth in 0..CLIENTS_MAX {
-            standing.set(&gateway, &ClientId::parse(&format!("c{nth}")).unwrap(), seq(1));
+            standing.set(
+                &gateway,
+                &ClientId::parse(&format!("c{nth}")).unwrap(),
+                seq(1),
+            );
         }
         assert_eq!(asked(clock, 9), Seq::ZERO);
+    }
+
+    #[test]
+    fn what_a_client_pushes_is_known_before_it_can_be_visible() {
+        let gateway = GatewayId::parse("g").unwrap();
+        let ada = ClientId::parse("ada").unwrap();
+        let seq = |number| Seq::from_u64(number).unwrap();
+        let standing = Standing::default();
+        assert!(!standing.has_pushed(&gateway, &ada, seq(0)));
+        let mut pushing = standing.push(&gateway, &ada);
+        drop(standing.push(&gateway, &ada));
+        assert!(standing.has_pushed(&gateway, &ada, seq(1_000)), "under way");
+        pushing.accepted(seq(7));
+        drop(pushing);
+        assert!(standing.has_pushed(&gateway, &ada, seq(6)));
+        assert!(!standing.has_pushed(&gateway, &ada, seq(7)));
     }
 }

@@ -126,6 +126,9 @@ fn cold_rows(view: &ReadView) -> Option<u64> {
         return Some(0);
     };
     let snapshot = view.base.table.metadata().snapshot_by_id(id)?;
-    let rows = snapshot.summary().additional_properties.get("total-records");
+    let rows = snapshot
+        .summary()
+        .additional_properties
+        .get("total-records");
     rows?.parse().ok()
 }

@@ -2,42 +2,37 @@
 //!
 //! **Invariant:** HTTP, WebSocket and event streams let in and give out the same.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use lakesync_proto::{ClientId, ErrorCode, PullPage, Push, PushAck};
+use lakesync_proto::{ClientId, ErrorCode, PullPage, Push, PushAck, Seq};
 
 use super::front::Front;
-use super::live::next_cursor;
+use super::live::{FRAME_DELTAS_MAX, Form, Frame, Hub, Place, next_cursor};
 use super::security::Caller;
+use crate::auth::Role;
 use crate::error::{Error, Refusal, Result};
 use crate::pull::{Pull, Since};
-use crate::rules::Audience;
 use crate::stats::Ended;
 
 /// Accepts a push of `caller`.
 pub(super) async fn push(front: &Front, caller: &Caller, mut push: Push) -> Result<PushAck> {
-    let (gateway, identity) = (&caller.gateway, &caller.identity);
+    let (gateway, standing) = (&caller.gateway, front.standing());
     let began = Instant::now();
-    identity.check_client(&push.client_id)?;
+    check_writes(caller.identity.role)?;
     let visible = *gateway.visible().borrow();
-    let standing = front.standing();
     push.last_seen = standing.last_seen(gateway.id(), &push.client_id, push.last_seen, visible);
     let (client, deltas) = (push.client_id.clone(), push.deltas.len());
-    let pushed = match identity.is_ruled() && identity.subject.is_some() {
-        true => check_authors(&push),
-        false => Ok(()),
-    };
-    let pushed = match pushed {
-        Ok(()) => {
-            let audience = gateway.audience(identity);
-            gateway.push_as(push, &audience).await
-        }
-        Err(refusal) => Err(refusal.into()),
-    };
-    gateway
-        .stats()
-        .push(Ended::of(&pushed), began.elapsed(), deltas);
+    let mut pushing = standing.push(gateway.id(), &client);
+    let pushed = gateway.push_by(push, &caller.identity).await;
+    let stats = gateway.stats();
+    stats.push(Ended::of(&pushed), began.elapsed(), deltas);
+    if let Err(Error::Poisoned { .. }) = &pushed {
+        front.record_poisoned(gateway.id());
+    }
     let ack = pushed?;
+    let last = ack.outcomes.iter().map(|outcome| outcome.seq()).max();
+    pushing.accepted(last.unwrap_or(Seq::ZERO));
     standing.set(gateway.id(), &client, ack.cursor);
     Ok(ack)
 }
@@ -49,8 +44,7 @@ pub(super) async fn pull(
     pull: &Pull,
     client: &ClientId,
 ) -> Result<PullPage> {
-    let audience = caller.gateway.audience(&caller.identity);
-    let page = read(caller, pull, &audience).await?;
+    let page = read(caller, pull, client).await?;
     if matches!(pull.since, Since::Seq(_)) {
         let gateway = caller.gateway.id();
         front.standing().set(gateway, client, page.cursor);
@@ -58,16 +52,55 @@ pub(super) async fn pull(
     Ok(page)
 }
 
-/// The next page for `audience`, counted.
-pub(super) async fn read(caller: &Caller, pull: &Pull, audience: &Audience) -> Result<PullPage> {
+/// The next page for `client`, counted.
+pub(super) async fn read(caller: &Caller, pull: &Pull, client: &ClientId) -> Result<PullPage> {
     let began = Instant::now();
-    let pulled = caller.gateway.pull_as(pull, audience).await;
+    let audience = caller.gateway.audience(&caller.identity);
+    let pulled = caller.gateway.pull_by(pull, &caller.identity, client).await;
     let deltas = pulled.as_ref().map_or(0, |page| page.deltas.len());
     let stats = caller.gateway.stats();
     stats.pull(Ended::of(&pulled), began.elapsed(), deltas);
     let mut page = pulled.map_err(|error| with_checkpoint(error, caller))?;
-    page.notes.next = Some(next_cursor(&page, audience));
+    page.notes.next = Some(next_cursor(&page, &audience));
     Ok(page)
+}
+
+/// What `client` is sent live from `place`: shared with everybody who sees the same, unless deltas of its own may be
+/// among it that it may not see, which only it hears.
+pub(super) async fn live(
+    front: &Front,
+    caller: &Caller,
+    (hub, place, form): (&Hub, &Place, Form),
+    client: Option<&ClientId>,
+) -> Result<Option<Arc<Frame>>> {
+    let audience = caller.gateway.audience(&caller.identity);
+    let gateway = caller.gateway.id();
+    let own = client.filter(|client| {
+        !audience.is_everything() && front.standing().has_pushed(gateway, client, place.seq())
+    });
+    match own {
+        None => hub.frame(place, &audience, form).await,
+        Some(client) => {
+            let pull = Pull {
+                since: place.since(),
+                limit: FRAME_DELTAS_MAX,
+                schemas: None,
+            };
+            let page = read(caller, &pull, client).await?;
+            Ok(Frame::for_client(page, (place, form), client))
+        }
+    }
+}
+
+/// Refuses a role that only reads, by whatever transport it comes.
+pub(super) fn check_writes(role: Role) -> Result<(), Refusal> {
+    match role {
+        Role::Reader => Err(Refusal::new(
+            ErrorCode::Forbidden,
+            "Role `reader` writes nothing: this needs a token whose role is client, ingest or admin",
+        )),
+        Role::Client | Role::Ingest | Role::Admin => Ok(()),
+    }
 }
 
 /// An expired cursor with the address of what the client loads instead.
@@ -83,24 +116,5 @@ pub(super) fn with_checkpoint(error: Error, caller: &Caller) -> Error {
             }
         }
         error => error,
-    }
-}
-
-/// A client writes as itself: the client id of every delta is the push's.
-fn check_authors(push: &Push) -> Result<(), Refusal> {
-    let forged = push
-        .deltas
-        .iter()
-        .position(|delta| delta.client_id != push.client_id);
-    match forged {
-        None => Ok(()),
-        Some(index) => {
-            let text = format!(
-                "Client ID mismatch: delta {index} is of `{}`, the token is for `{}`; only the roles ingest and admin \
-                 push deltas of others",
-                push.deltas[index].client_id, push.client_id
-            );
-            Err(Refusal::new(ErrorCode::Forbidden, text).at(index))
-        }
     }
 }

@@ -98,7 +98,10 @@ impl World {
             },
             PressureLimits::of_process(),
         );
-        let gateway = gateways.create(GatewayId::parse("g").unwrap()).await.unwrap();
+        let gateway = gateways
+            .create(GatewayId::parse("g").unwrap())
+            .await
+            .unwrap();
         let definition = br#"{"table":"todos","columns":[{"name":"title","type":"string"}]}"#;
         let definition = TableDefinition::from_json(definition).unwrap();
         gateway.put_schema(&definition).await.unwrap();

@@ -34,6 +34,7 @@ use super::connections::{Kind, Ticket};
 use super::front::Front;
 use super::live::{Form, Frame, Hub, Place};
 use super::security::Caller;
+use super::sync;
 use crate::error::{Error, Result};
 
 mod budget;
@@ -93,7 +94,12 @@ pub(super) async fn connect(
         Err(rejection) => {
             let text = format!("this route is a WebSocket: {rejection}");
             let status = StatusCode::UPGRADE_REQUIRED;
-            return Ok(error_answer(status, ErrorCode::ValidationError, &text, None));
+            return Ok(error_answer(
+                status,
+                ErrorCode::ValidationError,
+                &text,
+                None,
+            ));
         }
     };
     let ticket = caller.connect(&front, Kind::WebSocket, None)?;
@@ -106,7 +112,9 @@ pub(super) async fn connect(
         .max_message_size(bytes_max)
         .max_frame_size(bytes_max);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        Session::new(front, caller, socket, mode, ticket).run().await;
+        Session::new(front, caller, socket, mode, ticket)
+            .run()
+            .await;
     }))
 }
 
@@ -252,11 +260,17 @@ impl Session {
     /// What time and the process demand.
     async fn look_around(&mut self) -> Result<(), End> {
         if *self.draining.borrow_and_update() {
-            return Err(End::Close(code::AWAY, "Service is shutting down".to_owned()));
+            return Err(End::Close(
+                code::AWAY,
+                "Service is shutting down".to_owned(),
+            ));
         }
         let now = Instant::now();
         if now.duration_since(self.heard) >= SILENT_MAX {
-            return Err(End::Close(code::AWAY, "nothing was heard for 90 s".to_owned()));
+            return Err(End::Close(
+                code::AWAY,
+                "nothing was heard for 90 s".to_owned(),
+            ));
         }
         if now.duration_since(self.pinged) >= PING_EVERY {
             self.pinged = now;
@@ -306,6 +320,8 @@ impl Session {
             visible,
             draining,
             caller,
+            front,
+            client,
             mode,
             ..
         } = self;
@@ -313,10 +329,10 @@ impl Session {
             match place {
                 Some(place) => {
                     visible.mark_unchanged();
-                    let audience = caller.gateway.audience(&caller.identity);
+                    let wanted = (hub.as_ref(), &place, mode.form());
                     tokio::select! {
                         message = socket.recv() => Event::Message(message),
-                        frame = hub.frame(&place, &audience, mode.form()) => Event::Frame(frame),
+                        frame = sync::live(front, caller, wanted, client.as_ref()) => Event::Frame(frame),
                     }
                 }
                 None => tokio::select! {
@@ -340,6 +356,10 @@ impl Session {
             Ok(None) => {
                 self.current = true;
                 self.was_current = true;
+                return Ok(());
+            }
+            // The rules changed while the page was read: the next one is read by the new ones.
+            Err(Error::Refused(refusal)) if refusal.code == ErrorCode::BackpressureError => {
                 return Ok(());
             }
             Err(error) => return self.unsubscribe(error).await,

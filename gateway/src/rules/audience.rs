@@ -13,7 +13,7 @@ use lakesync_providers::predicate::{Bound, claim_values};
 use sha2::{Digest, Sha256};
 
 use super::membership::{Entry, KeyHash, Membership, TermId, key_hash};
-use super::terms::{RuleTerm, Terms};
+use super::terms::{Register, RuleTerm, Terms};
 
 /// The most decisions on values that an audience keeps, 17 bytes each; then it begins anew.
 const DECISIONS_MAX: usize = 10_000;
@@ -32,7 +32,7 @@ pub struct Audience {
 /// An audience that rules bind.
 #[derive(Debug)]
 struct Ruled {
-    terms: Arc<Terms>,
+    register: Arc<Register>,
     claims: Claims,
     /// What the claims mean for each term that was met; none when it is closed to them.
     admitted: RwLock<HashMap<TermId, Option<Arc<Admitted>>>>,
@@ -64,7 +64,7 @@ impl Audience {
     }
 
     /// The holders of `claims`, whose hash is `hash`.
-    pub(super) fn ruled(rules: u64, terms: Arc<Terms>, claims: &Claims, hash: u64) -> Self {
+    pub(super) fn ruled(rules: u64, terms: &Terms, claims: &Claims, hash: u64) -> Self {
         let mut looked_at = Claims::new();
         for name in terms.claims.keys() {
             looked_at.set(name, claims.get(name).unwrap_or_default().to_vec());
@@ -73,7 +73,7 @@ impl Audience {
             rules,
             claims: hash,
             ruled: Some(Ruled {
-                terms,
+                register: Arc::clone(&terms.register),
                 claims: looked_at,
                 admitted: RwLock::default(),
                 decisions: Mutex::default(),
@@ -140,7 +140,7 @@ impl Ruled {
         }
         drop(known);
         // A term that the rules do not have was of other rules, and is not remembered: what is, is bounded by them.
-        let admitted = self.admit(self.terms.by_id.get(&term)?).map(Arc::new);
+        let admitted = self.admit(&*self.register.get(term)?).map(Arc::new);
         let mut known = self
             .admitted
             .write()
@@ -153,7 +153,7 @@ impl Ruled {
     fn admit(&self, rule: &RuleTerm) -> Option<Admitted> {
         let term = rule.term();
         if let Some(gate) = term.gate() {
-            self.terms.evaluations.fetch_add(1, Ordering::Relaxed);
+            self.register.evaluations.fetch_add(1, Ordering::Relaxed);
             if !gate.bind(&self.claims)?.holds(&[]) {
                 return None;
             }
@@ -189,7 +189,7 @@ impl Ruled {
         if let Some(decided) = decisions().get(&key) {
             return *decided;
         }
-        self.terms.evaluations.fetch_add(1, Ordering::Relaxed);
+        self.register.evaluations.fetch_add(1, Ordering::Relaxed);
         let values = entry.values(bound.fields());
         let holds = values.is_some_and(|values| bound.holds(&values));
         let mut decisions = decisions();

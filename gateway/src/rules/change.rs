@@ -77,7 +77,10 @@ impl Gateway {
         self.forget_other_rows().await?;
         self.ask_rules(RulesTask::Begin(Arc::clone(rules))).await?;
         let filled = match self.fill(rules).await {
-            Ok(()) => self.ask_rules(RulesTask::Activate(self.epoch.clone())).await,
+            Ok(()) => {
+                self.ask_rules(RulesTask::Activate(self.epoch.clone()))
+                    .await
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = filled {
@@ -99,7 +102,8 @@ impl Gateway {
             }
             let mut pages = row_states(view, Some(rules.columns(table)), None);
             while let Some(page) = pages.next().await {
-                self.ask_rules(RulesTask::Merge(table.clone(), page?)).await?;
+                self.ask_rules(RulesTask::Merge(table.clone(), page?))
+                    .await?;
             }
         }
         Ok(())

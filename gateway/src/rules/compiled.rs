@@ -20,13 +20,18 @@ use crate::error::Refusal;
 /// The most audiences that are kept: those of the clients that came last. One holds some kilobytes.
 const AUDIENCES_MAX: usize = 10_000;
 
+/// Audiences by the whole hash of their claims; shared by the rules before and after a change of the schema.
+type Audiences = Arc<Mutex<HashMap<[u8; 32], Arc<Audience>>>>;
+
 /// The rules in force, compiled for the tables as they are.
 #[derive(Debug)]
 pub struct Rules {
     set: Option<RuleSet>,
-    terms: Arc<Terms>,
+    terms: Terms,
     faults: Vec<String>,
-    audiences: Mutex<HashMap<[u8; 32], Arc<Audience>>>,
+    /// Everybody, when there are no buckets.
+    everybody: Arc<Audience>,
+    audiences: Audiences,
 }
 
 impl Rules {
@@ -48,23 +53,34 @@ impl Rules {
     }
 
     /// As [`Rules::compile`], for tables that changed under rules that were accepted before: a bucket that no longer
-    /// fits a table holds no row of it, and [`Rules::faults`] says so.
+    /// fits a table holds no row of it, and [`Rules::faults`] says so. Audiences stay the same, and see what they are
+    /// to see of new tables, unless a bucket lost a table.
     #[must_use]
     pub fn recompile(&self, schemas: &[Arc<TableSchema>]) -> Self {
         let Some(set) = &self.set else {
             return Self::none();
         };
         let compiled = Terms::compile(set, schemas, Misfit::Noted);
-        let (terms, faults) = compiled.expect("what does not fit is noted");
-        Self::new(Some(set.clone()), terms, faults)
+        let (mut terms, faults) = compiled.expect("what does not fit is noted");
+        let succeeds = terms.succeed(&self.terms);
+        let rules = Self::new(Some(set.clone()), terms, faults);
+        match succeeds {
+            true => Self {
+                audiences: Arc::clone(&self.audiences),
+                ..rules
+            },
+            false => rules,
+        }
     }
 
     fn new(set: Option<RuleSet>, terms: Terms, faults: Vec<String>) -> Self {
+        let version = set.as_ref().map_or(0, |set| set.version);
         Self {
             set,
-            terms: Arc::new(terms),
+            terms,
             faults,
-            audiences: Mutex::default(),
+            everybody: Arc::new(Audience::unbound(version)),
+            audiences: Audiences::default(),
         }
     }
 
@@ -116,14 +132,14 @@ impl Rules {
     /// How often a condition was evaluated for a row since the rules are in force: what must not grow with clients.
     #[must_use]
     pub fn evaluations(&self) -> u64 {
-        self.terms.evaluations.load(Ordering::Relaxed)
+        self.terms.register.evaluations.load(Ordering::Relaxed)
     }
 
     /// Those who hold `claims`, as far as the rules look at them: equal claims give the same audience.
     #[must_use]
     pub fn audience(&self, claims: &Claims) -> Arc<Audience> {
         if !self.has_buckets() {
-            return Arc::new(Audience::unbound(self.version()));
+            return Arc::clone(&self.everybody);
         }
         let hash = self.hash(claims);
         let mut held = self
@@ -139,9 +155,9 @@ impl Rules {
         if held.len() >= AUDIENCES_MAX {
             held.clear();
         }
-        let terms = Arc::clone(&self.terms);
         let short = self.short(&hash);
-        let audience = Arc::new(Audience::ruled(self.version(), terms, claims, short));
+        let audience = Audience::ruled(self.version(), &self.terms, claims, short);
+        let audience = Arc::new(audience);
         held.insert(hash, Arc::clone(&audience));
         audience
     }
@@ -215,7 +231,10 @@ impl Rules {
             let matching = match rule.term().row() {
                 Some(condition) => {
                     let count = u64::try_from(rows.len()).expect("a part is bounded");
-                    self.terms.evaluations.fetch_add(count, Ordering::Relaxed);
+                    self.terms
+                        .register
+                        .evaluations
+                        .fetch_add(count, Ordering::Relaxed);
                     condition.matches(rows)
                 }
                 None => vec![true; rows.len()],

@@ -95,7 +95,8 @@ pub(crate) fn stored_state(
         return Ok(None);
     };
     let deltas = decode_batch(&blob, schemas).map_err(|error| {
-        let what = format!("the rules' entry of row `{row_id}` of `{table}` cannot be read: {error}");
+        let what =
+            format!("the rules' entry of row `{row_id}` of `{table}` cannot be read: {error}");
         log.damage(&what)
     })?;
     let mut state = RowState::default();
@@ -218,7 +219,9 @@ impl Draft {
             pending.add(delta, stored)?;
         }
         let current = self.current.as_mut();
-        current.map(|version| version.add(delta, stored)).transpose()
+        current
+            .map(|version| version.add(delta, stored))
+            .transpose()
     }
 
     /// The steps with their memberships.
@@ -272,7 +275,8 @@ impl Version {
             None => self.load(&key, stored)?,
         };
         let (known, before, existed) = (row.known, row.place, row.state.exists());
-        row.state.apply(&restricted(delta, self.rules.columns(&table)));
+        row.state
+            .apply(&restricted(delta, self.rules.columns(&table)));
         let after = values_of(&self.rules, stored.schemas, (&key.0, &key.1), &row.state);
         let exists = after.is_some();
         row.place = self.ask(&key, after, before);

@@ -20,6 +20,8 @@ mod membership;
 pub(crate) mod moved;
 pub(crate) mod rows;
 pub(crate) mod ruling;
+#[cfg(test)]
+mod scenarios;
 mod terms;
 #[cfg(test)]
 mod tests;

@@ -88,7 +88,9 @@ pub(crate) fn encode(moved: &[Arc<Moved>]) -> Option<Vec<u8>> {
     for one in moved {
         let same = one.before == one.after;
         let flags = [(one.known, KNOWN), (one.existed, EXISTED)];
-        let flags = flags.into_iter().chain([(one.exists, EXISTS), (same, SAME)]);
+        let flags = flags
+            .into_iter()
+            .chain([(one.exists, EXISTS), (same, SAME)]);
         let flags = flags.filter(|(set, _)| *set).map(|(_, flag)| flag);
         out.push(flags.fold(0, |all, flag| all | flag));
         write(&mut out, &one.before);

@@ -29,6 +29,8 @@ pub(crate) const SINCE: &str = "rules_since";
 pub(crate) const EPOCH: &str = "rules_epoch";
 /// The key of `meta` with the rules before, as a JSON array.
 pub(crate) const PAST: &str = "rules_past";
+/// The field of a refusal that says that the rules have just changed.
+const CHANGED: &str = "rulesChanged";
 /// How many past rules are kept: a client that is further behind loads all tables again.
 const PAST_MAX: usize = 8;
 
@@ -154,4 +156,10 @@ pub(crate) fn rules_changed() -> Refusal {
         ErrorCode::BackpressureError,
         "the sync rules changed in this moment; send the same request again",
     )
+    .with(CHANGED, true)
+}
+
+/// Whether an error says that the rules have just changed.
+pub(crate) fn is_rules_changed(error: &Error) -> bool {
+    matches!(error, Error::Refused(refusal) if refusal.details.contains_key(CHANGED))
 }

@@ -4,11 +4,11 @@
 //! stored before a restart or a change of a schema still names what it named.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use lakesync_proto::{ColumnName, TableName, TableSchema};
-use lakesync_providers::predicate::{ListOrder, Predicate, Term};
+use lakesync_providers::predicate::{ListOrder, Predicate, Term, claims_in};
 use sha2::{Digest, Sha256};
 
 use super::definition::{Bucket, RuleSet, in_bucket};
@@ -47,11 +47,36 @@ pub(super) struct TableTerms {
 #[derive(Debug, Default)]
 pub(super) struct Terms {
     pub(super) tables: BTreeMap<TableName, TableTerms>,
-    pub(super) by_id: HashMap<TermId, Arc<RuleTerm>>,
-    /// All claims that the rules look at.
+    /// All claims that the rules look at, in tables that are not there yet as well: so a new table changes no
+    /// audience.
     pub(super) claims: BTreeMap<String, ListOrder>,
+    pub(super) register: Arc<Register>,
+}
+
+/// The terms by number, for audiences: they outlive a change of the schema and find the terms of new tables.
+#[derive(Debug, Default)]
+pub(super) struct Register {
+    by_id: RwLock<HashMap<TermId, Arc<RuleTerm>>>,
     /// How often a condition was evaluated for a row.
     pub(super) evaluations: AtomicU64,
+}
+
+impl Register {
+    pub(super) fn get(&self, id: TermId) -> Option<Arc<RuleTerm>> {
+        let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        by_id.get(&id).cloned()
+    }
+
+    fn put(&self, term: &Arc<RuleTerm>) {
+        let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
+        by_id.insert(term.id, Arc::clone(term));
+    }
+
+    /// Whether `terms` have all that is here.
+    fn is_within(&self, terms: &Terms) -> bool {
+        let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        by_id.keys().all(|id| terms.register.get(*id).is_some())
+    }
 }
 
 /// What a bucket that names a table and does not fit it means.
@@ -71,6 +96,9 @@ impl Terms {
         misfit: Misfit,
     ) -> Result<(Self, Vec<String>), Refusal> {
         let (mut terms, mut faults) = (Self::default(), Vec::new());
+        set.buckets
+            .iter()
+            .for_each(|bucket| terms.name_claims(bucket));
         for schema in schemas {
             terms
                 .tables
@@ -105,6 +133,34 @@ impl Terms {
         Ok((terms, faults))
     }
 
+    /// Notes the claims that a bucket asks for, whatever tables there are.
+    fn name_claims(&mut self, bucket: &Bucket) {
+        for filter in &bucket.filters {
+            if let Some(claim) = filter.claim() {
+                note(&mut self.claims, claim, filter.op.list_order());
+            }
+        }
+        // A text that cannot be read was refused with the definition.
+        let sql = bucket.where_sql.as_deref();
+        let claims = sql.map(claims_in).and_then(Result::ok);
+        for claim in claims.into_iter().flatten() {
+            note(&mut self.claims, &claim, ListOrder::Ignored);
+        }
+    }
+
+    /// Takes over the register of the terms before, unless some of them are gone: nobody may go on seeing through
+    /// those.
+    pub(super) fn succeed(&mut self, before: &Self) -> bool {
+        let within = before.register.is_within(self);
+        if within {
+            self.register = Arc::clone(&before.register);
+            for table in self.tables.values() {
+                table.terms.iter().for_each(|term| self.register.put(term));
+            }
+        }
+        within
+    }
+
     fn add(&mut self, index: usize, bucket: &Bucket, schema: &TableSchema, predicate: Predicate) {
         let predicate = Arc::new(predicate);
         let table = self.tables.entry(schema.table.clone()).or_default();
@@ -116,10 +172,8 @@ impl Terms {
             }
         }
         for (claim, order) in predicate.claims() {
-            for claims in [&mut table.claims, &mut self.claims] {
-                let held = claims.entry(claim.clone()).or_insert(*order);
-                *held = (*held).max(*order);
-            }
+            note(&mut table.claims, claim, *order);
+            note(&mut self.claims, claim, *order);
         }
         for alternative in 0..predicate.terms().len() {
             let term = Arc::new(RuleTerm {
@@ -129,10 +183,15 @@ impl Terms {
                 predicate: Arc::clone(&predicate),
                 alternative,
             });
-            self.by_id.insert(term.id, Arc::clone(&term));
+            self.register.put(&term);
             table.terms.push(term);
         }
     }
+}
+
+fn note(claims: &mut BTreeMap<String, ListOrder>, claim: &str, order: ListOrder) {
+    let held = claims.entry(claim.to_owned()).or_insert(order);
+    *held = order.max(*held);
 }
 
 fn term_id(bucket: &Bucket, table: &TableName, alternative: usize) -> TermId {

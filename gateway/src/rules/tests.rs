@@ -207,6 +207,29 @@ fn stored_memberships_outlive_a_change_of_the_schema() {
 }
 
 #[test]
+fn an_audience_goes_on_when_tables_come() {
+    let buckets = json!([
+        {"name": "mine", "tables": [], "where": MINE},
+        {"name": "later", "tables": ["later"], "where": "org = jwt('org')"},
+    ]);
+    let first = rules(buckets);
+    let mut claims = sub("ada");
+    claims.set("org", texts(&["o"]));
+    let ada = first.audience(&claims);
+    let mut more = schemas();
+    more.push(schema("later", "org:string"));
+    let second = first.recompile(&more);
+    assert!(Arc::ptr_eq(&ada, &second.audience(&claims)));
+    let held = second.memberships(&table("later"), &[row("r", &[("org", "o".into())])]);
+    assert!(ada.sees(&held[0]), "a connection keeps its audience");
+    // When a bucket loses a table, who looked through it begins anew.
+    let third = second.recompile(&more[..1]);
+    let fresh = third.audience(&claims);
+    assert!(!Arc::ptr_eq(&ada, &fresh) && !fresh.sees(&held[0]));
+    assert_eq!(ada.claims(), fresh.claims());
+}
+
+#[test]
 fn bytes_of_others_show_nothing() {
     let rules = rules(json!([
         {"name": "a", "tables": ["todos"], "where": "level <= jwt('level') and owner = jwt('sub')"},
@@ -417,8 +440,11 @@ impl Random {
     }
 }
 
+/// A filter's column, operator and value.
+type FilterWords = (&'static str, &'static str, &'static str);
+
 /// Whether one filter holds, by its words; all values are numbers below ten.
-fn holds(filter: (&str, &str, &str), row: &State, claims: &Claims) -> bool {
+fn holds(filter: FilterWords, row: &State, claims: &Claims) -> bool {
     let (column, op, value) = filter;
     let Some(left) = row.1.as_ref().unwrap().get(column) else {
         return false;
@@ -455,7 +481,7 @@ fn random_buckets_hold_what_their_filters_say() {
     let digits = ["1", "2", "3"];
     let (mut checked, mut seen) = (0, 0);
     for _ in 0..150 {
-        let buckets: Vec<(Vec<&str>, Vec<(&str, &str, &str)>)> = (0..3)
+        let buckets: Vec<(Vec<&str>, Vec<FilterWords>)> = (0..3)
             .map(|_| {
                 let tables = random.of(&[vec!["t"], vec!["u"], vec![]]).clone();
                 let filters = (0..*random.of(&[0, 1, 1, 2]))

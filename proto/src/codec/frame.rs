@@ -18,7 +18,8 @@ use crate::codec::fields::each_field;
 use crate::codec::generated as wire;
 use crate::codec::generated::frame::Body;
 use crate::codec::protobuf::{check_push, no_message};
-use crate::codec::protobuf_answer::{check_answer, page_message};
+use crate::codec::protobuf_answer::{check_answer, encode_page_protobuf};
+use crate::codec::protobuf_write::{write_message, write_varint};
 use crate::limits::PULL_MAX;
 use crate::message::PullPage;
 
@@ -30,6 +31,13 @@ pub const FRAME_PULL: u8 = 0x02;
 pub const FRAME_BROADCAST: u8 = 0x03;
 /// The tag of a native message, in both directions.
 pub const FRAME_NATIVE: u8 = 0x10;
+
+/// The frame's field of a push.
+const PUSH: u32 = 2;
+/// The frame's field of an answer.
+const ANSWER: u32 = 16;
+/// The frame's field of a subscription's page.
+const LIVE: u32 = 17;
 
 /// The field numbers of a frame's body, the ones that are still free among them.
 const BODY_FIELDS: std::ops::RangeInclusive<u64> = 2..=31;
@@ -179,10 +187,35 @@ pub fn encode_server_frame(request_id: u64, body: ServerBody) -> Vec<u8> {
     )
 }
 
+/// What a page in a native message is.
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub enum PageFrame {
+    /// The answer to a pull.
+    Answer,
+    /// What a subscription brings.
+    Live,
+}
+
+/// Writes a page as a native message: [`encode_server_frame`] with its [`page_message`](crate::page_message), without
+/// building one.
+pub fn encode_page_frame(request_id: u64, kind: PageFrame, page: &PullPage) -> Vec<u8> {
+    let page = encode_page_protobuf(page);
+    let mut out = Vec::with_capacity(page.len() + 32);
+    out.push(FRAME_NATIVE);
+    write_varint(1, request_id, &mut out);
+    let number = match kind {
+        PageFrame::Answer => ANSWER,
+        PageFrame::Live => LIVE,
+    };
+    write_message(number, &page, &mut out);
+    out
+}
+
 /// Writes a broadcast to legacy clients. A legacy answer is
 /// [`encode_page_protobuf`](crate::encode_page_protobuf) or [`encode_ack_protobuf`](crate::encode_ack_protobuf) alone.
 pub fn encode_broadcast(page: &PullPage) -> Vec<u8> {
-    tagged(FRAME_BROADCAST, &page_message(page))
+    let page = encode_page_protobuf(page);
+    [&[FRAME_BROADCAST], page.as_slice()].concat()
 }
 
 fn encode_native(request_id: u64, body: Body) -> Vec<u8> {
@@ -223,15 +256,12 @@ fn native(payload: &[u8]) -> Result<(u64, Body), FrameError> {
 
 /// Bounds what a frame holds before it is built.
 fn check_body(payload: &[u8]) -> Result<(), Fault> {
-    const PUSH: u64 = 2;
-    const ANSWER: u64 = 16;
-    const LIVE: u64 = 17;
     let mut bodies = 0;
     let mut checked = Ok(());
     let read = each_field(payload, |number, bytes| {
         bodies += usize::from(BODY_FIELDS.contains(&number));
         if checked.is_ok() && bodies == 1 {
-            checked = match number {
+            checked = match u32::try_from(number).unwrap_or(0) {
                 PUSH => check_push(bytes),
                 ANSWER | LIVE => check_answer(bytes, PULL_MAX),
                 _ => Ok(()),

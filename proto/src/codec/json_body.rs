@@ -47,6 +47,11 @@ impl<'b> Body<'b> {
         })
     }
 
+    /// The whole body in one pass; none when it is anything but `T`.
+    pub(crate) fn at_once<T: Deserialize<'b>>(&self) -> Option<T> {
+        serde_json::from_str(self.0).ok()
+    }
+
     /// Where a part begins.
     pub(crate) fn at(&self, part: Raw<'b>) -> Option<usize> {
         part.and_then(|raw| {

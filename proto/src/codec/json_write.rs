@@ -6,6 +6,7 @@ use crate::canonical::write_string;
 use crate::codec::json_notes::{write_notes, write_removed};
 use crate::delta::RowDelta;
 use crate::message::{Outcome, PullPage, Push, PushAck};
+use crate::number::push_digits;
 use crate::seq::Seq;
 
 /// Bytes that a delta takes at the least: what an output buffer starts with.
@@ -96,7 +97,7 @@ fn write_delta(delta: &RowDelta, seq: Option<Seq>, out: &mut String) {
         out.push('}');
     }
     out.push_str("],\"hlc\":\"");
-    out.push_str(&delta.hlc.to_string());
+    push_digits(delta.hlc, out);
     out.push_str("\",\"deltaId\":\"");
     delta.delta_id.write_hex(out);
     out.push('"');
@@ -109,7 +110,7 @@ fn write_delta(delta: &RowDelta, seq: Option<Seq>, out: &mut String) {
 
 pub(super) fn write_seq(seq: Seq, out: &mut String) {
     out.push('"');
-    out.push_str(&seq.to_string());
+    push_digits(seq, out);
     out.push('"');
 }
 

@@ -15,9 +15,11 @@ pub mod generated;
 mod json_body;
 mod json_notes;
 mod json_read;
+mod json_shape;
 mod json_write;
 mod protobuf;
 mod protobuf_answer;
+mod protobuf_write;
 mod resolve;
 
 use std::collections::{BTreeMap, HashMap};
@@ -35,8 +37,8 @@ pub use chunk::{ChunkError, ChunkReader, decode_chunk, encode_chunk};
 pub use error::{DecodeError, DecodeErrorKind};
 pub use frame::{
     ClientBody, ClientFrame, FRAME_BROADCAST, FRAME_NATIVE, FRAME_PULL, FRAME_PUSH, FrameError,
-    ServerBody, ServerFrame, decode_client_frame, decode_server_frame, encode_broadcast,
-    encode_client_frame, encode_server_frame,
+    PageFrame, ServerBody, ServerFrame, decode_client_frame, decode_server_frame, encode_broadcast,
+    encode_client_frame, encode_page_frame, encode_server_frame,
 };
 pub use json_read::{decode_ack_json, decode_page_json, decode_push_json};
 pub use json_write::{encode_ack_json, encode_page_json, encode_push_json};

@@ -10,6 +10,7 @@ use crate::codec::Schemas;
 use crate::codec::error::{DecodeError, DecodeErrorKind, Fault};
 use crate::codec::fields::count_fields;
 use crate::codec::generated as wire;
+use crate::codec::protobuf_write::{DeltaWriter, Form, write_bytes};
 use crate::codec::resolve::{ColumnReader, Resolver};
 use crate::column_type::ColumnType;
 use crate::delta::{ColumnChange, Op, RowDelta};
@@ -23,18 +24,24 @@ use crate::seq::Seq;
 use crate::value::Value;
 use crate::value_read::ValueError;
 
-/// Which form a delta is written in.
-#[derive(Debug, Copy, Clone)]
-pub(super) enum Form {
-    /// For a peer that knows the schema.
-    Wire,
-    /// For the durable log: each value tells its type.
-    Stored,
-}
+/// Bytes that a delta takes at the least: what an output buffer starts with.
+pub(super) const DELTA_BYTES_TYPICAL: usize = 192;
 
 /// Writes a push.
 pub fn encode_push_protobuf(push: &Push) -> Vec<u8> {
-    push_message(push).encode_to_vec()
+    let mut out = Vec::with_capacity(64 + push.deltas.len() * DELTA_BYTES_TYPICAL);
+    write_bytes(1, push.client_id.as_str().as_bytes(), &mut out);
+    let mut writer = DeltaWriter::new(Form::Wire);
+    for delta in &push.deltas {
+        writer.write(2, delta, Seq::ZERO, &mut out);
+    }
+    let rest = wire::SyncPush {
+        last_seen_hlc: push.last_seen.as_u64(),
+        schemas: push.schemas,
+        ..wire::SyncPush::default()
+    };
+    out.extend(rest.encode_to_vec());
+    out
 }
 
 /// A push as a protobuf message, for a frame.
@@ -42,9 +49,7 @@ pub fn push_message(push: &Push) -> wire::SyncPush {
     let deltas = push.deltas.iter();
     wire::SyncPush {
         client_id: push.client_id.to_string(),
-        deltas: deltas
-            .map(|delta| to_wire(delta, Seq::ZERO, Form::Wire))
-            .collect(),
+        deltas: deltas.map(|delta| to_wire(delta, Seq::ZERO)).collect(),
         last_seen_hlc: push.last_seen.as_u64(),
         schemas: push.schemas,
     }
@@ -89,11 +94,12 @@ pub fn decode_push_message(
 
 /// Writes deltas for the durable log: one blob a push.
 pub fn encode_batch(deltas: &[SeqDelta]) -> Vec<u8> {
-    let deltas = deltas
-        .iter()
-        .map(|delta| to_wire(&delta.delta, delta.seq, Form::Stored))
-        .collect();
-    wire::DeltaBatch { deltas }.encode_to_vec()
+    let mut out = Vec::with_capacity(deltas.len() * DELTA_BYTES_TYPICAL);
+    let mut writer = DeltaWriter::new(Form::Stored);
+    for delta in deltas {
+        writer.write(1, &delta.delta, delta.seq, &mut out);
+    }
+    out
 }
 
 /// Reads deltas from the durable log.
@@ -108,18 +114,14 @@ pub fn decode_batch(blob: &[u8], schemas: &dyn Schemas) -> Result<Vec<SeqDelta>,
     seq_deltas(&message.deltas, schemas, Form::Stored)
 }
 
-pub(super) fn to_wire(delta: &RowDelta, seq: Seq, form: Form) -> wire::RowDelta {
+pub(super) fn to_wire(delta: &RowDelta, seq: Seq) -> wire::RowDelta {
     let column = |change: &ColumnChange| {
         let mut value = String::new();
         change.value.write_json(&mut value);
-        let value_type = match form {
-            Form::Wire => wire::ValueType::Unspecified,
-            Form::Stored => value_type(&change.value),
-        };
         wire::ColumnDelta {
             column: change.column.to_string(),
             value: value.into_bytes(),
-            value_type: value_type.into(),
+            ..wire::ColumnDelta::default()
         }
     };
     wire::RowDelta {
@@ -260,21 +262,6 @@ fn json_of(message: &wire::ColumnDelta) -> Result<&RawValue, Fault> {
     }
     serde_json::from_slice(&message.value)
         .map_err(|e| Fault::bad(&message.column, format!("the value is no JSON text: {e}")))
-}
-
-fn value_type(value: &Value) -> wire::ValueType {
-    match value {
-        Value::Null => wire::ValueType::Unspecified,
-        Value::String(_) => wire::ValueType::String,
-        Value::Number(_) => wire::ValueType::Number,
-        Value::Long(_) => wire::ValueType::Long,
-        Value::Boolean(_) => wire::ValueType::Boolean,
-        Value::Json(_) => wire::ValueType::Json,
-        Value::Decimal(_) => wire::ValueType::Decimal,
-        Value::Date(_) => wire::ValueType::Date,
-        Value::Timestamp(_) => wire::ValueType::Timestamp,
-        Value::Binary(_) => wire::ValueType::Binary,
-    }
 }
 
 /// The type that a stored value was written with; a decimal's scale is in its text.

@@ -12,29 +12,47 @@ use crate::codec::Schemas;
 use crate::codec::error::{DecodeError, Fault};
 use crate::codec::fields::count_fields;
 use crate::codec::generated as wire;
-use crate::codec::protobuf::{Form, check_deltas, check_list, no_message, seq_deltas, to_wire};
+use crate::codec::protobuf::{
+    DELTA_BYTES_TYPICAL, check_deltas, check_list, no_message, seq_deltas, to_wire,
+};
+use crate::codec::protobuf_write::{DeltaWriter, Form};
 use crate::id::{Epoch, RowId, TableName};
 use crate::limits::{PULL_MAX, PUSH_DELTAS_MAX, SCHEMA_NOTE_TABLES_MAX};
 use crate::message::{Notes, Outcome, PullPage, PushAck, Removed, SchemaNote};
 use crate::seq::Seq;
 
+/// The field of an answer's deltas: the first, so they can be written before the rest.
+const DELTAS: u32 = 1;
+
 /// Writes a pull's answer.
 pub fn encode_page_protobuf(page: &PullPage) -> Vec<u8> {
-    page_message(page).encode_to_vec()
+    let mut out = Vec::with_capacity(128 + page.deltas.len() * DELTA_BYTES_TYPICAL);
+    let mut writer = DeltaWriter::new(Form::Wire);
+    for delta in &page.deltas {
+        writer.write(DELTAS, &delta.delta, delta.seq, &mut out);
+    }
+    out.extend(page_without_deltas(page).encode_to_vec());
+    out
 }
 
-/// A pull's answer as a protobuf message, for a frame.
+/// A pull's answer as a protobuf message, for a frame; a large page is
+/// [`encode_page_frame`](crate::encode_page_frame)'s.
 pub fn page_message(page: &PullPage) -> wire::SyncResponse {
     let deltas = page.deltas.iter();
+    let deltas = deltas.map(|delta| to_wire(&delta.delta, delta.seq));
+    wire::SyncResponse {
+        deltas: deltas.collect(),
+        ..page_without_deltas(page)
+    }
+}
+
+fn page_without_deltas(page: &PullPage) -> wire::SyncResponse {
     let removed = page.removed.iter().map(|removed| wire::Removed {
         seq: removed.seq.as_u64(),
         table: removed.table.to_string(),
         row_id: removed.row_id.to_string(),
     });
     let mut message = wire::SyncResponse {
-        deltas: deltas
-            .map(|delta| to_wire(&delta.delta, delta.seq, Form::Wire))
-            .collect(),
         server_hlc: page.cursor.as_u64(),
         has_more: page.has_more,
         epoch: page.epoch.to_string(),
@@ -141,12 +159,11 @@ pub fn decode_ack_message(message: &wire::SyncResponse) -> Result<PushAck, Decod
 
 /// Bounds the lists of an answer before they are built.
 pub(super) fn check_answer(body: &[u8], deltas: usize) -> Result<(), Fault> {
-    const DELTAS: u64 = 1;
     const REMOVED: u64 = 17;
     const OUTCOMES: u64 = 21;
     const SCHEMAS: u64 = 23;
     const TABLES: u64 = 3;
-    check_deltas(body, DELTAS, deltas)?;
+    check_deltas(body, u64::from(DELTAS), deltas)?;
     check_list(body, REMOVED, "removed", PULL_MAX)?;
     check_list(body, OUTCOMES, "outcomes", PUSH_DELTAS_MAX)?;
     // A message that is there twice is merged, so the tables of all of them count.

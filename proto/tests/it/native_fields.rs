@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use lakesync_proto::limits::{PULL_MAX, PUSH_DELTAS_MAX, SCHEMA_NOTE_TABLES_MAX};
 use lakesync_proto::{
-    Cursor, DecodeErrorKind, Epoch, Notes, Op, Outcome, PullPage, Push, PushAck, Removed, RowDelta,
-    SchemaNote, Seq, SeqDelta, decode_ack_json, decode_ack_protobuf, decode_page_json,
-    decode_page_protobuf, decode_push_json, encode_ack_json, encode_ack_protobuf, encode_page_json,
-    encode_page_protobuf, encode_push_json, page_checksum, wire,
+    Cursor, DecodeErrorKind, Epoch, Notes, Op, Outcome, PageFrame, PullPage, Push, PushAck,
+    Removed, RowDelta, SchemaNote, Seq, SeqDelta, ServerBody, decode_ack_json, decode_ack_protobuf,
+    decode_page_json, decode_page_protobuf, decode_push_json, encode_ack_json, encode_ack_protobuf,
+    encode_page_frame, encode_page_json, encode_page_protobuf, encode_push_json,
+    encode_server_frame, page_checksum, page_message, wire,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -74,7 +75,15 @@ proptest! {
         let deltas = numbered(deltas).into_iter().map(Arc::new).collect();
         let page = PullPage { deltas, removed, cursor, has_more: true, epoch: epoch(), notes };
         prop_assert_eq!(&decode_page_json(&encode_page_json(&page), &tables).unwrap(), &page);
-        prop_assert_eq!(&decode_page_protobuf(&encode_page_protobuf(&page), &tables).unwrap(), &page);
+        let bytes = encode_page_protobuf(&page);
+        prop_assert_eq!(&decode_page_protobuf(&bytes, &tables).unwrap(), &page);
+        prop_assert_eq!(&page_message(&page).encode_to_vec(), &bytes, "as the generated code writes it");
+        for (kind, body) in [
+            (PageFrame::Answer, ServerBody::Answer(page_message(&page))),
+            (PageFrame::Live, ServerBody::Live(page_message(&page))),
+        ] {
+            prop_assert_eq!(encode_page_frame(300, kind, &page), encode_server_frame(300, body));
+        }
     }
 
     #[test]

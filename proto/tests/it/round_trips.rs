@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use lakesync_proto::wire::DeltaBatch;
 use lakesync_proto::{
     ClientId, ColumnChange, Epoch, Notes, Op, Outcome, PullPage, Push, PushAck, RowDelta, Seq,
     SeqDelta, TableDefinition, Value, decode_ack_json, decode_batch, decode_page_json,
     decode_page_protobuf, decode_push_json, decode_push_protobuf, encode_ack_json, encode_batch,
-    encode_page_json, encode_page_protobuf, encode_push_json, encode_push_protobuf,
+    encode_page_json, encode_page_protobuf, encode_push_json, encode_push_protobuf, push_message,
 };
 use proptest::prelude::*;
+use prost::Message;
 
 use crate::samples::{all_types, change, deltas, key, numbered, table, tables};
 
@@ -40,7 +42,9 @@ proptest! {
     fn pushes(push in push()) {
         let tables = tables([all_types()]);
         prop_assert_eq!(&decode_push_json(&encode_push_json(&push), &tables).unwrap(), &push);
-        prop_assert_eq!(&decode_push_protobuf(&encode_push_protobuf(&push), &tables).unwrap(), &push);
+        let bytes = encode_push_protobuf(&push);
+        prop_assert_eq!(&decode_push_protobuf(&bytes, &tables).unwrap(), &push);
+        prop_assert_eq!(&push_message(&push).encode_to_vec(), &bytes, "as the generated code writes it");
     }
 
     #[test]
@@ -55,7 +59,10 @@ proptest! {
     #[test]
     fn batches(deltas in deltas()) {
         let batch = numbered(deltas);
-        prop_assert_eq!(decode_batch(&encode_batch(&batch), &tables([all_types()])).unwrap(), batch);
+        let blob = encode_batch(&batch);
+        prop_assert_eq!(decode_batch(&blob, &tables([all_types()])).unwrap(), batch);
+        let message = DeltaBatch::decode(blob.as_slice()).unwrap();
+        prop_assert_eq!(message.encode_to_vec(), blob, "as the generated code writes it");
     }
 
     #[test]

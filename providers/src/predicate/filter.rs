@@ -10,6 +10,15 @@ use serde::{Deserialize, Serialize};
 /// What stands before the name of a claim in a filter's value.
 const CLAIM_PREFIX: &str = "jwt:";
 
+/// Whether a condition tells a claim's values apart by their place in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListOrder {
+    /// It takes them as a set.
+    Ignored,
+    /// It looks at the first.
+    Counts,
+}
+
 /// How a filter compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -43,9 +52,13 @@ impl FilterOp {
         }
     }
 
-    /// Whether it asks for an order, which a list of values does not have.
-    pub(crate) fn is_order(self) -> bool {
-        matches!(self, Self::Gt | Self::Lt | Self::Gte | Self::Lte)
+    /// Whether it tells a claim's values apart by their place: an order looks at the first.
+    #[must_use]
+    pub fn list_order(self) -> ListOrder {
+        match self {
+            Self::Eq | Self::In | Self::Neq => ListOrder::Ignored,
+            Self::Gt | Self::Lt | Self::Gte | Self::Lte => ListOrder::Counts,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
@@ -86,7 +87,8 @@ impl<'a> Rows<'a> {
 /// A value as conditions compare it: -0 is 0, which Arrow's order tells apart.
 pub(super) fn plain(value: Value) -> Value {
     match value {
-        Value::Number(0.0) => Value::Number(0.0),
+        // The sum of -0 and 0 is 0; every other number stays.
+        Value::Number(number) => Value::Number(number + 0.0),
         other => other,
     }
 }
@@ -94,13 +96,8 @@ pub(super) fn plain(value: Value) -> Value {
 /// For which rows of `batch` the condition holds.
 pub(super) fn holds(condition: &dyn PhysicalExpr, batch: &RecordBatch) -> Vec<bool> {
     let rows = batch.num_rows();
-    let evaluated = condition
-        .evaluate(batch)
-        .and_then(|value| value.into_array(rows));
-    match evaluated.as_ref().map(|array| array.as_boolean_opt()) {
-        Ok(Some(array)) => (0..rows)
-            .map(|row| array.is_valid(row) && array.value(row))
-            .collect(),
+    match evaluate(condition, batch) {
+        Some(holding) => holding,
         _ if rows > 1 => {
             // A division by zero in one row fails the whole batch: look for it in halves.
             let half = rows / 2;
@@ -110,4 +107,19 @@ pub(super) fn holds(condition: &dyn PhysicalExpr, batch: &RecordBatch) -> Vec<bo
         }
         _ => vec![false; rows],
     }
+}
+
+/// What a condition says of all rows at once; none when it fails for one of them. The writer of a gateway evaluates
+/// conditions, and must outlive a function that panics for some value of a client's.
+fn evaluate(condition: &dyn PhysicalExpr, batch: &RecordBatch) -> Option<Vec<bool>> {
+    let rows = batch.num_rows();
+    let evaluated = catch_unwind(AssertUnwindSafe(|| {
+        condition
+            .evaluate(batch)
+            .and_then(|value| value.into_array(rows))
+    }));
+    let array = evaluated.ok()?.ok()?;
+    let array = array.as_boolean_opt()?;
+    let holding = (0..rows).map(|row| array.is_valid(row) && array.value(row));
+    Some(holding.collect())
 }

@@ -25,6 +25,18 @@ const STACK_BYTES: usize = 16 << 20;
 /// The most levels of a condition that is no `AND`, `OR` or `NOT`: it is evaluated on threads with 2 MiB of stack.
 const LEVELS_MAX: usize = 50;
 
+/// Functions that make as much as a number says, which may come from a client's row.
+const UNBOUNDED: [&str; 8] = [
+    "array_repeat",
+    "array_resize",
+    "generate_series",
+    "list_resize",
+    "lpad",
+    "range",
+    "repeat",
+    "rpad",
+];
+
 /// A condition as a formula, with what its parameters stand for.
 pub(super) struct Parsed {
     pub(super) formula: Formula,
@@ -48,6 +60,26 @@ pub fn check_sql(sql: &str) -> Result<(), PredicateError> {
             .map(drop)
             .map_err(|error| PredicateError::planning(&error, &tokens))
     })
+}
+
+/// The claims that a SQL text asks for, in order, whatever the table.
+///
+/// # Errors
+/// [`PredicateError`] when the text is none.
+pub fn claims_in(sql: &str) -> Result<Vec<String>, PredicateError> {
+    let tokens = tokens(sql)?.into_iter().map(|token| token.token);
+    let tokens: Vec<Token> = tokens
+        .filter(|token| !matches!(token, Token::Whitespace(_)))
+        .collect();
+    let claim = |call: &[Token]| match call {
+        [
+            Token::Word(word),
+            Token::LParen,
+            Token::SingleQuotedString(claim),
+        ] if word.value.eq_ignore_ascii_case(JWT) => Some(claim.clone()),
+        _ => None,
+    };
+    Ok(tokens.windows(3).filter_map(claim).collect())
 }
 
 /// Runs `work` on a stack that no condition within the bounds overflows.
@@ -165,6 +197,13 @@ fn check(expr: &Expr, tokens: &[TokenWithSpan]) -> Result<(), PredicateError> {
                 let name = call.func.name();
                 let reason = format!(
                     "{name} is another value tomorrow, and nobody would be told; write a column instead"
+                );
+                refuse(name, &reason)
+            }
+            Expr::ScalarFunction(call) if UNBOUNDED.contains(&call.func.name()) => {
+                let name = call.func.name();
+                let reason = format!(
+                    "{name} makes as much as a number in a row says, which is no condition's business"
                 );
                 refuse(name, &reason)
             }

@@ -183,11 +183,7 @@ fn a_list_is_any_of_it_or_none_of_it() {
         let predicate = Predicate::compile(&schema(), &filters, None).unwrap();
         let found = matching(&predicate, &rows, &claims(held));
         assert_eq!(found, expected, "{op:?}");
-        let order = match op.is_order() {
-            true => ListOrder::Counts,
-            false => ListOrder::Ignored,
-        };
-        assert_eq!(predicate.claims()["teams"], order);
+        assert_eq!(predicate.claims()["teams"], op.list_order());
     }
 }
 
@@ -252,6 +248,16 @@ fn a_claim_has_the_type_of_what_it_meets() {
 }
 
 #[test]
+fn the_claims_of_a_text_are_those_of_its_conditions() {
+    let text =
+        "s = jwt('sub') or JWT ( 'org''s' ) = s and \"jwt\"('x') <> 'jwt(''y'')' -- jwt('z')";
+    let found = claims_in(text).unwrap();
+    assert_eq!(found, ["sub", "org's", "x"].map(str::to_owned));
+    let compiled: Vec<String> = sql(text).claims().keys().cloned().collect();
+    assert_eq!(compiled, ["org's", "sub", "x"]);
+}
+
+#[test]
 fn null_equals_nothing() {
     for condition in ["s = jwt('c')", "s <> jwt('c')", "s <> 'x'", "not (s = 'x')"] {
         assert!(
@@ -304,6 +310,10 @@ fn what_is_no_condition_is_refused_with_its_place() {
         ("s = $1", "there are no other parameters"),
         ("s = 'a' as yes", "a condition has no name"),
         ("nosuch(s)", "nosuch"),
+        (
+            "repeat(s, n) = 'aa'",
+            "line 1, column 1: repeat makes as much as a number",
+        ),
         ("day = jwt('a') + s", ""),
         ("", "expression"),
     ];
@@ -326,6 +336,9 @@ fn deep_and_long_conditions_end_in_an_answer() {
     assert_eq!(predicate.terms().len(), 1, "too many to take apart");
     let rows = [row(&[("n", Value::Long(1))]), row(&[])];
     assert_eq!(matching(&predicate, &rows, &Claims::new()), [true, false]);
+    let levels = format!("{} > jwt('c')", vec!["n"; 45].join(" + "));
+    let held: &[(&str, &[ClaimValue])] = &[("c", &[ClaimValue::Number(44.0)])];
+    assert!(holds(&levels, &[("n", Value::Long(1))], held));
     for condition in [
         vec!["n = 1"; 100_000].join(" or "),
         vec!["n"; 100_000].join(" + "),
@@ -397,8 +410,14 @@ const CLAIMS: [&str; 6] = ["sub", "level", "list", "mixed", "bad", "missing"];
 fn node(random: &mut Random, depth: usize) -> Node {
     let (column, constants) = *random.of(&COLUMNS);
     let operand = |random: &mut Random| match random.below(2) {
-        0 => Operand::Constant(*random.of(constants)),
-        _ => Operand::Claim(*random.of(&CLAIMS)),
+        0 => {
+            let constant: &&str = random.of(constants);
+            Operand::Constant(constant)
+        }
+        _ => {
+            let claim: &&str = random.of(&CLAIMS);
+            Operand::Claim(claim)
+        }
     };
     let several = |random: &mut Random| (0..2).map(|_| node(random, depth - 1)).collect();
     match random.below(if depth == 0 { 4 } else { 9 }) {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{End, Mode, Session, code, failed};
 use crate::error::{Error, Refusal, Result};
 use crate::http::answer::ApiError;
-use crate::http::live::Place;
+use crate::http::live::{Place, next_cursor};
 use crate::http::pull::native as native_place;
 use crate::http::sync;
 use crate::pull::Pull;
@@ -105,7 +105,8 @@ impl Session {
             ClientBody::Ping => Ok(ServerBody::Pong),
             ClientBody::Push(message) => {
                 let schemas = self.caller.gateway.live();
-                let push = decode_push_message(&message, schemas.as_ref()).map_err(Refusal::from)?;
+                let push =
+                    decode_push_message(&message, schemas.as_ref()).map_err(Refusal::from)?;
                 self.named(&push.client_id);
                 let ack = sync::push(&self.front, &self.caller, push).await?;
                 Ok(ServerBody::Answer(ack_message(&ack)))
@@ -143,8 +144,16 @@ impl Session {
             limit: limits::PULL_DEFAULT,
             schemas: None,
         };
-        let page = sync::read(&self.caller, &pull, &audience).await?;
-        self.mode = Mode::Native(Some(place.after(&page, &audience)));
+        let page = match &self.client {
+            Some(client) => sync::read(&self.caller, &pull, client).await?,
+            None => {
+                let page = self.caller.gateway.pull_as(&pull, &audience).await;
+                let mut page = page.map_err(|error| sync::with_checkpoint(error, &self.caller))?;
+                page.notes.next = Some(next_cursor(&page, &audience));
+                page
+            }
+        };
+        self.mode = Mode::Native(Some(place.after(&page)));
         self.current = false;
         self.was_current = false;
         Ok(page)

@@ -71,7 +71,10 @@ async fn a_legacy_client_pushes_pulls_and_is_sent_what_others_push_on_both_paths
     let mut ada = world.connect(WS).await.unwrap();
     let mut ben = world.connect("/sync/g/ws").await.unwrap();
     ben.send(legacy_pull("ben", 0)).await.unwrap();
-    assert!(matches!(frame(&mut ben).await, ServerFrame::LegacyAnswer(_)));
+    assert!(matches!(
+        frame(&mut ben).await,
+        ServerFrame::LegacyAnswer(_)
+    ));
     ada.send(legacy_push("ada", &["r1", "r2"])).await.unwrap();
     let ServerFrame::LegacyAnswer(acked) = frame(&mut ada).await else {
         panic!("an answer has no tag");
@@ -114,7 +117,11 @@ async fn a_broadcast_tells_no_cursor_that_skips_what_the_client_was_not_given() 
     let ServerFrame::LegacyBroadcast(sent) = frame(&mut ben).await else {
         panic!("a broadcast");
     };
-    assert_eq!((rows(&sent), sent.server_hlc), (vec!["r3"], 4), "now it follows");
+    assert_eq!(
+        (rows(&sent), sent.server_hlc),
+        (vec!["r3"], 4),
+        "now it follows"
+    );
 }
 
 #[tokio::test]
@@ -143,10 +150,22 @@ async fn a_subscription_is_contiguous_from_its_cursor_and_answers_carry_request_
     while answers.len() < 3 {
         answers.push(native_frame(&mut socket).await);
     }
-    assert!(answers.iter().any(|answer| matches!(answer, (8, ServerBody::Answer(_)))));
-    assert!(answers.iter().any(|answer| matches!(answer, (9, ServerBody::Pong))));
+    assert!(
+        answers
+            .iter()
+            .any(|answer| matches!(answer, (8, ServerBody::Answer(_))))
+    );
+    assert!(
+        answers
+            .iter()
+            .any(|answer| matches!(answer, (9, ServerBody::Pong)))
+    );
     // A native client is sent its own deltas too: its cursor moves with them.
-    assert!(answers.iter().any(|answer| matches!(answer, (0, ServerBody::Live(page)) if rows(page) == ["r4"])));
+    assert!(
+        answers
+            .iter()
+            .any(|answer| matches!(answer, (0, ServerBody::Live(page)) if rows(page) == ["r4"]))
+    );
     let mut again = world.connect(&format!("{WS}?native=true")).await.unwrap();
     let resume = ClientBody::Subscribe {
         cursor: Some(cursor),
@@ -172,7 +191,10 @@ async fn a_native_request_that_is_refused_is_answered_and_the_connection_goes_on
     assert_eq!(error.code, "CURSOR_EXPIRED");
     let mut wrong = push_message(&push("ada", &["r1", "r2"]));
     wrong.deltas[1].hlc = u64::MAX >> 1;
-    socket.send(native(2, ClientBody::Push(wrong))).await.unwrap();
+    socket
+        .send(native(2, ClientBody::Push(wrong)))
+        .await
+        .unwrap();
     let (2, ServerBody::Error(error)) = native_frame(&mut socket).await else {
         panic!("an error");
     };
@@ -193,14 +215,18 @@ async fn what_is_no_message_closes_the_connection_with_the_contracts_codes() {
         ("short", vec![Message::binary(vec![1])], 1002),
         ("unknown tag", vec![Message::binary(vec![9, 9])], 1002),
         ("text", vec![Message::text("hello")], 1003),
-        ("no protobuf", vec![Message::binary(vec![1, 0xff, 0xff])], 1008),
-        ("a time to come", vec![legacy_push_ahead()], 1008),
-        ("too large", vec![Message::binary(vec![1; (1 << 16) + 1])], 1009),
         (
-            "too many",
-            vec![native(1, ClientBody::Ping); 6],
+            "no protobuf",
+            vec![Message::binary(vec![1, 0xff, 0xff])],
             1008,
         ),
+        ("a time to come", vec![legacy_push_ahead()], 1008),
+        (
+            "too large",
+            vec![Message::binary(vec![1; (1 << 16) + 1])],
+            1009,
+        ),
+        ("too many", vec![native(1, ClientBody::Ping); 6], 1008),
     ];
     for (name, messages, code) in cases {
         let mut socket = world.connect(WS).await.unwrap();
@@ -230,13 +256,27 @@ async fn a_socket_speaks_as_its_token_and_ends_with_it() {
     let (code, reason) = closed(&mut forger).await;
     assert_eq!(code, 1008);
     assert!(reason.contains("Client ID mismatch"), "{reason}");
+    let reader = world.token("ada", Role::Reader, &["g"]);
+    let mut reader = world
+        .connect(&format!("{WS}?token={reader}"))
+        .await
+        .unwrap();
+    let pushed = ClientBody::Push(push_message(&push("ada", &["r1"])));
+    reader.send(native(1, pushed)).await.unwrap();
+    let (1, ServerBody::Error(error)) = native_frame(&mut reader).await else {
+        panic!("a reader writes nothing");
+    };
+    assert_eq!(error.code, "FORBIDDEN");
     let mut socket = world.connect(&path).await.unwrap();
     socket.send(native(1, ClientBody::Ping)).await.unwrap();
     assert_eq!(native_frame(&mut socket).await, (1, ServerBody::Pong));
     // The token ends in 61 s and is honoured 30 s longer.
     world.clock.advance(40_000);
     socket.send(native(2, ClientBody::Ping)).await.unwrap();
-    let mut bodies = vec![native_frame(&mut socket).await.1, native_frame(&mut socket).await.1];
+    let mut bodies = vec![
+        native_frame(&mut socket).await.1,
+        native_frame(&mut socket).await.1,
+    ];
     bodies.retain(|body| *body != ServerBody::Pong);
     assert_eq!(bodies, [ServerBody::Expiring { seconds: 51 }]);
     world.clock.advance(51_000);
@@ -276,7 +316,9 @@ async fn a_reader_that_takes_nothing_is_closed_and_holds_no_memory() {
     let long = "x".repeat(1_000);
     // Until the sockets' buffers are full and the connection gives up.
     for nth in 0.. {
-        let rows: Vec<String> = (0..1_000).map(|row| format!("{nth}-{row}-{long}")).collect();
+        let rows: Vec<String> = (0..1_000)
+            .map(|row| format!("{nth}-{row}-{long}"))
+            .collect();
         let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
         world.push("ada", &rows).await;
         tokio::task::yield_now().await;
@@ -286,4 +328,46 @@ async fn a_reader_that_takes_nothing_is_closed_and_holds_no_memory() {
         assert!(nth < 100, "it takes and takes");
     }
     drop(socket);
+}
+
+#[tokio::test]
+async fn readers_with_equal_claims_are_sent_what_their_rules_show_and_writers_hear_what_leaves_them()
+ {
+    let world = World::secured().await;
+    let rules = br#"{"version":1,"buckets":[{"name":"b","tables":["todos"],
+        "filters":[{"column":"title","op":"eq","value":"jwt:sub"}]}]}"#;
+    let rules = crate::rules::RuleSet::from_json(rules).unwrap();
+    world.gateway().set_rules(rules).await.unwrap();
+    let token = world.token("r1 of ada", Role::Client, &["g"]);
+    let path = format!("{WS}?native=true&token={token}");
+    let mut reader = world.connect(&path).await.unwrap();
+    reader
+        .send(native(1, ClientBody::Subscribe { cursor: None }))
+        .await
+        .unwrap();
+    let (1, ServerBody::Live(first)) = native_frame(&mut reader).await else {
+        panic!("a page");
+    };
+    assert!(first.deltas.is_empty() && !first.cursor.is_empty());
+    // The rule shows r1 alone.
+    world.push("ada", &["r0", "r1", "r2"]).await;
+    let (0, ServerBody::Live(page)) = native_frame(&mut reader).await else {
+        panic!("a page");
+    };
+    assert_eq!(rows(&page), ["r1"]);
+    // What the reader writes and may not see leaves it, which nobody else is told.
+    let own = ClientBody::Push(push_message(&push("r1 of ada", &["r9"])));
+    reader.send(native(2, own)).await.unwrap();
+    let mut removed = Vec::new();
+    let mut acked = false;
+    while removed.is_empty() || !acked {
+        match native_frame(&mut reader).await {
+            (2, ServerBody::Answer(_)) => acked = true,
+            (0, ServerBody::Live(page)) => {
+                removed.extend(page.removed.into_iter().map(|removed| removed.row_id));
+            }
+            frame => panic!("{frame:?}"),
+        }
+    }
+    assert_eq!(removed, ["r9"]);
 }

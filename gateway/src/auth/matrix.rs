@@ -1,1 +1,0 @@
-//! Every way a token can be wrong, and what is said to it.
