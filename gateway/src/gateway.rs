@@ -366,6 +366,9 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        // The writer's connection closes last: it brings the WAL into the file, so that a copy of the file is whole.
+        let reader = self.reader.lock();
+        reader.unwrap_or_else(PoisonError::into_inner).release();
         // The writer ends when the last sender is gone; replace ours, then wait for its last commit.
         let (closed, _) = mpsc::channel(1);
         self.tasks = closed;
