@@ -62,7 +62,7 @@ fn everything_works_over_tls_and_a_key_that_does_not_fit_is_refused() {
 
     let right = set(&key);
     let right: Vec<&str> = right.iter().map(String::as_str).collect();
-    let mut server = Server::start_with(&dir, &right);
+    let mut server = Server::start_args(&dir, &right);
     assert!(
         server.url.starts_with("https://127.0.0.1:"),
         "{}",
@@ -113,7 +113,7 @@ fn a_stop_flushes_what_was_acknowledged_and_ends_with_0() {
 fn a_server_left_alone_flushes_and_compacts_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let set = ["--set", "flush.max_rows=1", "--set", "compact.when_rows=1"];
-    let server = Server::start_with(folder.path(), &set);
+    let server = Server::start_args(folder.path(), &set);
     assert_eq!(
         server.post("/v1/admin/schema/public", TABLE.as_bytes()).0,
         200
@@ -130,7 +130,7 @@ fn a_server_left_alone_flushes_and_compacts_by_itself() {
 #[test]
 fn json_logs_are_json_lines_and_a_request_has_one() {
     let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start_with(folder.path(), &["--set", "log.format=json"]);
+    let mut server = Server::start_args(folder.path(), &["--set", "log.format=json"]);
     assert_eq!(server.get("/v1/sync/public/schema").0, 200);
     assert_eq!(server.terminate(), 0);
     let said = server.said();

@@ -35,11 +35,11 @@ pub(crate) struct Server {
 impl Server {
     /// Serves `dir` on a free port and waits until it listens.
     pub(crate) fn start(dir: &Path) -> Server {
-        Self::start_with(dir, &[])
+        Self::start_args(dir, &[])
     }
 
     /// The same with more arguments. Rows of these tests are stamped long ago, so that no clock finds them too new.
-    pub(crate) fn start_with(dir: &Path, args: &[&str]) -> Server {
+    pub(crate) fn start_args(dir: &Path, args: &[&str]) -> Server {
         let mut child = lakesync()
             .args(["serve", "--listen", "127.0.0.1:0", "--dir"])
             .arg(dir)
