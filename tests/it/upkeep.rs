@@ -35,7 +35,7 @@ async fn a_gateway_flushes_by_rows_and_tells_who_waits_for_it() {
     let lake = world.open().await;
     let gateway = gateway(&lake);
     let mut flushed = gateway.on_flushed();
-    while_flushing(gateway, async {
+    while_flushing(&gateway, async {
         gateway.push(rows("ana", 0, 9)).await.unwrap();
         gateway.push(rows("ana", 9, 10)).await.unwrap();
         flushed.changed().await.unwrap();
@@ -56,7 +56,7 @@ async fn a_delta_that_has_waited_long_enough_is_flushed_although_it_is_alone() {
     let mut flushed = gateway.on_flushed();
     gateway.push(rows("ana", 0, 1)).await.unwrap();
     world.clock.advance(60_000);
-    while_flushing(gateway, async {
+    while_flushing(&gateway, async {
         flushed.changed().await.unwrap();
     })
     .await;
@@ -85,7 +85,7 @@ async fn a_flush_that_fails_is_told_and_tried_again_until_it_succeeds() {
     assert_eq!(count(&lake, "t").await, 3, "nothing is lost meanwhile");
     std::fs::remove_file(&files).unwrap();
     let mut flushed = gateway.on_flushed();
-    while_flushing(gateway, async {
+    while_flushing(&gateway, async {
         flushed.changed().await.unwrap();
     })
     .await;
@@ -236,7 +236,7 @@ async fn a_gateway_is_made_while_others_serve_and_once_however_often_it_is_asked
     tenant.push(rows("ana", 0, 1)).await.unwrap();
     tenant.push(rows("ana", 1, 2)).await.unwrap();
     assert!(gateways.load().hot_bytes() > 0, "it counts for the process");
-    let fixed = Gateways::new([Arc::clone(gateway(&lake))]);
+    let fixed = Gateways::new([Arc::clone(&gateway(&lake))]);
     let error = fixed.create(name).await.unwrap_err();
     assert_eq!(refusal(error).0, ErrorCode::NotSupported);
 }
@@ -284,7 +284,7 @@ async fn an_opening_above_the_mark_answers_as_one_that_reads_everything() {
         assert_eq!(refusal(error).0, ErrorCode::DeltaIdReused);
         for limit in [1, 3, 100] {
             let expected: Vec<u64> = (1..=12 + round).collect();
-            assert_eq!(pulled(gateway, limit).await, expected, "limit {limit}");
+            assert_eq!(pulled(&gateway, limit).await, expected, "limit {limit}");
         }
         let counts = (count(&lake, "t").await, count(&lake, "u").await);
         assert_eq!(counts, (8 + i64::try_from(round).unwrap(), 4));
