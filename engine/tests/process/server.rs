@@ -116,7 +116,6 @@ impl Server {
             .configure_request(request)
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
-            .force_send_body()
             .build();
         let answer = ureq::Agent::new_with_defaults()
             .run(request)
