@@ -88,7 +88,7 @@ pub(crate) const KEYS: &[Key] = &[
         "server.tls.cert",
         Kind::Path,
         "",
-        "The server's certificate chain, PEM. With it and the key everything is HTTPS; without them, use a proxy that \
+        "The server's certificate chain, PEM, read when the server starts. With it and the key everything is HTTPS; without them, use a proxy that \
          is, or tokens travel in the clear.",
     ),
     new(

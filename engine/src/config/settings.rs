@@ -89,8 +89,6 @@ impl Config {
     /// Checks and resolves the settings.
     pub(super) fn resolve(effective: &Effective) -> Result<Self, ConfigError> {
         let auth = auth(effective)?;
-        let mut compaction = CompactionConfig::default();
-        compaction.part_bytes = effective.size("compact.memory");
         Ok(Self {
             server: server(effective)?,
             http: http(effective, auth.as_ref())?,
@@ -104,7 +102,9 @@ impl Config {
                 when_rows: effective.count("compact.when_rows"),
                 max_age: effective.time("compact.max_age"),
             },
-            compaction,
+            compaction: CompactionConfig {
+                part_bytes: effective.size("compact.memory"),
+            },
             log: log(effective)?,
         })
     }

@@ -28,14 +28,23 @@ pub(crate) struct Server {
     child: Child,
     /// Its base URL.
     pub(crate) url: String,
+    said: Option<std::thread::JoinHandle<String>>,
+    token: Option<String>,
 }
 
 impl Server {
     /// Serves `dir` on a free port and waits until it listens.
     pub(crate) fn start(dir: &Path) -> Server {
+        Self::start_args(dir, &[])
+    }
+
+    /// The same with more arguments. Rows of these tests are stamped long ago, so that no clock finds them too new.
+    pub(crate) fn start_args(dir: &Path, args: &[&str]) -> Server {
         let mut child = lakesync()
             .args(["serve", "--listen", "127.0.0.1:0", "--dir"])
             .arg(dir)
+            .args(["--set", "sync.late_window=none"])
+            .args(args)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
@@ -45,14 +54,39 @@ impl Server {
             let Some(line) = lines.next().transpose().expect("stderr is text") else {
                 panic!("the server ended before it listened: {said}");
             };
-            if let Some(url) = line.strip_prefix("listening on ") {
-                break url.to_owned();
-            }
             said.push_str(&line);
+            said.push('\n');
+            // Text says it at the line's begin, JSON in a message.
+            if let Some((_, url)) = line.split_once("listening on ") {
+                break url.split('"').next().unwrap().to_owned();
+            }
         };
         // Read the rest, or the server would block on a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Server { child, url }
+        let rest = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                said.push_str(&line);
+                said.push('\n');
+            }
+            said
+        });
+        Server {
+            child,
+            url,
+            said: Some(rest),
+            token: None,
+        }
+    }
+
+    /// Asks with this bearer token from now on.
+    pub(crate) fn with_token(mut self, token: &str) -> Server {
+        self.token = Some(token.to_owned());
+        self
+    }
+
+    /// Everything that it wrote to stderr, once it has ended.
+    pub(crate) fn said(&mut self) -> String {
+        let said = self.said.take().expect("asked once");
+        said.join().expect("lines are read")
     }
 
     /// Serves `dir` with this configuration file.
@@ -127,17 +161,17 @@ impl Server {
 
     /// Sends a body; gives status and JSON answer.
     pub(crate) fn post(&self, path: &str, body: &[u8]) -> (u16, Json) {
-        answer(&self.url, path, body).unwrap_or_else(|error| panic!("{path}: {error}"))
+        let answer = answer_as(&self.url, path, body, self.token.as_deref());
+        answer.unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     /// Asks; gives status and JSON answer.
     pub(crate) fn get(&self, path: &str) -> (u16, Json) {
-        let answer = ureq::get(format!("{}{path}", self.url))
-            .config()
-            .http_status_as_error(false)
-            .build()
-            .call();
-        read(answer.expect("an answer"))
+        let mut request = agent().get(format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        read(request.call().expect("an answer"))
     }
 
     /// One statement's rows.
@@ -160,22 +194,35 @@ impl Drop for Server {
 
 /// Sends a body; an error when the server went away.
 pub(crate) fn answer(url: &str, path: &str, body: &[u8]) -> Result<(u16, Json), ureq::Error> {
-    let answer = ureq::post(format!("{url}{path}"))
-        .config()
-        .http_status_as_error(false)
-        .build()
-        .header("content-type", "application/json")
-        .send(body)?;
+    answer_as(url, path, body, None)
+}
+
+/// The same with a bearer token.
+pub(crate) fn answer_as(
+    url: &str,
+    path: &str,
+    body: &[u8],
+    token: Option<&str>,
+) -> Result<(u16, Json), ureq::Error> {
+    let mut request = agent().post(format!("{url}{path}"));
+    request = request.header("content-type", "application/json");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let answer = request.send(body)?;
     let status = answer.status().as_u16();
-    let text = answer
-        .into_body()
-        .into_with_config()
-        .limit(1 << 30)
-        .read_to_string()?;
-    Ok((
-        status,
-        serde_json::from_str(&text).unwrap_or(Json::String(text)),
-    ))
+    let body = answer.into_body().into_with_config().limit(1 << 30);
+    let text = body.read_to_string()?;
+    let json = serde_json::from_str(&text);
+    Ok((status, json.unwrap_or(Json::String(text))))
+}
+
+/// Takes any certificate: who is spoken to is not what these tests are about.
+fn agent() -> ureq::Agent {
+    let tls = ureq::tls::TlsConfig::builder();
+    let config = ureq::Agent::config_builder().http_status_as_error(false);
+    let config = config.tls_config(tls.disable_verification(true).build());
+    config.build().into()
 }
 
 fn read(answer: ureq::http::Response<ureq::Body>) -> (u16, Json) {
