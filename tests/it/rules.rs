@@ -202,7 +202,7 @@ impl World {
     }
 
     fn gateway(&self) -> Arc<Gateway> {
-        Arc::clone(self.lake.as_ref().unwrap().gateway("public").unwrap())
+        self.lake.as_ref().unwrap().gateway("public").unwrap()
     }
 
     fn delta(&mut self, client: &ClientId) -> RowDelta {

@@ -107,7 +107,7 @@ fn a_mixed_run_keeps_memory_descriptors_and_tasks_flat_and_every_row_right() {
     let (tick, ticks) = std::sync::mpsc::channel::<()>();
     while begun.elapsed() < Duration::from_secs(seconds) {
         // Nobody sends: the wait is the sampling interval.
-        drop(ticks.recv_timeout(Duration::from_millis(250)));
+        let _waited = ticks.recv_timeout(Duration::from_millis(250));
         samples.push(used(server.pid()));
     }
     drop(tick);
