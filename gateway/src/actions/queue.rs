@@ -172,19 +172,25 @@ impl Actions {
         }
     }
 
+    /// One after the other until `deadline`; what has not begun by then is left to [`Actions::run`].
     async fn first_attempts(self: Arc<Self>, jobs: Vec<Job>, deadline: Instant) {
         for job in jobs {
             let webhook = self.webhooks.named(&job.connector);
-            let turn = match webhook {
+            let turn = match webhook.filter(|_| Instant::now() < deadline) {
                 Some(webhook) => timeout_at(deadline, self.turn(webhook))
                     .await
                     .ok()
                     .flatten(),
                 None => None,
             };
-            match turn {
-                Some(turn) => self.attempt(job, Some(turn)).await,
-                None => self.release(job.number).await,
+            let Some(turn) = turn else {
+                self.release(job.number).await;
+                continue;
+            };
+            let actions = Arc::clone(&self);
+            let attempt = tokio::spawn(async move { actions.attempt(job, Some(turn)).await });
+            if let Ok(Err(error)) = timeout_at(deadline, attempt).await {
+                tracing::error!(%error, "an attempt of an action ended early");
             }
         }
     }

@@ -498,7 +498,9 @@ async fn wait_for(asked: Receiver<()>, times: usize) -> Receiver<()> {
 async fn whoever_hangs_up_or_waits_too_long_does_not_stop_an_attempt() {
     let (hook, asked, go) = gated(ok("1"));
     let server = Server::start(hook);
-    let webhooks = Webhooks::new(vec![connector("tickets", &server.url())]).unwrap();
+    let mut tickets = connector("tickets", &server.url());
+    tickets.timeout = Duration::from_secs(100);
+    let webhooks = Webhooks::new(vec![tickets]).unwrap();
     let clock: Arc<ManualClock> = Arc::new(ManualClock::new(NOW_MS));
     let gateway = "shop".parse().unwrap();
     let actions = Actions::with_store(Store::in_memory().unwrap(), gateway, webhooks, clock);
