@@ -100,7 +100,7 @@ const ROUTES: [(&str, &str, Needs); 24] = [
     ("POST", "/v1/admin/schema/{g}", Needs::Admin),
     ("POST", "/v1/admin/sync-rules/{g}", Needs::Admin),
     ("GET", "/v1/admin/sync-rules/{g}", Needs::Admin),
-    ("POST", "/v1/admin/rules/{g}/explain", Needs::Admin),
+    ("POST", "/v1/admin/rules/explain/{g}", Needs::Admin),
     ("POST", "/v1/admin/flush/{g}", Needs::Admin),
     ("GET", "/v1/admin/metrics/{g}", Needs::Admin),
     ("GET", "/v1/admin/connectors/{g}", Needs::Admin),
