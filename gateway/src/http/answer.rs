@@ -155,6 +155,7 @@ fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::BackpressureError => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         ErrorCode::NotSupported => StatusCode::NOT_IMPLEMENTED,
+        ErrorCode::AdapterError => StatusCode::BAD_GATEWAY,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
