@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use lakesync_compactor::{CompactReport, CompactionConfig, compact};
 use lakesync_gateway::Gateway;
+use lakesync_gateway::http::Front;
 use lakesync_proto::{GatewayId, TableName};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -135,6 +136,7 @@ pub struct Maintenance {
     policy: CompactPolicy,
     config: CompactionConfig,
     gateways: BTreeMap<GatewayId, Watched>,
+    front: Option<Front>,
 }
 
 /// What is remembered of a gateway between looks.
@@ -162,7 +164,15 @@ impl Maintenance {
             policy,
             config,
             gateways: BTreeMap::new(),
+            front: None,
         }
+    }
+
+    /// Shows failures on the status page of `front`.
+    #[must_use]
+    pub fn with_front(mut self, front: Front) -> Self {
+        self.front = Some(front);
+        self
     }
 
     /// Compacts until `stop` says true or its sender is gone; a compaction that has begun is finished first.
@@ -217,6 +227,13 @@ impl Maintenance {
                 let failures = remembered.failures.saturating_add(1);
                 let wait = backoff(failures);
                 tracing::error!(gateway = %gateway.id(), %table, ?reason, %error, ?wait, "a compaction failed");
+                if let Some(front) = &self.front {
+                    front.note_error(
+                        gateway.id(),
+                        &format!("compaction of {table}"),
+                        &error.to_string(),
+                    );
+                }
                 Remembered {
                     since_ms: remembered.since_ms,
                     failures,

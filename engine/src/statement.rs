@@ -12,10 +12,11 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::{DataFrame, SessionContext};
+use lakesync_gateway::SqlWriter;
 use lakesync_gateway::auth::Identity;
 use lakesync_proto::GatewayId;
 use lakesync_providers::lake::Warehouse;
-use lakesync_providers::{LakeCatalog, WriteSink, session};
+use lakesync_providers::{LakeCatalog, session};
 
 use crate::error::{Error, Result};
 use crate::lake::Lake;
@@ -101,8 +102,9 @@ impl Runner {
         let mut catalog = LakeCatalog::default();
         let reached = lake.gateways();
         for gateway in reached.filter(|gateway| identity.reaches(gateway.id().as_ref())) {
-            let sink = Arc::clone(&gateway) as Arc<dyn WriteSink>;
-            catalog = catalog.with_gateway(gateway.live().views(), Some(sink));
+            let views = gateway.live().views();
+            let sink = SqlWriter::new(gateway, identity.subject.as_ref());
+            catalog = catalog.with_gateway(views, Some(Arc::new(sink)));
         }
         ctx.register_catalog("lake", Arc::new(catalog));
         ctx

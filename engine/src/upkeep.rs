@@ -68,7 +68,8 @@ impl Upkeep {
         for gateway in lake.gateways() {
             gateways.take(&gateway)?;
         }
-        let maintenance = Maintenance::new(lake.clone(), options.compact, options.compaction);
+        let maintenance = Maintenance::new(lake.clone(), options.compact, options.compaction)
+            .with_front(server.front().clone());
         Ok(Self {
             lake: lake.clone(),
             gateways: tokio::spawn(gateways.run()),

@@ -86,6 +86,11 @@ impl Feed {
         self.visible.send_replace(visible);
     }
 
+    /// The bytes of deltas that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
     /// The visible seq, as it grows.
     pub(crate) fn visible(&self) -> watch::Receiver<Seq> {
         self.visible.subscribe()

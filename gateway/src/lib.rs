@@ -59,4 +59,5 @@ pub use gateway::{Components, Gateway};
 pub use pressure::{PressureLimits, ProcessLoad};
 pub use pull::{Pull, Since};
 pub use registry::{GATEWAYS_MAX, GatewayFolder, Gateways};
+pub use sql_write::SqlWriter;
 pub use upkeep::Metrics;

@@ -17,13 +17,32 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::gateway::Gateway;
 
-/// The client id of deltas that SQL statements make.
+/// The client id of deltas that SQL statements of nobody in particular make.
 const SQL_CLIENT: &str = "sql";
+
+/// Writes what SQL statements insert, in somebody's name.
+#[derive(Debug)]
+pub struct SqlWriter {
+    gateway: Arc<Gateway>,
+    client_id: ClientId,
+}
+
+impl SqlWriter {
+    /// Deltas of its statements are stamped by `subject`, a token's `sub`; by `sql` when there is none.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>, subject: Option<&ClientId>) -> Self {
+        let nobody = || ClientId::parse(SQL_CLIENT).expect("a short plain word is a client id");
+        Self {
+            gateway,
+            client_id: subject.cloned().unwrap_or_else(nobody),
+        }
+    }
+}
 
 type Row = (RowId, BTreeMap<ColumnName, Value>);
 
 #[async_trait]
-impl WriteSink for Gateway {
+impl WriteSink for SqlWriter {
     async fn insert(&self, insert: InsertRows) -> Result<u64, WriteError> {
         let schema = &insert.view.schema;
         let rows = with_ids(schema, insert.rows)?;
@@ -36,22 +55,22 @@ impl WriteSink for Gateway {
             )));
         }
         // One INSERT at a time looks at the rows that exist now, so two of one key cannot both find it free.
-        let _held = self.inserting.lock().await;
-        let view = self
+        let gateway = &self.gateway;
+        let _held = gateway.inserting.lock().await;
+        let view = gateway
             .live
             .view(schema.table.as_ref())
             .unwrap_or_else(|| Arc::clone(&insert.view));
         refuse_existing(&view, &rows).await?;
-        let client_id = ClientId::parse(SQL_CLIENT).expect("a short plain word is a client id");
-        let deltas = self.stamped(&view, &client_id, rows)?;
+        let deltas = gateway.stamped(&view, &self.client_id, rows)?;
         let written = deltas.len() as u64;
         let push = Push {
-            client_id,
+            client_id: self.client_id.clone(),
             deltas,
             last_seen: view.seq,
             schemas: None,
         };
-        self.push(push).await.map_err(|error| match error {
+        gateway.push(push).await.map_err(|error| match error {
             Error::Refused(refusal) => refused(refusal.to_string()),
             error => unavailable(&error),
         })?;

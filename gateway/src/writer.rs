@@ -225,6 +225,7 @@ impl Writer {
             self.live.append(&push, last);
             self.feed.append(&push.deltas, &moved, last);
         }
+        self.stats.feed(self.feed.bytes());
     }
 
     fn raise_floor(&mut self, floor: Hlc) -> Result<Hlc> {

@@ -146,6 +146,14 @@ pub(crate) const KEYS: &[Key] = &[
          refuses clients that were offline for longer. \"none\" takes all, and the log is never forgotten.",
     ),
     new(
+        "sync.clock_jump",
+        Kind::TimeOrNone,
+        "10s",
+        "How far this machine's clock may step at once before pushes are refused until it is steady again. Shorter \
+         refuses writes at ordinary corrections; longer lets a clock that jumped ahead admit stamps that win for as \
+         long. \"none\" does not watch.",
+    ),
+    new(
         "sync.delta_ids",
         Kind::Word(&["verify", "accept"]),
         "verify",

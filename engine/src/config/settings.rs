@@ -275,8 +275,8 @@ fn gateways(effective: &Effective) -> Result<Vec<GatewayId>, ConfigError> {
 }
 
 fn gateway(effective: &Effective) -> Result<GatewayConfig, ConfigError> {
-    let late_window = match effective.get("sync.late_window").0 {
-        Setting::Time(window) => Some(*window),
+    let time_or_none = |path| match effective.get(path).0 {
+        Setting::Time(time) => Some(*time),
         _ => None,
     };
     Ok(GatewayConfig {
@@ -285,7 +285,8 @@ fn gateway(effective: &Effective) -> Result<GatewayConfig, ConfigError> {
             Some("accept") => DeltaIds::Accept,
             _ => DeltaIds::Verify,
         },
-        late_window,
+        late_window: time_or_none("sync.late_window"),
+        clock_jump: time_or_none("sync.clock_jump"),
         pull_window: effective.time("sync.pull_window"),
         feed_bytes_max: usize::try_from(effective.size("limits.feed")).unwrap_or(usize::MAX),
         flush: FlushPolicy {

@@ -4,16 +4,17 @@
 //!
 //! **Invariant:** a statement sees the gateways that its caller's token names, and nothing of others.
 
+use axum::Extension;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::post;
-use axum::{Extension, Router};
 use datafusion::prelude::DataFrame;
 use lakesync_gateway::auth::{Identity, Role, Scope};
 use lakesync_gateway::http::{error_answer, read_body, unavailable_answer};
 use lakesync_proto::{ErrorCode, GatewayId};
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::rows::{RowFormat, stream_answer};
 use crate::error::{Error, Result};
@@ -30,14 +31,22 @@ struct Request {
 }
 
 /// The routes of SQL.
-pub(super) fn routes(lake: &Lake) -> Router {
-    Router::new()
-        .route("/v1/sql", post(read))
-        .route("/v1/admin/sql", post(write))
+pub(super) fn routes(lake: &Lake) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(read))
+        .routes(routes!(write))
         .with_state(lake.clone())
 }
 
-/// A reader's or an admin's query.
+/// Runs one statement that reads.
+#[utoipa::path(
+    post,
+    path = "/v1/sql",
+    tag = "sql",
+    request_body(content = String, content_type = "application/json", description = "`{\"sql\": \"select …\", \"gateway\"?: \"public\"}`"),
+    responses((status = 200, description = "The rows: JSON, NDJSON or an Arrow stream, by `accept`")),
+    security(("bearer" = []))
+)]
 async fn read(
     State(lake): State<Lake>,
     Extension(identity): Extension<Identity>,
@@ -51,7 +60,15 @@ async fn read(
     }
 }
 
-/// An admin's statement.
+/// Runs one statement that may also be `INSERT` or `CALL`.
+#[utoipa::path(
+    post,
+    path = "/v1/admin/sql",
+    tag = "sql",
+    request_body(content = String, content_type = "application/json", description = "`{\"sql\": \"insert …\", \"gateway\"?: \"public\"}`"),
+    responses((status = 200, description = "The rows: JSON, NDJSON or an Arrow stream, by `accept`")),
+    security(("bearer" = []))
+)]
 async fn write(
     State(lake): State<Lake>,
     Extension(identity): Extension<Identity>,

@@ -5,7 +5,7 @@
 //!             ▲                      │
 //!             └── due again ◄── backoff ──► attempts used up ─► dead letter: list, retry, discard
 //! ```
-//! They have a database of their own, `<gateway>-actions.db`, beside the gateway's: a second connection that writes
+//! They have a database of their own, `<gateway>.actions.db`, beside the gateway's: a second connection that writes
 //! would make the gateway's writer wait for its lock, and a push must not wait for a webhook. Nothing in it must agree
 //! with the durable log: a lost one loses what was queued and the memory of what was answered, no delta.
 //!

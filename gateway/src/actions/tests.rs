@@ -408,7 +408,7 @@ async fn what_a_webhook_answers_never_repeats_what_was_done() {
 #[tokio::test]
 async fn a_crash_loses_no_action_that_was_stored() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("shop-actions.db");
+    let path = folder.path().join("shop.actions.db");
     let mut store = Store::open(&path).unwrap();
     // Stored and on its way when the process ends.
     let now_ms = i64::try_from(NOW_MS).unwrap();
@@ -439,7 +439,7 @@ async fn a_crash_loses_no_action_that_was_stored() {
 #[tokio::test]
 async fn an_action_of_a_connector_that_is_gone_ends_as_a_dead_letter() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("shop-actions.db");
+    let path = folder.path().join("shop.actions.db");
     let fixture = Fixture::over(Store::open(&path).unwrap(), |_, _| status("500 Broken"));
     assert_eq!(
         fixture.submit(vec![action("ada", 1, None)]).await,

@@ -200,6 +200,12 @@ impl Front {
         Arc::clone(hub)
     }
 
+    /// Puts a failure of work that no request asked for among the errors that the status page shows.
+    pub fn note_error(&self, gateway: &GatewayId, work: &str, error: &str) {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        self.record_error(Some(gateway.as_ref()), work, status, error);
+    }
+
     pub(super) fn record_error(
         &self,
         gateway: Option<&str>,
