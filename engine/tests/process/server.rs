@@ -133,11 +133,6 @@ impl Server {
         )
     }
 
-    /// The process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// The end that no process can prepare for.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");

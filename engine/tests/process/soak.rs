@@ -3,7 +3,6 @@
 //!
 //! Invariant: rows are updated, not added, so whatever grows over time is a leak.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,33 +25,34 @@ when_rows = 4000
 [sync]
 pull_window = \"1s\"
 [limits]
-feed_bytes = \"1 MiB\"
+feed = \"1 MiB\"
 ";
 const CLIENTS: u64 = 4;
 const ROWS: u64 = 500;
 const NOW_MS: u64 = 1_700_000_000_000;
 
-/// What the operating system says of a process.
+/// What the server says of itself.
 #[derive(Clone, Copy, Debug)]
 struct Use {
     resident_bytes: u64,
-    descriptors: usize,
-    threads: usize,
+    descriptors: u64,
+    tasks: u64,
 }
 
-fn used(pid: u32) -> Use {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let field = |name: &str| -> u64 {
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap();
-        line.split_whitespace().next().unwrap().parse().unwrap()
+fn used(server: &Server) -> Use {
+    let (status, metrics) = server.ask("GET", "/metrics", &[], b"");
+    assert_eq!(status, 200, "{metrics}");
+    let gauge = |name: &str| -> u64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name}: {metrics}"))
+            .trim()
+            .parse()
+            .unwrap()
     };
     Use {
-        resident_bytes: field("VmRSS:") * 1024,
-        descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
-        threads: usize::try_from(field("Threads:")).unwrap(),
+        resident_bytes: gauge("process_resident_memory_bytes "),
+        descriptors: gauge("process_open_fds "),
+        tasks: gauge("lakesync_tasks "),
     }
 }
 
@@ -108,7 +108,7 @@ fn a_mixed_run_keeps_memory_descriptors_and_tasks_flat_and_every_row_right() {
     while begun.elapsed() < Duration::from_secs(seconds) {
         // Nobody sends: the wait is the sampling interval.
         let _waited = ticks.recv_timeout(Duration::from_millis(250));
-        samples.push(used(server.pid()));
+        samples.push(used(&server));
     }
     drop(tick);
     stop.store(true, Ordering::Release);
@@ -146,17 +146,17 @@ fn flat(samples: &[Use]) {
         early[0],
         late.last()
     );
-    let descriptors = |of| most(of, |sample| sample.descriptors as u64);
+    let descriptors = |of| most(of, |sample| sample.descriptors);
     assert!(
         descriptors(late) <= descriptors(early) + 8,
         "descriptors: {:?} … {:?}",
         early[0],
         late.last()
     );
-    let threads = |of| most(of, |sample| sample.threads as u64);
+    let tasks = |of| most(of, |sample| sample.tasks);
     assert!(
-        threads(late) <= threads(early) + 8,
-        "threads: {:?} … {:?}",
+        tasks(late) <= tasks(early) + 8,
+        "tasks: {:?} … {:?}",
         early[0],
         late.last()
     );

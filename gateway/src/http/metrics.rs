@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::answer::ApiError;
 use super::connections::Kind;
 use super::front::Front;
+use super::process::process;
 use super::security::{Caller, bearer};
 use super::series::{counter, family, gauge, histogram};
 use crate::stats::{HistogramSnapshot, RequestsSnapshot};
@@ -44,6 +45,7 @@ pub(super) async fn metrics(
     let gateways = gateways.filter_map(|name| front.gateways().get(name.as_ref()));
     let gateways: Vec<Metrics> = gateways.map(|gateway| gateway.metrics()).collect();
     let mut families = front.traffic().gather();
+    families.extend(process());
     families.extend(ends(&gateways));
     families.extend(deltas(&gateways));
     families.extend(sizes(&gateways));

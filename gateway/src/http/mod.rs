@@ -39,6 +39,7 @@ mod live;
 mod metrics;
 mod observe;
 mod openapi;
+mod process;
 mod pull;
 mod push;
 mod rate;

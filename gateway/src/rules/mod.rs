@@ -13,17 +13,11 @@ mod change;
 mod compiled;
 mod definition;
 mod explain;
-#[cfg(test)]
-mod histories;
 pub(crate) mod ledger;
 mod membership;
 pub(crate) mod moved;
 pub(crate) mod rows;
 pub(crate) mod ruling;
-#[cfg(test)]
-mod scenarios;
-#[cfg(test)]
-mod scene;
 mod terms;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,10 @@ use serde_json::json;
 
 use super::*;
 
+mod histories;
+mod scenarios;
+mod scene;
+
 type State = (RowId, Option<BTreeMap<ColumnName, Value>>);
 
 fn table(name: &str) -> TableName {

@@ -10,13 +10,13 @@ use lakesync_proto::{
 };
 use tempfile::TempDir;
 
-use super::RuleSet;
 use super::histories::{NOW_MS, open};
 use crate::auth::{Identity, Role, Scope};
 use crate::config::GatewayConfig;
 use crate::error::{Error, Refusal, Result};
 use crate::gateway::Gateway;
 use crate::pull::{Pull, Since};
+use crate::rules::RuleSet;
 
 pub(super) const MINE: &str = r#"{"version": 1, "buckets": [{"name": "mine", "tables": ["t"],
     "filters": [{"column": "owner", "op": "eq", "value": "jwt:sub"}], "write": true}]}"#;

@@ -18,12 +18,12 @@ use lakesync_proto::{
 use lakesync_providers::lake::Warehouse;
 use lakesync_providers::row_states;
 
-use super::{Audience, RuleSet};
 use crate::auth::{Identity, Role, Scope};
 use crate::config::GatewayConfig;
 use crate::error::{Error, Refusal};
 use crate::gateway::{Components, Gateway};
 use crate::pull::{Pull, Since};
+use crate::rules::{Audience, RuleSet};
 
 pub(super) const NOW_MS: u64 = 1_700_000_000_000;
 const TABLES: [&str; 2] = [
