@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! stream ::= (length (4 bytes BE) │ SyncResponse)*       native: has_more until the last, which has the cursor
+//!                                                        and the tables' versions; each has a token that resumes behind it
 //! ```
 //! A native chunk holds rows as deltas with the stamps of their cells, and tombstones; merging them makes the state that
 //! everybody else has, so a late delta decides the same everywhere. A legacy chunk holds one INSERT a row, and UPDATEs
@@ -111,7 +112,8 @@ impl Gateway {
             Some(resume) => self.resumed(&request, resume, audience).await?,
         };
         let cursor = place.cursor.clone();
-        let chunks = Chunks::new(request.form, sight, place, views, slot);
+        let schemas = self.notes(None, true).schemas;
+        let chunks = Chunks::new(request.form, sight, place, views, slot).with_schemas(schemas);
         Ok(Checkpoint {
             seq: cursor.seq,
             cursor,

@@ -105,6 +105,8 @@ pub struct Notes {
     pub durable: Option<Seq>,
     /// The tables' versions, when the client's are others or it named none.
     pub schemas: Option<SchemaNote>,
+    /// Of a checkpoint's chunk: what resumes the checkpoint behind it. Opaque; protobuf only.
+    pub resume: Option<String>,
 }
 
 /// The versions of all tables of a gateway.

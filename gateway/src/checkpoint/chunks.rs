@@ -9,8 +9,8 @@ use std::sync::Arc;
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 use lakesync_proto::{
-    ColumnChange, Notes, Op, PullPage, RowDelta, RowId, RowState, SeqDelta, TableName, TableSchema,
-    Value, encode_chunk, limits, page_checksum, row_deltas,
+    ColumnChange, Notes, Op, PullPage, RowDelta, RowId, RowState, SchemaNote, SeqDelta, TableName,
+    TableSchema, Value, encode_chunk, limits, page_checksum, row_deltas,
 };
 use lakesync_providers::{ReadView, RowWithState, row_states};
 use tokio::sync::OwnedSemaphorePermit;
@@ -43,6 +43,8 @@ pub(super) struct Chunks {
     rows: Option<Rows>,
     pieces: VecDeque<Piece>,
     ended: bool,
+    /// What the last chunk says of the tables' versions.
+    schemas: Option<SchemaNote>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -69,8 +71,15 @@ impl Chunks {
             rows: None,
             pieces: VecDeque::new(),
             ended: false,
+            schemas: None,
             _slot: slot,
         }
+    }
+
+    /// The last native chunk tells the tables' versions.
+    pub(super) fn with_schemas(mut self, schemas: Option<SchemaNote>) -> Self {
+        self.schemas = schemas;
+        self
     }
 
     /// The next chunk, unless the last has been given.
@@ -156,6 +165,8 @@ impl Chunks {
             page.has_more = !self.ended;
             page.notes.checksum = Some(page_checksum(&page));
             page.notes.next = self.ended.then(|| cursor.clone());
+            page.notes.schemas = self.schemas.clone().filter(|_| self.ended);
+            page.notes.resume = Some(self.place.to_string());
         }
         let bytes = encode_chunk(&page).expect("a chunk is smaller than readers bound it");
         Chunk {

@@ -9,10 +9,11 @@ use axum::extract::Query;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
-use lakesync_proto::{Seq, TableName};
+use lakesync_proto::{ErrorCode, Seq, TableName};
 use serde_json::{Value, json};
 
-use super::answer::ApiError;
+use super::answer::{ApiError, error_answer};
+use super::negotiate::takes;
 use super::pull::client;
 use super::security::Caller;
 use super::sync;
@@ -26,8 +27,9 @@ const STREAM: &str = "application/x-lakesync-checkpoint-stream";
 
 /// The merged state of all rows that the caller sees, at one seq, in chunks.
 ///
-/// The body is a sequence of a 4-byte big-endian length and a protobuf SyncResponse. A download that broke goes on with
-/// `resume` from the last whole chunk's `cursor`.
+/// The body is a sequence of a 4-byte big-endian length and a protobuf SyncResponse. Each chunk of the native form has a
+/// field `resume`: a download that broke off goes on behind its last whole chunk when that is sent as `resume`, with the
+/// other parameters as they were.
 #[utoipa::path(
     get,
     path = "/v1/sync/{g}/checkpoint",
@@ -37,19 +39,31 @@ const STREAM: &str = "application/x-lakesync-checkpoint-stream";
         ("clientId" = Option<String>, Query, description = "Who asks: the token's `sub`"),
         ("tables" = Option<String>, Query, description = "Only these, by comma"),
         ("form" = Option<String>, Query, description = "`native`: cells with stamps, and tombstones; without, one INSERT a row"),
-        ("resume" = Option<String>, Query, description = "Where a broken download goes on")
+        ("resume" = Option<String>, Query, description = "The field `resume` of the last whole chunk that a native download got")
     ),
     responses(
         (status = 200, description = "The chunks; `X-Checkpoint-Hlc` is the cursor of legacy clients, `X-Checkpoint-Cursor` the native one", content_type = "application/x-lakesync-checkpoint-stream"),
-        (status = 410, description = "CURSOR_EXPIRED: this `resume` cannot go on, begin anew"),
-        (status = 503, description = "Too many checkpoints are being read")
+        (status = 406, description = "`accept` names other types only", body = super::shapes::Error),
+        (status = 410, description = "CURSOR_EXPIRED: this `resume` cannot go on, begin anew", body = super::shapes::Error),
+        (status = 503, description = "Too many checkpoints are being read", body = super::shapes::Error)
     ),
     security(("bearer" = []))
 )]
 pub(super) async fn checkpoint(
     caller: Caller,
     Query(params): Query<HashMap<String, String>>,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
+    if !takes(&headers, STREAM) {
+        let text = format!("accept: a checkpoint is `{STREAM}` and nothing else");
+        let status = StatusCode::NOT_ACCEPTABLE;
+        return Ok(error_answer(
+            status,
+            ErrorCode::ValidationError,
+            &text,
+            None,
+        ));
+    }
     if params.contains_key("clientId") {
         client(&caller, &params)?;
     }

@@ -114,6 +114,9 @@ pub struct SyncResponse {
     /// Native: the versions of the tables.
     #[prost(message, optional, tag = "23")]
     pub schemas: ::core::option::Option<SchemaNote>,
+    /// Native, in a chunk of a checkpoint: what goes on behind it, if the download breaks off; empty means none.
+    #[prost(string, tag = "24")]
+    pub resume: ::prost::alloc::string::String,
 }
 /// Native: a row that left what the client may see.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -226,6 +229,10 @@ pub struct ErrorBody {
     /// When to try again, milliseconds from now.
     #[prost(uint64, optional, tag = "4")]
     pub retry_after_ms: ::core::option::Option<u64>,
+    /// The further fields of the error, such as `checkpoint` and `tables` of CURSOR_EXPIRED: a JSON object as text; empty
+    /// means none.
+    #[prost(string, tag = "16")]
+    pub details: ::prost::alloc::string::String,
 }
 /// Native: the connection's token ends soon.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

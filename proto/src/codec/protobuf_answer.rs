@@ -214,6 +214,7 @@ fn write_notes(notes: &Notes, message: &mut wire::SyncResponse) {
         .unwrap_or_default();
     message.checksum = notes.checksum;
     message.durable_seq = notes.durable.map(Seq::as_u64);
+    message.resume = notes.resume.clone().unwrap_or_default();
     message.schemas = notes.schemas.as_ref().map(|note| wire::SchemaNote {
         hash: note.hash,
         changed: note.changed,
@@ -246,6 +247,7 @@ fn read_notes(message: &wire::SyncResponse) -> Result<Notes, Fault> {
         checksum: message.checksum,
         durable: durable.map_err(|e| Fault::bad("durableSeq", e.to_string()))?,
         schemas: schemas.transpose()?,
+        resume: Some(message.resume.clone()).filter(|resume| !resume.is_empty()),
     })
 }
 

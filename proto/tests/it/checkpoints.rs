@@ -85,7 +85,8 @@ fn a_chunk_may_hold_more_deltas_than_a_page() {
     };
     let name = "t".parse().unwrap();
     let deltas = (0..=PULL_MAX).flat_map(|i| row_deltas(&name, &row(i), &state));
-    let page = page(deltas.collect(), false);
+    let mut page = page(deltas.collect(), false);
+    page.notes.resume = Some("a place".to_owned());
     let tables = tables([table("t", "a long", "")]);
     assert!(decode_page_protobuf(&encode_page_protobuf(&page), &tables).is_err());
     let chunk = encode_chunk(&page).unwrap();

@@ -163,6 +163,7 @@ fn native_answers_come_back_with_their_number() {
         message: "it is late".to_owned(),
         index: Some(0),
         retry_after_ms: None,
+        details: r#"{"tables":["todos"]}"#.to_owned(),
     };
     let bodies = [
         ServerBody::Answer(ack_message(&ack())),

@@ -55,6 +55,7 @@ fn notes() -> impl Strategy<Value = Notes> {
             checksum,
             durable,
             schemas,
+            resume: None,
         },
     )
 }
@@ -129,6 +130,7 @@ fn page() -> PullPage {
             changed: true,
             tables: vec![("a".parse().unwrap(), 1), ("todos".parse().unwrap(), 7)],
         }),
+        resume: None,
     };
     page
 }
