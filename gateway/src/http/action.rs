@@ -28,7 +28,7 @@ use crate::error::Refusal;
     request_body(content = serde_json::Value, description = "`{\"clientId\",\"actions\":[{\"actionId\",\"clientId\",\"hlc\",\"connector\",\"actionType\",\"params\",\"idempotencyKey\"?}]}`, or the protobuf message ActionPush"),
     responses(
         (status = 200, description = "`{\"results\":[{\"actionId\",\"data\"} or {\"actionId\",\"code\",\"message\",\"retryable\"}],\"serverHlc\"}`"),
-        (status = 400, description = "An action is wrong; nothing was done")
+        (status = 400, description = "An action is wrong; nothing was done", body = super::shapes::Error)
     ),
     security(("bearer" = []))
 )]
@@ -119,7 +119,7 @@ pub(super) async fn dead(
 /// Delivers a dead letter again.
 #[utoipa::path(post, path = "/v1/admin/actions/{g}/dead/{id}/retry", tag = "admin",
     params(("g" = String, Path, description = "The gateway"), ("id" = String, Path, description = "The action id")),
-    responses((status = 200, description = "`{\"retried\":true}`"), (status = 404, description = "There is no such dead letter")),
+    responses((status = 200, description = "`{\"retried\":true}`"), (status = 404, description = "There is no such dead letter", body = super::shapes::Error)),
     security(("bearer" = [])))]
 pub(super) async fn retry(
     State(front): State<Front>,
@@ -135,7 +135,7 @@ pub(super) async fn retry(
 /// Gives a dead letter up.
 #[utoipa::path(delete, path = "/v1/admin/actions/{g}/dead/{id}", tag = "admin",
     params(("g" = String, Path, description = "The gateway"), ("id" = String, Path, description = "The action id")),
-    responses((status = 200, description = "`{\"discarded\":true}`"), (status = 404, description = "There is no such dead letter")),
+    responses((status = 200, description = "`{\"discarded\":true}`"), (status = 404, description = "There is no such dead letter", body = super::shapes::Error)),
     security(("bearer" = [])))]
 pub(super) async fn discard(
     State(front): State<Front>,

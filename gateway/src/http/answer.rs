@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Refusal};
 
 /// How soon a request that was refused for load may come again when nothing else is said, in seconds.
-const RETRY_AFTER_S: u64 = 1;
+pub(super) const RETRY_AFTER_S: u64 = 1;
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -41,17 +41,6 @@ impl ApiError {
         self.0
     }
 
-    /// How soon the request may come again, in seconds: what the refusal says, or a moment.
-    fn retry_after_s(&self) -> u64 {
-        let Error::Refused(refusal) = &self.0 else {
-            return RETRY_AFTER_S;
-        };
-        let said = |name: &str| refusal.details.get(name).and_then(Value::as_u64);
-        let seconds =
-            said("retryAfter").or_else(|| said("retryAfterMs").map(|ms| ms.div_ceil(1_000)));
-        seconds.unwrap_or(RETRY_AFTER_S)
-    }
-
     /// The body of its answer.
     pub(super) fn body(&self) -> Map<String, Value> {
         let (code, text, index) = parts(&self.0);
@@ -71,21 +60,17 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let code = code(&self.0);
-        let retry_after_s = self.retry_after_s();
-        let mut response = with_body(status(code), self.body());
-        let closed = matches!(self.0, Error::Closed { .. } | Error::Poisoned { .. });
-        if closed {
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-        }
+        let status = match self.0 {
+            Error::Closed { .. } | Error::Poisoned { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            _ => status(code),
+        };
+        let mut response = with_body(status, self.body());
         let headers = response.headers_mut();
-        match code {
-            ErrorCode::BackpressureError | ErrorCode::RateLimited | ErrorCode::StorageFull => {
-                headers.insert(header::RETRY_AFTER, retry_after_s.into());
-            }
-            ErrorCode::AuthError => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            _ => {}
+        if let Some(ms) = retry_after_ms(&self.0) {
+            headers.insert(header::RETRY_AFTER, ms.div_ceil(1_000).into());
+        }
+        if code == ErrorCode::AuthError {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
@@ -111,6 +96,10 @@ pub fn error_answer(
 
 fn with_body(status: StatusCode, body: Map<String, Value>) -> Response {
     let mut response = (status, Json(&body)).into_response();
+    if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::BAD_GATEWAY].contains(&status) {
+        let headers = response.headers_mut();
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER_S.into());
+    }
     response.extensions_mut().insert(ErrorBody(body));
     response
 }
@@ -119,6 +108,24 @@ fn with_body(status: StatusCode, body: Map<String, Value>) -> Response {
 #[must_use]
 pub fn unavailable_answer(text: &str) -> Response {
     ApiError::refused(ErrorCode::BackpressureError, text).into_response()
+}
+
+/// How soon a request that was refused for load may come again, in milliseconds: what the refusal says, or a moment.
+pub(super) fn retry_after_ms(error: &Error) -> Option<u64> {
+    let busy = [
+        ErrorCode::BackpressureError,
+        ErrorCode::RateLimited,
+        ErrorCode::StorageFull,
+    ];
+    if !busy.contains(&code(error)) {
+        return None;
+    }
+    let said = |name: &str| match error {
+        Error::Refused(refusal) => refusal.details.get(name).and_then(Value::as_u64),
+        _ => None,
+    };
+    let seconds = || said("retryAfter").unwrap_or(RETRY_AFTER_S);
+    Some(said("retryAfterMs").unwrap_or_else(|| seconds().saturating_mul(1_000)))
 }
 
 /// The stable code, the text and the delta at fault: what a WebSocket says of an error.

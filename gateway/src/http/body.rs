@@ -21,13 +21,16 @@ pub(crate) fn is_protobuf(headers: &HeaderMap, name: header::HeaderName) -> bool
     value.is_some_and(|value| value.trim_start().starts_with(PROTOBUF))
 }
 
-/// The bytes of all bodies that a process reads at once: more are told to come back before memory runs out.
+/// The bytes of all bodies and WebSocket messages that a process reads at once: more are told to come back before memory runs out.
 #[derive(Clone, Debug)]
 pub(super) struct BodyBudget(Arc<Semaphore>);
 
 impl BodyBudget {
     /// 256 MiB: sixteen pushes of the largest size, or some thousands of ordinary ones.
     const KIB_MAX: usize = 256 << 10;
+    /// What is said when nothing of it is left.
+    pub(super) const FULL: &str =
+        "this server reads as many bodies as its memory allows; send again in a second";
 
     pub(super) fn new() -> Self {
         Self(Arc::new(Semaphore::new(Self::KIB_MAX)))
@@ -61,14 +64,21 @@ impl BodyBudget {
         Ok((read.freeze(), share))
     }
 
+    /// All that is left of it.
+    #[cfg(test)]
+    pub(super) fn take_all(&self) -> OwnedSemaphorePermit {
+        self.take(self.0.available_permits()).unwrap()
+    }
+
     fn take(&self, kib: usize) -> Result<OwnedSemaphorePermit, Box<Response>> {
+        self.share(kib)
+            .ok_or_else(|| Box::new(unavailable_answer(Self::FULL)))
+    }
+
+    /// A share for `kib` KiB, to be held as long as they are; none when there is not that much left.
+    pub(super) fn share(&self, kib: usize) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(kib).unwrap_or(u32::MAX);
-        let share = Arc::clone(&self.0).try_acquire_many_owned(kib);
-        share.map_err(|_| {
-            Box::new(unavailable_answer(
-                "this server reads as many bodies as its memory allows; send again in a second",
-            ))
-        })
+        Arc::clone(&self.0).try_acquire_many_owned(kib).ok()
     }
 }
 

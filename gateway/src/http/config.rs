@@ -21,14 +21,15 @@ pub struct HttpConfig {
     /// How many messages a WebSocket may send in one second (default 50). Fewer closes busy clients; more lets one
     /// connection keep a core busy.
     pub messages_per_second: NonZeroU32,
-    /// How many bytes one WebSocket message may have (default 16 MiB, as a push over HTTP). Each connection may hold
-    /// that much while it reads.
+    /// How many bytes one WebSocket message may have (default 1 MiB; 16 MiB is what a push over HTTP may have). Fewer
+    /// refuses large pushes; each connection may hold that much while it reads, before it counts against the memory
+    /// that all bodies share.
     pub message_bytes_max: usize,
     /// How many bytes of encoded live frames a gateway keeps for readers that are a little behind (default 32 MiB).
     /// Fewer encodes frames twice; more is memory.
     pub frames_bytes_max: usize,
-    /// How long a live connection may fail to take a frame before it is closed (default 10 s). Shorter drops phones in
-    /// tunnels; longer keeps the dead.
+    /// How long a reader, live or not, may take nothing of what it is sent before it is closed (default 10 s). Shorter
+    /// drops phones in tunnels; longer keeps the dead.
     pub stalled: Duration,
 }
 
@@ -82,7 +83,7 @@ impl Default for HttpConfig {
             rate: None,
             connections: ConnectionLimits::default(),
             messages_per_second: const { NonZeroU32::new(50).expect("50 is not 0") },
-            message_bytes_max: 16 << 20,
+            message_bytes_max: 1 << 20,
             frames_bytes_max: 32 << 20,
             stalled: Duration::from_secs(10),
         }

@@ -24,7 +24,7 @@ pub(super) async fn list() -> Json<Value> {
 
 /// Not supported.
 #[utoipa::path(post, path = "/v1/admin/connectors/{g}", tag = "admin", params(("g" = String, Path, description = "The gateway")),
-    responses((status = 501, description = "NOT_SUPPORTED, and what there is instead")), security(("bearer" = [])))]
+    responses((status = 501, description = "NOT_SUPPORTED, and what there is instead", body = super::shapes::Error)), security(("bearer" = [])))]
 pub(super) async fn register() -> ApiError {
     ApiError::refused(ErrorCode::NotSupported, WHY)
 }
@@ -32,7 +32,7 @@ pub(super) async fn register() -> ApiError {
 /// Not supported.
 #[utoipa::path(delete, path = "/v1/admin/connectors/{g}/{name}", tag = "admin",
     params(("g" = String, Path, description = "The gateway"), ("name" = String, Path, description = "The connector")),
-    responses((status = 501, description = "NOT_SUPPORTED, and what there is instead")), security(("bearer" = [])))]
+    responses((status = 501, description = "NOT_SUPPORTED, and what there is instead", body = super::shapes::Error)), security(("bearer" = [])))]
 pub(super) async fn unregister() -> ApiError {
     ApiError::refused(ErrorCode::NotSupported, WHY)
 }

@@ -10,13 +10,14 @@ use axum::Router;
 use axum::http::StatusCode;
 use lakesync_proto::{GatewayId, WallClock};
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::body::BodyBudget;
 use super::config::HttpConfig;
 use super::connections::Connections;
 use super::live::Hub;
+use super::patient::Patient;
 use super::rate::Limiter;
 use super::security::Security;
 use super::standing::Standing;
@@ -24,11 +25,14 @@ use super::traffic::Traffic;
 use super::{Gateways, routes};
 use crate::actions::{Actions, Webhooks};
 use crate::auth::Authenticator;
-use crate::error::Result;
+use crate::error::{Refusal, Result};
 use crate::gateway::Gateway;
 
 /// How many of the last server errors the status page shows.
 const ERRORS_MAX: usize = 100;
+/// How many requests are under way at once, live connections and long polls aside, which have limits of their own: some
+/// hundred for each core of a large machine. More would wait for the same cores and hold memory.
+const REQUESTS_MAX: usize = 1_024;
 /// How much of an error's text is kept, in bytes.
 const ERROR_BYTES_MAX: usize = 512;
 
@@ -47,6 +51,7 @@ struct Inner {
     actions: Mutex<BTreeMap<GatewayId, Arc<Actions>>>,
     standing: Standing,
     bodies: BodyBudget,
+    requests: Arc<Semaphore>,
     traffic: Traffic,
     errors: Mutex<VecDeque<Failure>>,
     poisoned: Mutex<BTreeSet<GatewayId>>,
@@ -93,6 +98,7 @@ impl Front {
             actions: Mutex::default(),
             standing: Standing::default(),
             bodies: BodyBudget::new(),
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
             traffic: Traffic::new(),
             errors: Mutex::default(),
             poisoned: Mutex::default(),
@@ -113,6 +119,12 @@ impl Front {
         self.0.draining.send_replace(true);
     }
 
+    /// `io`, which fails when its peer takes nothing for as long as [`HttpConfig::stalled`], and soon after
+    /// [`Front::drain`]: a server hands its connections through here, beneath TLS.
+    pub fn patient<Io>(&self, io: Io) -> Patient<Io> {
+        Patient::new(io, self.0.config.stalled, self.draining())
+    }
+
     pub(super) fn gateways(&self) -> &Gateways {
         &self.0.gateways
     }
@@ -125,8 +137,15 @@ impl Front {
         &self.0.security
     }
 
-    pub(super) fn limiter(&self) -> Option<&Limiter> {
-        self.0.limiter.as_ref()
+    /// Lets one request or message pass that is counted under `key`.
+    ///
+    /// # Errors
+    /// 429 with the seconds to wait.
+    pub(super) fn check_rate(&self, key: &str) -> Result<(), Refusal> {
+        match &self.0.limiter {
+            Some(limiter) => limiter.check(key),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn connections(&self) -> &Connections {
@@ -139,6 +158,11 @@ impl Front {
 
     pub(super) fn bodies(&self) -> &BodyBudget {
         &self.0.bodies
+    }
+
+    /// A permit for each request that may begin.
+    pub(super) fn requests(&self) -> &Arc<Semaphore> {
+        &self.0.requests
     }
 
     pub(super) fn traffic(&self) -> &Traffic {

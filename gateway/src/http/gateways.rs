@@ -23,7 +23,7 @@ pub(super) async fn list(
 
 /// Creates a gateway, or finds it there.
 #[utoipa::path(post, path = "/v1/admin/gateways/{g}", tag = "admin", params(("g" = String, Path, description = "Its name")),
-    responses((status = 200, description = "`{\"created\":bool,\"gateway\"}`"), (status = 400, description = "No name for a gateway, or too many")),
+    responses((status = 200, description = "`{\"created\":bool,\"gateway\"}`"), (status = 400, description = "No name for a gateway, or too many", body = super::shapes::Error)),
     security(("bearer" = [])))]
 pub(super) async fn create(
     State(front): State<Front>,

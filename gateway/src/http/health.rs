@@ -2,9 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
+use super::answer::RETRY_AFTER_S;
 use super::front::Front;
 
 /// Whether the process lives.
@@ -23,15 +25,16 @@ pub(super) async fn health() -> Json<Value> {
         (status = 503, description = "`{\"status\":\"not_ready\",\"reason\"}`: it is draining, or a gateway takes nothing more")
     )
 )]
-pub(super) async fn ready(State(front): State<Front>) -> (StatusCode, Json<Value>) {
+pub(super) async fn ready(State(front): State<Front>) -> Response {
     match (front.is_draining(), front.is_poisoned()) {
         (true, _) => not_ready("draining"),
         (_, true) => not_ready("a gateway takes nothing more; restart the server"),
-        _ => (StatusCode::OK, Json(json!({"status": "ready"}))),
+        _ => (StatusCode::OK, Json(json!({"status": "ready"}))).into_response(),
     }
 }
 
-fn not_ready(reason: &str) -> (StatusCode, Json<Value>) {
+fn not_ready(reason: &str) -> Response {
     let body = json!({"status": "not_ready", "reason": reason});
-    (StatusCode::SERVICE_UNAVAILABLE, Json(body))
+    let head = [(header::RETRY_AFTER, RETRY_AFTER_S.to_string())];
+    (StatusCode::SERVICE_UNAVAILABLE, head, Json(body)).into_response()
 }

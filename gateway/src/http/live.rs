@@ -17,9 +17,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use lakesync_proto::{
     ClientId, Cursor, Op, PullPage, Seq, ServerBody, encode_broadcast, encode_page_json,
-    encode_server_frame, page_message,
+    encode_server_frame, page_checksum, page_message,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
@@ -166,6 +166,8 @@ pub(super) struct Hub {
     gateway: Arc<Gateway>,
     bytes_max: usize,
     cache: Mutex<Cache>,
+    /// The hash over the schemas, as it was seen last.
+    schemas: watch::Sender<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -191,11 +193,57 @@ struct Cache {
 
 impl Hub {
     pub(super) fn new(gateway: Arc<Gateway>, bytes_max: usize) -> Self {
-        Self {
+        let hub = Self {
             gateway,
             bytes_max,
             cache: Mutex::default(),
+            schemas: watch::Sender::new(0),
+        };
+        hub.look_at_schemas();
+        hub
+    }
+
+    /// The hash over the schemas, as it was seen last.
+    pub(super) fn schemas(&self) -> watch::Receiver<u64> {
+        self.schemas.subscribe()
+    }
+
+    /// Tells the connections when the schemas are others than they were.
+    pub(super) fn look_at_schemas(&self) {
+        let seen = *self.schemas.borrow();
+        if let Some(note) = self.gateway.notes(Some(seen), true).schemas {
+            self.schemas.send_if_modified(|hash| {
+                let other = *hash != note.hash;
+                *hash = note.hash;
+                other
+            });
         }
+    }
+
+    /// A page of nothing but the schemas, for a connection at `place` that knows those of the hash `known`; none when
+    /// they are the same.
+    pub(super) fn schemas_page(
+        &self,
+        place: &Place,
+        audience: &Audience,
+        known: u64,
+    ) -> Option<(PullPage, u64)> {
+        let notes = self.gateway.notes(Some(known), true);
+        let hash = notes.schemas.as_ref()?.hash;
+        let mut page = PullPage {
+            deltas: Vec::new(),
+            cursor: place.seq(),
+            removed: Vec::new(),
+            has_more: false,
+            epoch: self.gateway.epoch().clone(),
+            notes,
+        };
+        page.notes.checksum = Some(page_checksum(&page));
+        page.notes.next = Some(match place {
+            Place::Native(Some(cursor)) => cursor.clone(),
+            _ => next_cursor(&page, audience),
+        });
+        Some((page, hash))
     }
 
     /// The frame that begins at `place`; none when nothing is above it.
@@ -269,6 +317,8 @@ impl Hub {
             schemas: None,
         };
         let page = self.gateway.pull_as(&pull, audience).await;
+        // Deltas may be of columns that came without a word to this hub.
+        self.look_at_schemas();
         let deltas = page.as_ref().map_or(0, |page| page.deltas.len());
         let stats = self.gateway.stats();
         stats.pull(Ended::of(&page), began.elapsed(), deltas);

@@ -19,7 +19,7 @@
 //! | `GET /health`, `/ready`, `/metrics`, `/v1/openapi.json`, `/docs`, `/` | for operators | anyone |
 //!
 //! ```text
-//!  request ─► compression ─► observe (id, headers, log) ─► CORS ─► other sites ─► drain ─► panics ─► inflate
+//!  request ─► compression ─► observe (id, headers, log) ─► CORS ─► other sites ─► drain ─► bound ─► panics ─► inflate
 //!             ─► route ─► gate (token, scope, role, rate) ─► timeout ─► handler
 //! ```
 //! **Invariant:** no request body is read beyond its limit, and nothing a request holds ends the process.
@@ -37,8 +37,10 @@ mod gateways;
 mod health;
 mod live;
 mod metrics;
+mod negotiate;
 mod observe;
 mod openapi;
+mod patient;
 mod process;
 mod pull;
 mod push;
@@ -48,6 +50,7 @@ mod rules;
 mod schema;
 mod security;
 mod series;
+mod shapes;
 mod sites;
 mod sse;
 mod standing;
@@ -64,5 +67,6 @@ pub use answer::{ApiError, error_answer, unavailable_answer};
 pub use body::{PROTOBUF, read_body};
 pub use config::{ConnectionLimits, Cors, HttpConfig, Rate};
 pub use front::Front;
+pub use patient::Patient;
 
 pub use crate::registry::Gateways;

@@ -160,7 +160,7 @@ enum RouteKind {
 
 impl RouteKind {
     fn of(path: &str) -> Self {
-        match path.starts_with("/v1/sync/") || path.starts_with("/v1/admin/") {
+        match path.starts_with("/v1/") {
             true => Self::Api,
             false => Self::Other,
         }
@@ -208,7 +208,9 @@ impl Drop for Line {
         let error = self.error.as_ref().and_then(|body| body.0.get("error"));
         let error = error.and_then(Value::as_str);
         self.front.traffic().end(route, self.status, ms);
-        if let Some(error) = error.filter(|_| self.status.is_server_error()) {
+        // What is not supported is no failure.
+        let failed = self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED;
+        if let Some(error) = error.filter(|_| failed) {
             let gateway = self.seen.gateway.as_deref();
             self.front.record_error(gateway, route, self.status, error);
         }

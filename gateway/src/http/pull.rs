@@ -12,10 +12,10 @@ use lakesync_proto::{
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer::ApiError;
-use super::body::{PROTOBUF, is_protobuf};
 use super::connections::Kind;
 use super::front::Front;
 use super::live::Place;
+use super::negotiate::Encoding;
 use super::security::Caller;
 use super::sync;
 use crate::pull::Pull;
@@ -42,9 +42,9 @@ type Params = HashMap<String, String>;
         ("wait" = Option<String>, Query, description = "How long to wait for something, such as `20s`; at most 60s")
     ),
     responses(
-        (status = 200, description = "`{\"deltas\":[…],\"serverHlc\",\"hasMore\",\"cursor\",…}`, or the protobuf message SyncResponse"),
-        (status = 400, description = "A parameter is wrong"),
-        (status = 410, description = "CURSOR_EXPIRED: load `checkpoint`; `tables` names those concerned")
+        (status = 200, description = "JSON, or the protobuf message SyncResponse", body = super::shapes::Page),
+        (status = 400, description = "A parameter is wrong", body = super::shapes::Error),
+        (status = 410, description = "CURSOR_EXPIRED: load `checkpoint`; `tables` names those concerned", body = super::shapes::Error)
     ),
     security(("bearer" = []))
 )]
@@ -57,6 +57,11 @@ pub(super) async fn pull(
     let client = client(&caller, &params)?;
     refuse_source(&params)?;
     let place = place(&caller, &params)?;
+    // Who waits has a place among the live connections.
+    let _ticket = match params.contains_key("wait") {
+        true => Some(caller.connect(&front, Kind::LongPoll, Some(&client))?),
+        false => None,
+    };
     let wish = Wish {
         client,
         limit: limit(params.get("limit").map(String::as_str))?,
@@ -64,11 +69,13 @@ pub(super) async fn pull(
         wait: wait(params.get("wait").map(String::as_str))?,
     };
     let page = answer(&front, &caller, place, &wish).await?;
-    let (content_type, body) = match is_protobuf(&headers, header::ACCEPT) {
-        true => (PROTOBUF, encode_page_protobuf(&page)),
-        false => ("application/json", encode_page_json(&page)),
+    let asked = Encoding::asked(&headers, Encoding::Json);
+    let body = match asked {
+        Encoding::Protobuf => encode_page_protobuf(&page),
+        Encoding::Json => encode_page_json(&page),
     };
-    Ok((StatusCode::OK, [(header::CONTENT_TYPE, content_type)], body).into_response())
+    let head = [(header::CONTENT_TYPE, asked.content_type())];
+    Ok((StatusCode::OK, head, body).into_response())
 }
 
 struct Wish {
@@ -85,10 +92,6 @@ async fn answer(
     wish: &Wish,
 ) -> Result<PullPage, ApiError> {
     let deadline = Instant::now() + wish.wait;
-    let _ticket = match wish.wait.is_zero() {
-        true => None,
-        false => Some(caller.connect(front, Kind::LongPoll, Some(&wish.client))?),
-    };
     let mut visible = caller.gateway.visible();
     let mut draining = front.draining();
     loop {
@@ -209,7 +212,7 @@ fn limit(text: Option<&str>) -> Result<usize, ApiError> {
     }
 }
 
-fn schemas(text: Option<&str>) -> Result<Option<u64>, ApiError> {
+pub(super) fn schemas(text: Option<&str>) -> Result<Option<u64>, ApiError> {
     let Some(text) = text else {
         return Ok(None);
     };

@@ -9,30 +9,31 @@ use lakesync_proto::{
 };
 
 use super::answer::ApiError;
-use super::body::{PROTOBUF, is_protobuf};
 use super::front::Front;
+use super::negotiate::Encoding;
 use super::security::Caller;
 use super::sync;
 use crate::error::Refusal;
 
 /// Accepts a batch of deltas whole, or refuses it whole.
 ///
-/// Acknowledged means fsynced and readable. Duplicates are acknowledged like the first time.
+/// Acknowledged means fsynced and readable. Duplicates are acknowledged like the first time. The answer is of the type
+/// that `accept` asks for, else of the body's.
 #[utoipa::path(
     post,
     path = "/v1/sync/{g}/push",
     tag = "sync",
     params(("g" = String, Path, description = "The gateway")),
-    request_body(content = serde_json::Value, description = "`{\"clientId\",\"deltas\":[…],\"lastSeenHlc\"}`, or the protobuf message SyncPush as application/x-protobuf"),
+    request_body(content = super::shapes::Push, description = "`{\"clientId\",\"deltas\":[…],\"lastSeenHlc\"}`, or the protobuf message SyncPush as application/x-protobuf"),
     responses(
-        (status = 200, description = "`{\"serverHlc\",\"accepted\",\"deltas\":[],…}`, or the protobuf message SyncResponse"),
-        (status = 400, description = "VALIDATION_ERROR, DELTA_ID_MISMATCH: `index` names the delta"),
-        (status = 403, description = "FORBIDDEN: another client's id, or a row that the rules do not let it write"),
-        (status = 409, description = "CLOCK_DRIFT, DELTA_ID_REUSED"),
-        (status = 413, description = "More bytes than a body may have"),
-        (status = 422, description = "SCHEMA_ERROR, UNKNOWN_TABLE, LATE_DELTA"),
-        (status = 503, description = "BACKPRESSURE_ERROR: send again after `Retry-After` seconds"),
-        (status = 507, description = "STORAGE_FULL")
+        (status = 200, description = "JSON, or the protobuf message SyncResponse", body = super::shapes::Ack),
+        (status = 400, description = "VALIDATION_ERROR, DELTA_ID_MISMATCH: `index` names the delta", body = super::shapes::Error),
+        (status = 403, description = "FORBIDDEN: another client's id, or a row that the rules do not let it write", body = super::shapes::Error),
+        (status = 409, description = "CLOCK_DRIFT, DELTA_ID_REUSED", body = super::shapes::Error),
+        (status = 413, description = "More bytes than a body may have", body = super::shapes::Error),
+        (status = 422, description = "SCHEMA_ERROR, UNKNOWN_TABLE, LATE_DELTA", body = super::shapes::Error),
+        (status = 503, description = "BACKPRESSURE_ERROR: send again after `Retry-After` seconds", body = super::shapes::Error),
+        (status = 507, description = "STORAGE_FULL", body = super::shapes::Error)
     ),
     security(("bearer" = []))
 )]
@@ -49,23 +50,20 @@ pub(super) async fn push(
         Ok(read) => read,
         Err(answer) => return Ok(*answer),
     };
-    let protobuf = is_protobuf(&headers, header::CONTENT_TYPE);
+    let sent = Encoding::sent(&headers);
     let schemas = caller.gateway.live();
-    let push = match protobuf {
-        true => decode_push_protobuf(&body, schemas.as_ref()),
-        false => decode_push_json(&body, schemas.as_ref()),
+    let push = match sent {
+        Encoding::Protobuf => decode_push_protobuf(&body, schemas.as_ref()),
+        Encoding::Json => decode_push_json(&body, schemas.as_ref()),
     };
     let push = push.map_err(Refusal::from)?;
     drop(body);
     let ack = sync::push(&front, &caller, push).await?;
-    let (content_type, answer) = match protobuf {
-        true => (PROTOBUF, encode_ack_protobuf(&ack)),
-        false => ("application/json", encode_ack_json(&ack)),
+    let asked = Encoding::asked(&headers, sent);
+    let answer = match asked {
+        Encoding::Protobuf => encode_ack_protobuf(&ack),
+        Encoding::Json => encode_ack_json(&ack),
     };
-    Ok((
-        StatusCode::OK,
-        [(header::CONTENT_TYPE, content_type)],
-        answer,
-    )
-        .into_response())
+    let head = [(header::CONTENT_TYPE, asked.content_type())];
+    Ok((StatusCode::OK, head, answer).into_response())
 }

@@ -4,6 +4,7 @@
 //! gateway stands behind a gate.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -20,7 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::answer::{ApiError, error_answer};
+use super::answer::{ApiError, error_answer, unavailable_answer};
 use super::front::Front;
 use super::observe::observe;
 use super::security::{Access, Gate, Target, TokenPlace, pass};
@@ -160,6 +161,7 @@ fn layers(front: &Front, routes: Router) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(RequestDecompressionLayer::new())
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(front.clone(), in_bounds))
         .layer(from_fn_with_state(front.clone(), refuse_when_draining))
         .layer(from_fn_with_state(front.clone(), refuse_others))
         .layer(cors_layer(&front.config().cors))
@@ -191,13 +193,35 @@ async fn in_time(State(front): State<Front>, request: Request, next: Next) -> Re
     }
 }
 
+/// Whether it is a route that tells how the process is, which it does until its end.
+fn is_watched(uri: &Uri) -> bool {
+    ["/health", "/ready", "/metrics"].contains(&uri.path())
+}
+
+/// Takes no more requests at once than the process has permits for. Long polls have a place among the live connections
+/// instead.
+async fn in_bounds(State(front): State<Front>, request: Request, next: Next) -> Response {
+    let uri = request.uri();
+    let query = uri.query().unwrap_or_default();
+    let waits =
+        uri.path().ends_with("/pull") && query.split('&').any(|part| part.starts_with("wait="));
+    if waits || is_watched(uri) {
+        return next.run(request).await;
+    }
+    match Arc::clone(front.requests()).try_acquire_owned() {
+        Ok(_permit) => next.run(request).await,
+        Err(_) => unavailable_answer(
+            "this server has as many requests under way as it takes; ask again in a second",
+        ),
+    }
+}
+
 async fn refuse_when_draining(
     State(front): State<Front>,
     request: Request,
     next: Next,
 ) -> Response {
-    let watched = ["/health", "/ready", "/metrics"].contains(&request.uri().path());
-    match front.is_draining() && !watched {
+    match front.is_draining() && !is_watched(request.uri()) {
         true => error_answer(
             StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::InternalError,

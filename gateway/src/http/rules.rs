@@ -46,10 +46,10 @@ pub(super) async fn show(caller: Caller) -> Json<Value> {
     path = "/v1/admin/sync-rules/{g}",
     tag = "admin",
     params(("g" = String, Path, description = "The gateway")),
-    request_body(content = serde_json::Value, description = "`{\"version\",\"buckets\":[{\"name\",\"tables\",\"filters\",\"where\"?,\"write\"?}]}`"),
+    request_body(content = super::shapes::RuleSet),
     responses(
         (status = 200, description = "`{\"saved\":true,\"version\"}`"),
-        (status = 400, description = "The rules are wrong; `error` names the bucket")
+        (status = 400, description = "The rules are wrong; `error` names the bucket", body = super::shapes::Error)
     ),
     security(("bearer" = []))
 )]

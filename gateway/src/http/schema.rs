@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use lakesync_proto::{TableDefinition, TableSchema, schemas_hash};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::answer::ApiError;
 use super::body::read_body;
+use super::front::Front;
 use super::security::Caller;
 use crate::error::Refusal;
 
@@ -35,15 +37,16 @@ pub(super) async fn list(caller: Caller) -> Json<Value> {
     path = "/v1/admin/schema/{g}",
     tag = "admin",
     params(("g" = String, Path, description = "The gateway")),
-    request_body(content = serde_json::Value, description = "`{\"table\",\"columns\":[{\"name\",\"type\"}],\"primaryKey\"?}`"),
+    request_body(content = super::shapes::TableDefinition),
     responses(
         (status = 200, description = "`{\"saved\":true,\"changed\":bool,\"schema\"}`"),
-        (status = 400, description = "No schema"),
-        (status = 409, description = "The table cannot become that; `error` says why")
+        (status = 400, description = "No schema", body = super::shapes::Error),
+        (status = 409, description = "The table cannot become that; `error` says why", body = super::shapes::Error)
     ),
     security(("bearer" = []))
 )]
 pub(super) async fn put(
+    State(front): State<Front>,
     caller: Caller,
     headers: HeaderMap,
     body: Body,
@@ -55,6 +58,7 @@ pub(super) async fn put(
     let definition = TableDefinition::from_json(&body)
         .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
     let (schema, changed) = caller.gateway.put_schema(&definition).await?;
+    front.hub(&caller.gateway).look_at_schemas();
     Ok(Json(json!({"saved": true, "changed": changed, "schema": native(&schema)})).into_response())
 }
 

@@ -83,6 +83,8 @@ pub(super) struct Gate {
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     pub(super) identity: Arc<Identity>,
+    /// The name under which its requests are counted.
+    pub(super) rate_key: Arc<str>,
     pub(super) gateway: Arc<Gateway>,
 }
 
@@ -201,12 +203,12 @@ async fn admit(gate: &Gate, parts: &mut Parts, seen: &mut Seen) -> Result<(), Ap
         }
     };
     check_role(gate.access, &identity, parts.uri.path())?;
-    if let Some(limiter) = gate.front.limiter() {
-        limiter.check(&rate_key(&identity, parts))?;
-    }
+    let rate_key = rate_key(&identity, parts);
+    gate.front.check_rate(&rate_key)?;
     if let Some(gateway) = gateway {
         parts.extensions.insert(Caller {
             identity: Arc::new(identity.clone()),
+            rate_key: rate_key.into(),
             gateway,
         });
     }

@@ -23,6 +23,7 @@ use super::front::Front;
 use super::observe::REQUEST_ID;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How long a browser may remember what it was told: a day.
 const REMEMBERED: Duration = Duration::from_secs(86_400);
 
@@ -45,7 +46,13 @@ pub(super) fn cors_layer(cors: &Cors) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |origin, _| cors.allows(origin)))
         .allow_methods([Method::GET, Method::POST, Method::DELETE, Method::OPTIONS])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+            LAST_EVENT_ID,
+            REQUEST_ID,
+        ])
         .expose_headers([
             CHECKPOINT_HLC,
             CHECKPOINT_CURSOR,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! id: <cursor>          what `Last-Event-ID` gives back
-//! event: page           data is a pull's JSON answer
+//! event: page           data is a pull's JSON answer; without deltas it tells of other schemas
 //! event: error          data is an error body; the stream ends
 //! :                     nothing for a while
 //! ```
@@ -27,8 +27,8 @@ use tokio::time::timeout;
 use super::answer::ApiError;
 use super::connections::{Kind, Ticket};
 use super::front::Front;
-use super::live::{Form, Hub, Place};
-use super::pull::{client, native, place};
+use super::live::{Form, Hub, Place, encode};
+use super::pull::{self, client, native, place};
 use super::security::Caller;
 use super::sync;
 use crate::error::Error;
@@ -49,11 +49,12 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
         ("clientId" = String, Query, description = "Who asks: the token's `sub`"),
         ("since" = Option<String>, Query, description = "As of a pull"),
         ("cursor" = Option<String>, Query, description = "As of a pull"),
+        ("schemas" = Option<String>, Query, description = "As of a pull: the stream tells when they are others; also without deltas"),
         ("token" = Option<String>, Query, description = "The token, where headers cannot be set")
     ),
     responses(
         (status = 200, description = "`text/event-stream` of events `page`", content_type = "text/event-stream"),
-        (status = 503, description = "Too many live connections")
+        (status = 503, description = "Too many live connections", body = super::shapes::Error)
     ),
     security(("bearer" = []))
 )]
@@ -65,9 +66,16 @@ pub(super) async fn live(
 ) -> Result<Response, ApiError> {
     let client = client(&caller, &params)?;
     let ticket = caller.connect(&front, Kind::Events, Some(&client))?;
+    let hub = front.hub(&caller.gateway);
+    hub.look_at_schemas();
+    let schemas = hub.schemas();
+    let seen = *schemas.borrow();
+    let known = pull::schemas(params.get("schemas").map(String::as_str))?;
     let stream = Stream {
+        known: known.unwrap_or(seen),
+        schemas,
         place: begin(&caller, &params, &headers)?,
-        hub: front.hub(&caller.gateway),
+        hub,
         visible: caller.gateway.visible(),
         draining: front.draining(),
         front,
@@ -116,6 +124,9 @@ struct Stream {
     hub: Arc<Hub>,
     place: Place,
     visible: watch::Receiver<Seq>,
+    schemas: watch::Receiver<u64>,
+    /// The hash over the schemas that the reader knows.
+    known: u64,
     draining: watch::Receiver<bool>,
     ended: bool,
     _ticket: Ticket,
@@ -131,6 +142,9 @@ impl Stream {
                     "token expired: connect again with a new one",
                 );
                 return Some(self.end(&expired));
+            }
+            if let Some(bytes) = self.news_of_schemas() {
+                return Some(bytes);
             }
             self.visible.mark_unchanged();
             let wanted = (self.hub.as_ref(), &self.place, Form::Event);
@@ -152,16 +166,30 @@ impl Stream {
                     let woken = async {
                         tokio::select! {
                             _ = self.visible.changed() => {}
+                            _ = self.schemas.changed() => {}
                             _ = self.draining.changed() => {}
                         }
                     };
                     if timeout(KEEP_ALIVE, woken).await.is_err() {
+                        self.hub.look_at_schemas();
                         return Some(Bytes::from_static(b":\n\n"));
                     }
                 }
             }
         }
         None
+    }
+
+    /// An event that tells of other schemas, when they are others than the reader knows.
+    fn news_of_schemas(&mut self) -> Option<Bytes> {
+        if *self.schemas.borrow_and_update() == self.known {
+            return None;
+        }
+        let audience = self.caller.gateway.audience(&self.caller.identity);
+        let news = self.hub.schemas_page(&self.place, &audience, self.known);
+        let (page, hash) = news?;
+        self.known = hash;
+        Some(encode(page, &self.place, Form::Event))
     }
 
     /// An expired cursor as a pull of this client says it: with the tables that it has to load again.

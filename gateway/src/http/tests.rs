@@ -2,16 +2,19 @@
 
 use std::io::Read as _;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
-use lakesync_proto::{encode_push_json, encode_push_protobuf};
+use lakesync_proto::{ChunkReader, PullPage, decode_chunk, encode_push_json, encode_push_protobuf};
 use serde_json::Value as Json;
+use tokio::io::AsyncWriteExt as _;
 
 use super::world::{NOW_MS, World, authenticator, push, request};
 use super::{Cors, HttpConfig, Rate};
 use crate::auth::Role;
+use crate::auth::tests::matrix;
 
 fn json_push(client: &str, rows: &[&str]) -> Vec<u8> {
     encode_push_json(&push(client, rows))
@@ -753,4 +756,327 @@ async fn commands_are_answered_even_where_no_connector_is_configured() {
     assert_eq!(dead.json(), serde_json::json!({"dead": []}));
     let none = world.post("/v1/admin/actions/g/dead/abc/retry", b"").await;
     assert_eq!(none.status, 404);
+}
+
+/// A native checkpoint's chunks, as far as `bytes` hold whole ones.
+fn chunks(world: &World, bytes: &[u8]) -> Vec<PullPage> {
+    let mut reader = ChunkReader::new();
+    reader.feed(bytes);
+    let mut chunks = Vec::new();
+    while let Some(message) = reader.next_message().unwrap() {
+        chunks.push(decode_chunk(&message, world.gateway().live().as_ref()).unwrap());
+    }
+    chunks
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_breaks_off_goes_on_behind_its_last_whole_chunk() {
+    let world = World::open().await;
+    let rows: Vec<String> = (0..1_500)
+        .map(|nth| format!("{nth:04}-{}", "x".repeat(1_000)))
+        .collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    world.push("ada", &rows).await;
+    let path = "/v1/sync/g/checkpoint?form=native&clientId=ben";
+    let whole = world.get(path).await;
+    let all = chunks(&world, &whole.bytes);
+    assert!(all.len() >= 3, "{}", all.len());
+    let note = |page: &PullPage| page.notes.schemas.clone();
+    assert!(all[..all.len() - 1].iter().all(|page| note(page).is_none()));
+    assert_eq!(note(all.last().unwrap()).unwrap().tables.len(), 1);
+    // The body is cut in the middle of the second chunk.
+    let first = u32::from_be_bytes(*whole.bytes.first_chunk().unwrap());
+    let cut = usize::try_from(first).unwrap() + 4 + 100;
+    let mut got = chunks(&world, &whole.bytes[..cut]);
+    assert_eq!(got.len(), 1);
+    world.push("cyd", &["late"]).await;
+    let resume = got[0].notes.resume.clone().expect("each chunk says it");
+    let rest = world.get(&format!("{path}&resume={resume}")).await;
+    assert_eq!(rest.status, 200, "{:?}", rest.json());
+    got.extend(chunks(&world, &rest.bytes));
+    let ids = |pages: &[PullPage]| -> Vec<String> {
+        let deltas = pages.iter().flat_map(|page| &page.deltas);
+        deltas.map(|delta| delta.delta.row_id.to_string()).collect()
+    };
+    assert_eq!(ids(&got), ids(&all), "once each, and as it was then");
+    assert_eq!(
+        got.last().unwrap().notes.next,
+        all.last().unwrap().notes.next
+    );
+    assert_eq!(world.get(&format!("{path}&resume=odd")).await.status, 410);
+    let document = world.get("/v1/openapi.json").await.json();
+    let text = document["paths"]["/v1/sync/{g}/checkpoint"]["get"].to_string();
+    assert!(
+        text.contains("`resume`") && !text.contains("chunk's `cursor`"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn an_event_reader_that_takes_nothing_is_dropped_and_at_a_drain_at_once() {
+    for (stalled, draining) in [
+        (Duration::from_millis(50), false),
+        (Duration::from_secs(3_600), true),
+    ] {
+        let config = HttpConfig {
+            stalled,
+            ..HttpConfig::default()
+        };
+        let world = World::with(config, None).await;
+        let mut socket = tokio::net::TcpStream::connect(world.address())
+            .await
+            .unwrap();
+        let ask = b"GET /v1/sync/g/live?clientId=ben&since=0 HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        socket.write_all(ask).await.unwrap();
+        while world.front.connections().counts().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let long = "x".repeat(1_000);
+        for nth in 0..if draining { 20 } else { 100 } {
+            let rows: Vec<String> = (0..1_000)
+                .map(|row| format!("{nth}-{row}-{long}"))
+                .collect();
+            let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+            world.push("ada", &rows).await;
+            if world.front.connections().counts().is_empty() {
+                break;
+            }
+        }
+        if draining {
+            world.front.drain();
+        }
+        let gone = async {
+            while !world.front.connections().counts().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), gone)
+            .await
+            .expect("it is dropped");
+        drop(socket);
+    }
+}
+
+#[tokio::test]
+async fn more_requests_at_once_than_the_process_takes_are_told_to_come_back() {
+    let world = World::open().await;
+    let pull = "/v1/sync/g/pull?since=0&clientId=ada";
+    let all = world.front.requests().available_permits();
+    let held = world
+        .front
+        .requests()
+        .acquire_many(all.try_into().unwrap())
+        .await
+        .unwrap();
+    let refused = world.get(pull).await;
+    assert_eq!(
+        (refused.status, refused.error().1.as_str()),
+        (503, "BACKPRESSURE_ERROR")
+    );
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(world.get("/health").await.status, 200);
+    // A long poll has its place among the live connections instead.
+    assert_eq!(world.get(&format!("{pull}&wait=1ms")).await.status, 200);
+    drop(held);
+    assert_eq!(world.get(pull).await.status, 200);
+}
+
+#[tokio::test]
+async fn every_unavailable_answer_says_when_to_come_back() {
+    let world = World::open().await;
+    let closed = super::ApiError::from(crate::Error::Closed {
+        gateway: world.gateway().id().clone(),
+    });
+    let adapter = super::ApiError::refused(lakesync_proto::ErrorCode::AdapterError, "it is away");
+    for (error, status) in [(closed, 503), (adapter, 502)] {
+        let answer = axum::response::IntoResponse::into_response(error);
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.headers()["retry-after"], "1", "{status}");
+    }
+    world.front.drain();
+    for path in ["/ready", "/v1/sync/g/schema"] {
+        let answer = world.get(path).await;
+        assert_eq!(
+            (answer.status, answer.header("retry-after")),
+            (503, "1"),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn answers_are_of_the_type_that_is_asked_for_or_none() {
+    let world = World::open().await;
+    let json = |row: &str| json_push("ada", &[row]);
+    let proto = |row: &str| encode_push_protobuf(&push("ada", &[row]));
+    let (json_type, proto_type) = ("application/json", "application/x-protobuf");
+    let asked = [
+        (json_type, json("r1"), "*/*", json_type),
+        (json_type, json("r2"), proto_type, proto_type),
+        (proto_type, proto("r3"), "*/*", proto_type),
+        (
+            proto_type,
+            proto("r4"),
+            "text/html, application/json;q=0.9",
+            json_type,
+        ),
+    ];
+    for (sent, body, accept, answered) in asked {
+        let headers = [("content-type", sent), ("accept", accept)];
+        let request = request("POST", "/v1/sync/g/push", &headers).map(|_| body);
+        let answer = world.ask(request).await;
+        assert_eq!(answer.header("content-type"), answered, "{sent} {accept}");
+    }
+    let checkpoint = "/v1/sync/g/checkpoint";
+    let odd = world
+        .ask(request("GET", checkpoint, &[("accept", "text/csv")]))
+        .await;
+    let (status, code, text) = odd.error();
+    assert_eq!((status, code.as_str()), (406, "VALIDATION_ERROR"));
+    assert!(
+        text.contains("application/x-lakesync-checkpoint-stream"),
+        "{text}"
+    );
+    for accept in [
+        "*/*",
+        "application/*",
+        "application/x-lakesync-checkpoint-stream, text/csv",
+    ] {
+        let answer = world
+            .ask(request("GET", checkpoint, &[("accept", accept)]))
+            .await;
+        assert_eq!(answer.status, 200, "{accept}");
+    }
+}
+
+#[tokio::test]
+async fn versions_preflights_and_what_is_not_supported() {
+    let world = World::open().await;
+    for path in ["/v1/openapi.json", "/v1/connectors/types"] {
+        assert_eq!(world.get(path).await.header("api-version"), "v1", "{path}");
+    }
+    let preflight = [
+        ("origin", "http://localhost:5173"),
+        ("access-control-request-method", "POST"),
+    ];
+    let answer = world
+        .ask(request("OPTIONS", "/v1/sync/g/push", &preflight))
+        .await;
+    let allowed = answer.header("access-control-allow-headers");
+    for name in [
+        "authorization",
+        "content-type",
+        "content-encoding",
+        "last-event-id",
+        "x-request-id",
+    ] {
+        assert!(allowed.contains(name), "{name}: {allowed}");
+    }
+    assert_eq!(
+        world.post("/v1/admin/connectors/g", b"{}").await.status,
+        501
+    );
+    let status = world.get("/v1/admin/status").await.json();
+    assert_eq!(status["errors"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn no_unsound_token_passes_any_gate() {
+    let authenticator = Arc::new(matrix::authenticator());
+    let world = World::with(HttpConfig::default(), Some(authenticator)).await;
+    let gateway = lakesync_proto::GatewayId::parse("shop").unwrap();
+    world.create(gateway).await;
+    let document = world.get("/v1/openapi.json").await.json();
+    let tokens = matrix::refused_tokens();
+    let mut asked = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            if !operation["security"].is_array() {
+                continue;
+            }
+            let method = method.to_uppercase();
+            let target = path.replace("{g}", "shop").replace("{name}", "n");
+            let target = format!("{}?clientId=ada&since=0", target.replace("{id}", "i"));
+            let in_query = path.ends_with("/ws") || path.ends_with("/live");
+            for (name, token, _) in &tokens {
+                let bearer = format!("Bearer {token}");
+                let mut requests = Vec::new();
+                // Spaces at its end are no part of a header's value, and a line's end cannot be in one.
+                if token.trim() == token {
+                    requests.push(request(&method, &target, &[("authorization", &bearer)]));
+                }
+                if in_query {
+                    let coded = token.bytes().map(|byte| format!("%{byte:02x}"));
+                    let target = format!("{target}&token={}", coded.collect::<String>());
+                    requests.push(request(&method, &target, &[]));
+                }
+                for request in requests {
+                    let answer = world.ask(request).await;
+                    assert_eq!(answer.status, 401, "{method} {target}: {name}");
+                    asked += 1;
+                }
+            }
+        }
+    }
+    assert!(asked > 20 * tokens.len(), "{asked}");
+}
+
+#[tokio::test]
+async fn the_openapi_document_shows_bodies() {
+    let world = World::open().await;
+    let document = world.get("/v1/openapi.json").await.json();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    for name in [
+        "Push",
+        "Delta",
+        "Page",
+        "Ack",
+        "Error",
+        "RuleSet",
+        "TableDefinition",
+    ] {
+        assert!(schemas.contains_key(name), "{name} in {:?}", schemas.keys());
+    }
+    let operation = |path: &str, method: &str| document["paths"][path][method].to_string();
+    for (path, method, name) in [
+        ("/v1/sync/{g}/push", "post", "Push"),
+        ("/v1/sync/{g}/push", "post", "Ack"),
+        ("/v1/sync/{g}/push", "post", "Error"),
+        ("/v1/sync/{g}/pull", "get", "Page"),
+        ("/v1/admin/sync-rules/{g}", "post", "RuleSet"),
+        ("/v1/admin/schema/{g}", "post", "TableDefinition"),
+    ] {
+        let reference = format!("#/components/schemas/{name}\"");
+        assert!(
+            operation(path, method).contains(&reference),
+            "{path} {name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_event_reader_hears_of_new_schemas_without_deltas() {
+    let world = World::open().await;
+    let url = format!("{}?clientId=ben&since=0", world.url("/v1/sync/g/live"));
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut body = ureq::get(&url).call().unwrap().into_body().into_reader();
+        let mut text = String::new();
+        let mut byte = [0];
+        while !text.ends_with("\n\n") {
+            body.read_exact(&mut byte).unwrap();
+            text.push(byte[0].into());
+        }
+        text
+    });
+    while world.front.connections().counts().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let wider = br#"{"table":"todos","columns":[{"name":"title","type":"string"},{"name":"done","type":"boolean"}]}"#;
+    assert_eq!(world.post("/v1/admin/schema/g", wider).await.status, 200);
+    let event = reading.await.unwrap();
+    assert!(event.starts_with("id: 0\nevent: page\n"), "{event}");
+    assert!(
+        event.contains("\"deltas\":[]") && event.contains("\"changed\":true"),
+        "{event}"
+    );
 }

@@ -1,8 +1,13 @@
 //! A gateway behind its routes on a real socket, for the tests of this module.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Request};
+use axum::middleware::map_request;
+use axum::serve::{IncomingStream, Listener};
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, GatewayId, Hlc, ManualClock, Op, Push, RowDelta,
     RowId, Seq, TableDefinition, TableName, Value, WallClock,
@@ -14,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use super::{Front, Gateways, HttpConfig};
+use super::{Front, Gateways, HttpConfig, Patient};
 use crate::auth::{AuthConfig, Authenticator, MintClaims, Role, Secret, mint};
 use crate::gateway::Gateway;
 use crate::registry::GatewayFolder;
@@ -30,7 +35,7 @@ pub(super) struct World {
     pub(super) clock: Arc<ManualClock>,
     pub(super) front: Front,
     gateways: Gateways,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     serving: tokio::task::JoinHandle<()>,
     _folder: TempDir,
 }
@@ -113,9 +118,10 @@ impl World {
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let routes = front.router(own);
+        let routes = front.router(own).layer(map_request(with_address));
+        let listener = Listening(listener, front.clone());
         let serving = tokio::spawn(async move {
-            let routes = routes.into_make_service_with_connect_info::<std::net::SocketAddr>();
+            let routes = routes.into_make_service_with_connect_info::<Peer>();
             axum::serve(listener, routes).await.unwrap();
         });
         Self {
@@ -130,6 +136,15 @@ impl World {
 
     pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Makes a second gateway.
+    pub(super) async fn create(&self, id: GatewayId) {
+        self.gateways.create(id).await.unwrap();
     }
 
     pub(super) fn gateway(&self) -> Arc<Gateway> {
@@ -213,6 +228,40 @@ impl World {
         );
         mint(&secret(), &claims)
     }
+}
+
+/// A listener whose connections are [`Patient`], as a server's are.
+struct Listening(TcpListener, Front);
+
+impl Listener for Listening {
+    type Io = Patient<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        let (stream, address) = self.0.accept().await.unwrap();
+        (self.1.patient(stream), address)
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Clone)]
+struct Peer(SocketAddr);
+
+impl Connected<IncomingStream<'_, Listening>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Listening>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+async fn with_address(mut request: Request) -> Request {
+    if let Some(ConnectInfo(Peer(address))) = request.extensions_mut().remove() {
+        request.extensions_mut().insert(ConnectInfo(address));
+    }
+    request
 }
 
 impl Drop for World {

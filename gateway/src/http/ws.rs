@@ -10,7 +10,9 @@
 //! | 1008 | a message that is wrong, a legacy push that was refused, too many messages, the token's end |
 //! | 1009 | a message that is too large |
 //! | 1011 | the gateway failed |
-//! | 1013 | the reader is too slow, or a legacy push came when the gateway was busy |
+//! | 1013 | the reader is too slow, or a legacy request or a message came when the server was busy or its subject's limit was met |
+//!
+//! A close stands behind what was sent before it: a reader that takes nothing may never see its 1013, only the end.
 //!
 //! **Invariant:** a subscription is contiguous from its cursor; nothing is queued for a reader that is slow, and a legacy
 //! client is given no cursor that skips what it was not given.
@@ -32,7 +34,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::answer::{ApiError, error_answer};
 use super::connections::{Kind, Ticket};
 use super::front::Front;
-use super::live::{Form, Frame, Hub, Place};
+use super::live::{Form, Frame, Hub, Place, encode};
 use super::security::Caller;
 use super::sync;
 use crate::error::{Error, Result};
@@ -57,6 +59,9 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// What a close frame's reason may hold, by the protocol.
 const REASON_BYTES_MAX: usize = 123;
 
+/// How many bytes a connection reads at once: each holds a buffer of this size, and there are ten thousand.
+const READ_BUFFER_BYTES: usize = 8 << 10;
+
 mod code {
     pub(super) const AWAY: u16 = 1001;
     pub(super) const UNSUPPORTED: u16 = 1003;
@@ -78,8 +83,8 @@ mod code {
     ),
     responses(
         (status = 101, description = "The WebSocket is open"),
-        (status = 426, description = "This was no WebSocket handshake"),
-        (status = 503, description = "Too many live connections")
+        (status = 426, description = "This was no WebSocket handshake", body = super::shapes::Error),
+        (status = 503, description = "Too many live connections", body = super::shapes::Error)
     ),
     security(("bearer" = []))
 )]
@@ -109,6 +114,7 @@ pub(super) async fn connect(
         false => Mode::begin(&caller),
     };
     let upgrade = upgrade
+        .read_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(bytes_max)
         .max_frame_size(bytes_max);
     Ok(upgrade.on_upgrade(move |socket| async move {
@@ -203,6 +209,9 @@ struct Session {
     was_current: bool,
     visible: watch::Receiver<Seq>,
     draining: watch::Receiver<bool>,
+    schemas: watch::Receiver<u64>,
+    /// The hash over the schemas that a native client was told.
+    known: u64,
     budget: Budget,
     heard: Instant,
     pinged: Instant,
@@ -213,8 +222,13 @@ struct Session {
 impl Session {
     fn new(front: Front, caller: Caller, socket: WebSocket, mode: Mode, ticket: Ticket) -> Self {
         let now = Instant::now();
+        let hub = front.hub(&caller.gateway);
+        let schemas = hub.schemas();
+        let known = *schemas.borrow();
         Self {
-            hub: front.hub(&caller.gateway),
+            hub,
+            schemas,
+            known,
             socket,
             mode,
             client: caller.identity.subject.clone(),
@@ -250,6 +264,7 @@ impl Session {
 
     async fn step(&mut self) -> Result<(), End> {
         self.look_around().await?;
+        self.tell_schemas().await?;
         match self.event().await {
             Event::Message(message) => self.receive(message).await,
             Event::Frame(frame) => self.deliver(frame).await,
@@ -276,6 +291,7 @@ impl Session {
             self.pinged = now;
             // Rules may have changed with nothing new to send.
             self.current = false;
+            self.hub.look_at_schemas();
             self.send(Message::Ping(Bytes::new())).await?;
         }
         let Some(left_ms) = self.left_ms() else {
@@ -319,6 +335,7 @@ impl Session {
             hub,
             visible,
             draining,
+            schemas,
             caller,
             front,
             client,
@@ -338,6 +355,7 @@ impl Session {
                 None => tokio::select! {
                     message = socket.recv() => Event::Message(message),
                     _ = visible.changed() => Event::Woken,
+                    _ = schemas.changed() => Event::Woken,
                     _ = draining.changed() => Event::Woken,
                 },
             }
@@ -365,6 +383,8 @@ impl Session {
             Err(error) => return self.unsubscribe(error).await,
         };
         self.check_lag()?;
+        // What the frame holds may be of the new schemas.
+        self.tell_schemas().await?;
         let bytes = self.bytes_of(&frame).await?;
         let anchored = self.mode.form() == Form::Message;
         if !bytes.is_empty() {
@@ -384,6 +404,23 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// Tells a subscribed native client of other schemas than it was told.
+    async fn tell_schemas(&mut self) -> Result<(), End> {
+        let Mode::Native(Some(place)) = &self.mode else {
+            return Ok(());
+        };
+        if *self.schemas.borrow_and_update() == self.known {
+            return Ok(());
+        }
+        let audience = self.caller.gateway.audience(&self.caller.identity);
+        let Some((page, hash)) = self.hub.schemas_page(place, &audience, self.known) else {
+            return Ok(());
+        };
+        self.known = hash;
+        let bytes = encode(page, place, Form::Message);
+        self.send(Message::Binary(bytes)).await
     }
 
     /// The frame as this connection is sent it: a legacy client is not sent its own deltas.

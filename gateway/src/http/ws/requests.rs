@@ -11,14 +11,12 @@ use tokio::time::Instant;
 
 use super::{End, Mode, Session, code, failed};
 use crate::error::{Error, Refusal, Result};
-use crate::http::answer::ApiError;
+use crate::http::answer::{ApiError, retry_after_ms};
+use crate::http::body::BodyBudget;
 use crate::http::live::{Place, next_cursor};
 use crate::http::pull::native as native_place;
 use crate::http::sync;
 use crate::pull::Pull;
-
-/// How soon a busy gateway may be asked again, in milliseconds.
-const RETRY_AFTER_MS: u64 = 1_000;
 
 impl Session {
     /// A message of the peer, or its end.
@@ -40,7 +38,13 @@ impl Session {
             )));
         }
         match message {
-            Message::Binary(bytes) => self.request(&bytes).await,
+            Message::Binary(bytes) => {
+                let share = self.front.bodies().share(bytes.len().div_ceil(1 << 10));
+                let Some(_share) = share else {
+                    return Err(End::Close(code::AGAIN, BodyBudget::FULL.to_owned()));
+                };
+                self.request(&bytes).await
+            }
             Message::Text(_) => Err(End::Close(
                 code::UNSUPPORTED,
                 "messages are binary, not text".to_owned(),
@@ -53,22 +57,28 @@ impl Session {
     async fn request(&mut self, message: &Bytes) -> Result<(), End> {
         let frame = decode_client_frame(message)
             .map_err(|error| End::Close(error.close_code(), error.to_string()))?;
+        let passed = self.front.check_rate(&self.caller.rate_key);
         match frame {
             ClientFrame::LegacyPush(bytes) => {
+                passed.map_err(|refusal| refused(refusal.into()))?;
                 let schemas = self.caller.gateway.live();
                 let push = decode_push_protobuf(bytes, schemas.as_ref());
                 let push = push.map_err(|error| End::policy(error.to_string()))?;
                 self.legacy_push(push).await
             }
-            ClientFrame::LegacyPull(pull) => self.legacy_pull(&pull).await,
+            ClientFrame::LegacyPull(pull) => {
+                passed.map_err(|refusal| refused(refusal.into()))?;
+                self.legacy_pull(&pull).await
+            }
             ClientFrame::Native { request_id, body } => {
                 if matches!(self.mode, Mode::Legacy { .. }) {
                     self.mode = Mode::Native(None);
                 }
-                let answer = match self.answer(request_id, body).await {
-                    Ok(answer) => answer,
-                    Err(error) => ServerBody::Error(error_body(&error)),
+                let answer = match passed {
+                    Ok(()) => self.answer(request_id, body).await,
+                    Err(refusal) => Err(refusal.into()),
                 };
+                let answer = answer.unwrap_or_else(|error| ServerBody::Error(error_body(&error)));
                 self.say(request_id, answer).await
             }
         }
@@ -129,6 +139,8 @@ impl Session {
 
     /// The first page of a subscription: it may be empty, then it tells the cursor that the subscription begins at.
     async fn subscribe(&mut self, cursor: Option<&str>) -> Result<PullPage> {
+        self.hub.look_at_schemas();
+        let known = *self.schemas.borrow_and_update();
         let audience = self.caller.gateway.audience(&self.caller.identity);
         let place = match cursor {
             Some(text) => self.native_place(text)?,
@@ -154,6 +166,7 @@ impl Session {
             }
         };
         self.mode = Mode::Native(Some(place.after(&page)));
+        self.known = known;
         self.current = false;
         self.was_current = false;
         Ok(page)
@@ -228,7 +241,9 @@ fn unreadable(error: &axum::Error) -> End {
 /// A legacy request has no error answer: the connection is closed with the reason.
 fn refused(error: Error) -> End {
     match error {
-        Error::Refused(refusal) if refusal.code == ErrorCode::BackpressureError => {
+        Error::Refused(refusal)
+            if [ErrorCode::BackpressureError, ErrorCode::RateLimited].contains(&refusal.code) =>
+        {
             End::Close(code::AGAIN, refusal.message)
         }
         Error::Refused(refusal) => End::policy(refusal.message),
@@ -241,16 +256,18 @@ fn refused(error: Error) -> End {
 
 fn error_body(error: &Error) -> wire::ErrorBody {
     let (code, message, index) = crate::http::answer::parts(error);
-    let busy = [
-        ErrorCode::BackpressureError,
-        ErrorCode::RateLimited,
-        ErrorCode::StorageFull,
-    ];
+    let details = match error {
+        Error::Refused(refusal) if !refusal.details.is_empty() => {
+            serde_json::Value::Object(refusal.details.clone()).to_string()
+        }
+        _ => String::new(),
+    };
     wire::ErrorBody {
         code: code.as_str().to_owned(),
         message,
         index: index.and_then(|index| u32::try_from(index).ok()),
-        retry_after_ms: busy.contains(&code).then_some(RETRY_AFTER_MS),
+        retry_after_ms: retry_after_ms(error),
+        details,
     }
 }
 

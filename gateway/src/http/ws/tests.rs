@@ -12,9 +12,9 @@ use prost::Message as _;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::auth::Role;
-use crate::http::HttpConfig;
 use crate::http::config::ConnectionLimits;
 use crate::http::world::{Socket, World, authenticator, binary, closed, push};
+use crate::http::{HttpConfig, Rate};
 
 const WS: &str = "/v1/sync/g/ws";
 
@@ -370,4 +370,103 @@ async fn readers_with_equal_claims_are_sent_what_their_rules_show_and_writers_he
         }
     }
     assert_eq!(removed, ["r9"]);
+}
+
+#[tokio::test]
+async fn messages_pass_the_limit_of_their_subject_as_requests_do() {
+    let one = NonZeroU32::new(1).unwrap();
+    let config = HttpConfig {
+        rate: Some(Rate {
+            requests_per_second: one,
+            burst: NonZeroU32::new(2).unwrap(),
+        }),
+        ..HttpConfig::default()
+    };
+    let world = World::with(config, Some(authenticator())).await;
+    let path = format!("{WS}?token={}", world.token("ada", Role::Client, &["g"]));
+    let mut socket = world.connect(&path).await.unwrap();
+    // The handshake was one. Of ten that follow within a second not all pass.
+    for id in 1..=10 {
+        socket.send(native(id, ClientBody::Ping)).await.unwrap();
+    }
+    let mut refused = None;
+    for _ in 1..=10 {
+        if let (_, ServerBody::Error(error)) = native_frame(&mut socket).await {
+            refused = Some(error);
+        }
+    }
+    let refused = refused.expect("one of ten");
+    assert_eq!(
+        (refused.code.as_str(), refused.retry_after_ms),
+        ("RATE_LIMITED", Some(1_000))
+    );
+    let mut legacy = world.connect(&path).await;
+    while legacy.is_err() {
+        legacy = world.connect(&path).await;
+    }
+    let mut legacy = legacy.unwrap();
+    for _ in 0..10 {
+        legacy.send(legacy_pull("ada", 0)).await.unwrap();
+    }
+    let (code, reason) = closed(&mut legacy).await;
+    assert_eq!((code, reason.as_str()), (1013, "Too many requests"));
+}
+
+#[tokio::test]
+async fn messages_share_the_budget_of_all_bodies() {
+    let world = World::open().await;
+    let mut socket = world.connect(WS).await.unwrap();
+    socket.send(native(1, ClientBody::Ping)).await.unwrap();
+    assert_eq!(native_frame(&mut socket).await.1, ServerBody::Pong);
+    let all = world.front.bodies().take_all();
+    socket.send(legacy_push("ada", &["r1"])).await.unwrap();
+    let (code, reason) = closed(&mut socket).await;
+    assert_eq!(code, 1013, "{reason}");
+    assert!(reason.contains("memory"), "{reason}");
+    drop(all);
+    let mut socket = world.connect(WS).await.unwrap();
+    socket.send(legacy_push("ada", &["r1"])).await.unwrap();
+    assert!(matches!(
+        frame(&mut socket).await,
+        ServerFrame::LegacyAnswer(_)
+    ));
+    let sockets = HttpConfig::default().connections.process;
+    assert!(HttpConfig::default().message_bytes_max * sockets <= 10 << 30);
+}
+
+#[tokio::test]
+async fn a_refused_native_request_says_what_an_error_body_says() {
+    let world = World::open().await;
+    let mut socket = world.connect(WS).await.unwrap();
+    let subscribe = ClientBody::Subscribe {
+        cursor: Some("rubbish".to_owned()),
+    };
+    socket.send(native(1, subscribe)).await.unwrap();
+    let (1, ServerBody::Error(error)) = native_frame(&mut socket).await else {
+        panic!("an error");
+    };
+    let details: serde_json::Value = serde_json::from_str(&error.details).unwrap();
+    assert_eq!(details["checkpoint"], "/v1/sync/g/checkpoint");
+}
+
+#[tokio::test]
+async fn a_subscription_hears_of_new_schemas_without_deltas_and_once() {
+    let world = World::open().await;
+    let mut socket = world.connect(&format!("{WS}?native=true")).await.unwrap();
+    let begin = ClientBody::Subscribe { cursor: None };
+    socket.send(native(1, begin)).await.unwrap();
+    let (1, ServerBody::Live(first)) = native_frame(&mut socket).await else {
+        panic!("a page");
+    };
+    let wider = br#"{"table":"todos","columns":[{"name":"title","type":"string"},{"name":"done","type":"boolean"}]}"#;
+    assert_eq!(world.post("/v1/admin/schema/g", wider).await.status, 200);
+    let (0, ServerBody::Live(page)) = native_frame(&mut socket).await else {
+        panic!("a page");
+    };
+    let note = page.schemas.unwrap();
+    assert!(page.deltas.is_empty() && note.changed);
+    assert_eq!(note.tables["todos"], 2);
+    assert_eq!(page.cursor, first.cursor, "nothing else has moved");
+    socket.send(native(2, ClientBody::Ping)).await.unwrap();
+    assert_eq!(native_frame(&mut socket).await, (2, ServerBody::Pong));
 }
