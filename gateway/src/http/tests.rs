@@ -1037,6 +1037,57 @@ async fn the_openapi_document_shows_bodies() {
     ] {
         assert!(schemas.contains_key(name), "{name} in {:?}", schemas.keys());
     }
+    // What the codecs write has no field that the document does not show.
+    let mut sent = push("ada", &["r1"]);
+    sent.schemas = Some(1);
+    let acked = world
+        .post("/v1/sync/g/push", &encode_push_json(&sent))
+        .await
+        .json();
+    let path = "/v1/sync/g/pull?cursor=&clientId=ben&schemas=1";
+    let page = world.get(path).await.json();
+    let definition = serde_json::json!({"table": "t", "columns": [{"name": "n", "type": "string"}], "primaryKey": ["n"]});
+    let bucket = serde_json::json!({"name": "b", "tables": [], "filters": [{"column": "n", "op": "eq", "value": "jwt:n"}],
+        "where": "true", "write": true});
+    let rules = serde_json::json!({"version": 1, "buckets": [bucket]});
+    lakesync_proto::TableDefinition::from_json(definition.to_string().as_bytes()).unwrap();
+    crate::rules::RuleSet::from_json(rules.to_string().as_bytes()).unwrap();
+    let gone = world
+        .get("/v1/sync/g/pull?cursor=rubbish&clientId=ben")
+        .await
+        .json();
+    let shown: Json = serde_json::from_slice(&encode_push_json(&sent)).unwrap();
+    for (name, body) in [
+        ("Delta", &page["deltas"][0]),
+        ("ColumnValue", &page["deltas"][0]["columns"][0]),
+        ("SchemaVersions", &page["schemas"]),
+        ("Page", &page),
+        ("DeltaOutcome", &acked["outcomes"][0]),
+        ("Ack", &acked),
+        ("Push", &shown),
+        ("Error", &gone),
+        ("TableDefinition", &definition),
+        ("ColumnDefinition", &definition["columns"][0]),
+        ("RuleSet", &rules),
+        ("Bucket", &rules["buckets"][0]),
+        ("Filter", &rules["buckets"][0]["filters"][0]),
+    ] {
+        let fields = body.as_object().unwrap_or_else(|| panic!("{name}: {body}"));
+        let missing = fields
+            .keys()
+            .filter(|field| schemas[name]["properties"].get(field).is_none());
+        assert_eq!(missing.collect::<Vec<_>>(), Vec::<&String>::new(), "{name}");
+        let required = schemas[name]["required"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        for field in required {
+            assert!(
+                fields.contains_key(field.as_str().unwrap()),
+                "{name} {field}"
+            );
+        }
+    }
     let operation = |path: &str, method: &str| document["paths"][path][method].to_string();
     for (path, method, name) in [
         ("/v1/sync/{g}/push", "post", "Push"),
