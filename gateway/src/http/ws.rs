@@ -10,7 +10,7 @@
 //! | 1008 | a message that is wrong, a legacy push that was refused, too many messages, the token's end |
 //! | 1009 | a message that is too large |
 //! | 1011 | the gateway failed |
-//! | 1013 | the reader is too slow, or a legacy request or a message came when the server was busy or its subject's limit was met |
+//! | 1013 | the reader is too slow; a legacy request met a busy gateway or its subject's limit; no memory for a message |
 //!
 //! A close stands behind what was sent before it: a reader that takes nothing may never see its 1013, only the end.
 //!
