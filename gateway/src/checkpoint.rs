@@ -5,9 +5,9 @@
 //!
 //! ```text
 //! stream ::= (length (4 bytes BE) │ SyncResponse)*       native: has_more until the last, which has the cursor
-//!                                                        and the tables' versions; each has a token that resumes behind it
 //! ```
-//! A native chunk holds rows as deltas with the stamps of their cells, and tombstones; merging them makes the state that
+//! The last native chunk tells the tables' versions too, and each has the token that resumes behind it. A native chunk
+//! holds rows as deltas with the stamps of their cells, and tombstones; merging them makes the state that
 //! everybody else has, so a late delta decides the same everywhere. A legacy chunk holds one INSERT a row, and UPDATEs
 //! with what is left of a row that is larger than a chunk.
 //!

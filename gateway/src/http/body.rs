@@ -21,7 +21,8 @@ pub(crate) fn is_protobuf(headers: &HeaderMap, name: header::HeaderName) -> bool
     value.is_some_and(|value| value.trim_start().starts_with(PROTOBUF))
 }
 
-/// The bytes of all bodies and WebSocket messages that a process reads at once: more are told to come back before memory runs out.
+/// The bytes of all bodies and WebSocket messages that a process reads at once: more are told to come back before memory
+/// runs out.
 #[derive(Clone, Debug)]
 pub(super) struct BodyBudget(Arc<Semaphore>);
 

@@ -1022,22 +1022,10 @@ async fn no_unsound_token_passes_any_gate() {
 }
 
 #[tokio::test]
-async fn the_openapi_document_shows_bodies() {
+async fn the_openapi_documents_bodies_have_the_fields_that_the_codecs_write() {
     let world = World::open().await;
     let document = world.get("/v1/openapi.json").await.json();
-    let schemas = document["components"]["schemas"].as_object().unwrap();
-    for name in [
-        "Push",
-        "Delta",
-        "Page",
-        "Ack",
-        "Error",
-        "RuleSet",
-        "TableDefinition",
-    ] {
-        assert!(schemas.contains_key(name), "{name} in {:?}", schemas.keys());
-    }
-    // What the codecs write has no field that the document does not show.
+    let schemas = &document["components"]["schemas"];
     let mut sent = push("ada", &["r1"]);
     sent.schemas = Some(1);
     let acked = world
@@ -1087,6 +1075,24 @@ async fn the_openapi_document_shows_bodies() {
                 "{name} {field}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn the_openapi_document_shows_bodies() {
+    let world = World::open().await;
+    let document = world.get("/v1/openapi.json").await.json();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    for name in [
+        "Push",
+        "Delta",
+        "Page",
+        "Ack",
+        "Error",
+        "RuleSet",
+        "TableDefinition",
+    ] {
+        assert!(schemas.contains_key(name), "{name} in {:?}", schemas.keys());
     }
     let operation = |path: &str, method: &str| document["paths"][path][method].to_string();
     for (path, method, name) in [
