@@ -3,7 +3,7 @@
 //! **Invariant:** a term's number depends on what its bucket says and on its table alone, so a membership that was
 //! stored before a restart or a change of a schema still names what it named.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -36,11 +36,21 @@ impl RuleTerm {
 /// The terms of one table.
 #[derive(Debug, Default)]
 pub(super) struct TableTerms {
+    /// What it was compiled for.
+    pub(super) schema: Option<Arc<TableSchema>>,
     /// The columns that decide who sees a row.
     pub(super) columns: Vec<ColumnName>,
     /// The claims that decide it.
     pub(super) claims: BTreeMap<String, ListOrder>,
     pub(super) terms: Vec<Arc<RuleTerm>>,
+}
+
+impl TableTerms {
+    /// What has to be known of a row, and what its membership is made of.
+    pub(super) fn asks(&self) -> (BTreeSet<&ColumnName>, BTreeSet<TermId>) {
+        let terms = self.terms.iter().map(|term| term.id);
+        (self.columns.iter().collect(), terms.collect())
+    }
 }
 
 /// The terms of all tables.
@@ -100,9 +110,11 @@ impl Terms {
             .iter()
             .for_each(|bucket| terms.name_claims(bucket));
         for schema in schemas {
-            terms
-                .tables
-                .insert(schema.table.clone(), TableTerms::default());
+            let table = TableTerms {
+                schema: Some(Arc::clone(schema)),
+                ..TableTerms::default()
+            };
+            terms.tables.insert(schema.table.clone(), table);
         }
         for (index, bucket) in set.buckets.iter().enumerate() {
             let (mut fitting, mut refused) = (0, Vec::new());

@@ -13,6 +13,7 @@ use super::*;
 mod histories;
 mod scenarios;
 mod scene;
+mod schema_changes;
 
 type State = (RowId, Option<BTreeMap<ColumnName, Value>>);
 
