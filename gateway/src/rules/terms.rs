@@ -82,10 +82,13 @@ impl Register {
         by_id.insert(term.id, Arc::clone(term));
     }
 
-    /// Whether `terms` have all that is here.
+    /// Whether `terms` have all that is here, over columns of the same types.
     fn is_within(&self, terms: &Terms) -> bool {
         let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
-        by_id.keys().all(|id| terms.register.get(*id).is_some())
+        by_id.iter().all(|(id, term)| {
+            let now = terms.register.get(*id);
+            now.is_some_and(|now| now.predicate.fields().eq(term.predicate.fields()))
+        })
     }
 }
 
@@ -161,7 +164,7 @@ impl Terms {
     }
 
     /// Takes over the register of the terms before, unless some of them are gone: nobody may go on seeing through
-    /// those.
+    /// those. Nor does an audience read values by the types of before.
     pub(super) fn succeed(&mut self, before: &Self) -> bool {
         let within = before.register.is_within(self);
         if within {

@@ -124,3 +124,40 @@ async fn rules_that_a_change_of_a_table_left_behind_are_made_again_at_the_next_o
     push(&gateway, &admin, vec![news]).await.unwrap();
     assert_eq!(hears(&gateway, "ana", Some(&after)).await.unwrap(), [""; 0]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decimal_that_grows_is_still_what_a_claim_says() {
+    let place = Place::new();
+    let gateway = place.open().await;
+    define(&gateway, "d", &[("price", "decimal(5,2)"), ("b", "string")]).await;
+    let rules = r#"{"version": 1, "buckets": [
+        {"name": "equal", "tables": ["d"], "where": "price = jwt('sub')"},
+        {"name": "below", "tables": ["d"], "where": "price > jwt('sub')"}]}"#;
+    set(&gateway, rules).await.unwrap();
+    let admin = who("root", Role::Admin);
+    let price = |text: &str, precision| {
+        let of = lakesync_proto::ColumnType::decimal(precision, 2).unwrap();
+        Value::from_json_text(&format!("\"{text}\""), of).unwrap()
+    };
+    let rows = vec![
+        row("d", ("r1", 0), &[("price", price("12.50", 5))]),
+        row("d", ("r2", 0), &[("price", price("13.00", 5))]),
+    ];
+    push(&gateway, &admin, rows).await.unwrap();
+    let before = cursor_of(&gateway, "12.5").await;
+    let all = hears(&gateway, "12.5", None).await.unwrap_or_default();
+    let held = gateway.audience(&client("12.5"));
+    assert_eq!(all, ["+r1", "+r2"]);
+    define(&gateway, "d", &[("price", "decimal(9,2)"), ("b", "string")]).await;
+    let news = vec![
+        row("d", ("r1", 1), &[("b", "news".into())]),
+        row("d", ("r2", 1), &[("price", price("1234567.00", 9))]),
+    ];
+    push(&gateway, &admin, news).await.unwrap();
+    assert_eq!(
+        hears(&gateway, "12.5", Some(&before)).await.unwrap(),
+        ["+r1", "+r2"]
+    );
+    assert_eq!(gateway.rules().version(), 1, "nobody sees another row than before");
+    assert!(!Arc::ptr_eq(&held, &gateway.audience(&client("12.5"))));
+}
