@@ -144,7 +144,7 @@ impl Gateway {
         }
         let limit = pull.limit.clamp(1, limits::PULL_MAX);
         let (since, form) = match &pull.since {
-            Since::Seq(seq) => (*seq, Form::Legacy),
+            Since::Seq(seq) => (self.legacy_start(*seq, audience, &ruling)?, Form::Legacy),
             Since::Cursor(cursor) => (
                 self.native_start(cursor.as_ref(), puller, &ruling)?,
                 Form::Native,
@@ -184,6 +184,20 @@ impl Gateway {
             seq,
             rules: audience.rules(),
             claims: audience.claims(),
+        }
+    }
+
+    /// The seq that a legacy client goes on from. What it saw below the sync rules' beginning it saw by others, and
+    /// nothing tells which of its rows it may not keep; who has nothing may begin by what rows are now.
+    fn legacy_start(
+        &self,
+        since: Seq,
+        audience: &Audience,
+        ruling: &Ruling,
+    ) -> Result<Seq, Refusal> {
+        match !audience.is_everything() && Seq::ZERO < since && since < ruling.since {
+            true => Err(expired(&self.id, "it is older than the sync rules")),
+            false => Ok(since),
         }
     }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::*;
 
 mod histories;
+mod legacy;
 mod scenarios;
 mod scene;
 mod schema_changes;
