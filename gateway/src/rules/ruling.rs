@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use lakesync_proto::{Epoch, ErrorCode, RowId, RowState, Schemas, Seq, TableName};
 
+use super::audience::Audience;
 use super::compiled::Rules;
 use super::definition::RuleSet;
 use super::ledger::{Ruling, stored_state};
@@ -190,6 +191,14 @@ pub(crate) fn rules_changed() -> Refusal {
         "the sync rules changed in this moment; send the same request again",
     )
     .with(CHANGED, true)
+}
+
+/// Refuses an audience that the rules in force, of version `now`, are to bind otherwise.
+pub(crate) fn check_in_force(audience: &Audience, now: u64) -> Result<(), Refusal> {
+    match audience.is_free() || audience.rules() == now {
+        true => Ok(()),
+        false => Err(rules_changed()),
+    }
 }
 
 /// Whether an error says that the rules have just changed.
