@@ -16,7 +16,7 @@ use lakesync_proto::{
 };
 use lakesync_providers::row_states_of;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::feed::Item;
 use crate::gateway::Gateway;
 use crate::pull::{PAGE_BYTES_MAX, Source, expired};
@@ -65,6 +65,8 @@ struct Sifted {
     entering: BTreeMap<TableName, BTreeSet<RowId>>,
     entering_count: usize,
     complete_to: Seq,
+    /// Up to here nothing tells what a delta did to who sees its row.
+    untold: Seq,
 }
 
 /// What a page is made of.
@@ -85,10 +87,23 @@ impl Gateway {
         limit: usize,
     ) -> Result<Content> {
         let (sifted, visible) = self.sift(asking, since, limit).await?;
+        let known_from = asking.ruling.since.max(sifted.untold);
+        if sifted.complete_to < known_from && sifted.complete_to < visible {
+            return Err(self.below_rules().into());
+        }
         let rows = self.rows_in_sight(asking, &sifted.entering).await?;
         let mut content = self.put_together(asking, sifted, &rows);
         content.visible = visible;
-        Ok(content)
+        // The page may have been cut by its bytes.
+        match content.complete_to < known_from && content.complete_to < visible {
+            true => Err(self.below_rules().into()),
+            false => Ok(content),
+        }
+    }
+
+    fn below_rules(&self) -> Refusal {
+        let text = "it is below what the gateway can filter by the sync rules";
+        expired(self.id(), text)
     }
 
     async fn sift(&self, asking: &Asking<'_>, since: Seq, limit: usize) -> Result<(Sifted, Seq)> {
@@ -105,9 +120,12 @@ impl Gateway {
                 .run(sifted.complete_to, run_deltas.min(run_deltas_max))
                 .await?;
             run_deltas = run_deltas.saturating_mul(2);
-            if run.source == Source::Flushed && asking.form == Form::Native {
-                let text = "it is below what the gateway can filter by the sync rules";
-                return Err(expired(self.id(), text).into());
+            if run.source == Source::Flushed {
+                // Only who has no row yet misses nothing by what rows are now.
+                if asking.form == Form::Native || since > Seq::ZERO {
+                    return Err(self.below_rules().into());
+                }
+                sifted.untold = run.complete_to;
             }
             looked_at += run.items.len().max(1);
             let memberships = self.memberships_now(asking, &run.items).await?;
@@ -306,7 +324,8 @@ impl Sifted {
     }
 }
 
-/// What is heard of a delta that came before the rules: the row as it is now decides.
+/// What is heard of a delta that came before the rules, by a legacy client that has no row yet: the row as it is now
+/// decides.
 fn seen_now(
     asking: &Asking<'_>,
     delta: &SeqDelta,

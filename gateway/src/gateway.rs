@@ -215,6 +215,10 @@ impl Gateway {
                 let evolution = evolve(&held, definition)?;
                 self.refuse_ruled_drops(&name, &evolution)?;
                 if evolution.changes.is_empty() {
+                    if !self.rules().are_for(&held) {
+                        // A change that failed half-way has left the rules behind.
+                        self.recompile_rules(&held).await?;
+                    }
                     return Ok((held, false));
                 }
                 warehouse

@@ -21,7 +21,7 @@ use crate::feed::{Found, Item};
 use crate::filter::{Asking, Content, Form, SCAN_DELTAS_MAX};
 use crate::gateway::Gateway;
 use crate::rules::ledger::{Ruling, binds};
-use crate::rules::ruling::{is_rules_changed, rules_changed};
+use crate::rules::ruling::{check_in_force, is_rules_changed};
 use crate::rules::{Audience, Changed, Rules, changed_tables};
 
 /// How many bytes of deltas a page may hold, beyond its first: what a client reads in one answer.
@@ -139,12 +139,10 @@ impl Gateway {
         let ruling = self.ruling();
         let audience = puller.audience;
         let bound = !audience.is_everything();
-        if bound && audience.rules() != ruling.rules.version() {
-            return Err(rules_changed().into());
-        }
+        check_in_force(audience, ruling.rules.version())?;
         let limit = pull.limit.clamp(1, limits::PULL_MAX);
         let (since, form) = match &pull.since {
-            Since::Seq(seq) => (*seq, Form::Legacy),
+            Since::Seq(seq) => (self.legacy_start(*seq, audience, &ruling)?, Form::Legacy),
             Since::Cursor(cursor) => (
                 self.native_start(cursor.as_ref(), puller, &ruling)?,
                 Form::Native,
@@ -156,7 +154,7 @@ impl Gateway {
                 let client = puller.client;
                 let asking = Asking {
                     audience,
-                    ruling,
+                    ruling: Arc::clone(&ruling),
                     form,
                     client,
                     scan_deltas_max: SCAN_DELTAS_MAX,
@@ -164,6 +162,8 @@ impl Gateway {
                 self.filtered(&asking, since, limit).await?
             }
         };
+        // What was read may have come in under rules that were not yet in force when it was begun.
+        self.check_in_force(audience)?;
         let mut page = PullPage {
             has_more: content.complete_to < content.visible,
             cursor: content.complete_to,
@@ -177,6 +177,11 @@ impl Gateway {
         Ok(page)
     }
 
+    /// Refuses an audience of other rules than those in force.
+    pub(crate) fn check_in_force(&self, audience: &Audience) -> Result<(), Refusal> {
+        check_in_force(audience, self.ruling().rules.version())
+    }
+
     /// The native cursor of `audience` at `seq`.
     pub(crate) fn cursor(&self, seq: Seq, audience: &Audience) -> Cursor {
         Cursor {
@@ -184,6 +189,20 @@ impl Gateway {
             seq,
             rules: audience.rules(),
             claims: audience.claims(),
+        }
+    }
+
+    /// The seq that a legacy client goes on from. What it saw below the sync rules' beginning it saw by others, and
+    /// nothing tells which of its rows it may not keep; who has nothing may begin by what rows are now.
+    fn legacy_start(
+        &self,
+        since: Seq,
+        audience: &Audience,
+        ruling: &Ruling,
+    ) -> Result<Seq, Refusal> {
+        match !audience.is_everything() && Seq::ZERO < since && since < ruling.since {
+            true => Err(expired(&self.id, "it is older than the sync rules")),
+            false => Ok(since),
         }
     }
 

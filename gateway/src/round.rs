@@ -19,7 +19,7 @@ use crate::error::{Refusal, Result};
 use crate::rules::Audience;
 use crate::rules::ledger::{Draft, Ledger, Step, Stored};
 use crate::rules::rows::RuleRow;
-use crate::rules::ruling::rules_changed;
+use crate::rules::ruling::check_in_force;
 use crate::writer::{Job, Sender, Writer};
 
 type Known = HashMap<DeltaId, (Seq, Op)>;
@@ -180,11 +180,9 @@ impl Round {
         (steps, audience): (&[Step], &Audience),
     ) -> Result<()> {
         let rules = &writer.ledger.current;
+        check_in_force(audience, rules.version())?;
         if audience.is_everything() {
             return Ok(());
-        }
-        if audience.rules() != rules.version() {
-            return Err(rules_changed().into());
         }
         let guarded = |delta: &SeqDelta| rules.guards_writes(&delta.delta.table);
         if !entry.accepted.iter().any(guarded) {

@@ -36,7 +36,7 @@ impl Sight {
     /// # Errors
     /// 503 when the audience is of other rules: they have changed since it was asked for.
     pub(crate) fn new(rules: Arc<Rules>, audience: &Arc<Audience>) -> Result<Self> {
-        if !audience.is_everything() && audience.rules() != rules.version() {
+        if !audience.is_free() && audience.rules() != rules.version() {
             let text = format!(
                 "the sync rules have just changed from version {} to {}; ask again",
                 audience.rules(),

@@ -446,7 +446,7 @@ async fn load(gateway: &Gateway, client: &mut Client, refusal: &Refusal) {
     };
 }
 
-/// A legacy client that starts from nothing ends with rows that it may see.
+/// A legacy client that starts from nothing, by a page that holds all, ends with rows that it may see.
 async fn legacy_sees_no_more(gateway: &Gateway, client: &Client, allowed: &Rows) {
     let mut rows = BTreeSet::new();
     let mut since = Seq::ZERO;
@@ -454,7 +454,7 @@ async fn legacy_sees_no_more(gateway: &Gateway, client: &Client, allowed: &Rows)
     loop {
         let pull = Pull {
             since: Since::Seq(since),
-            limit: 20,
+            limit: 1_000,
             schemas: None,
         };
         let page = gateway.pull_as(&pull, &audience).await.unwrap();

@@ -176,8 +176,8 @@ struct Key {
     /// The audience, as native cursors name it.
     rules: u64,
     claims: u64,
-    /// Those whom no rule binds are not those whom rules without claims bind.
-    everything: bool,
+    /// Those whom no rule ever binds go on sharing frames that nobody else may see.
+    free: bool,
     form: Form,
 }
 
@@ -266,7 +266,7 @@ impl Hub {
             place: place.clone(),
             rules: audience.rules(),
             claims: audience.claims(),
-            everything: audience.is_everything(),
+            free: audience.is_free(),
             form,
         };
         let slot = self.slot(&key);
@@ -279,6 +279,8 @@ impl Hub {
         if fresh {
             self.settle(&key, frame.as_ref().map_or(0, |frame| frame.bytes.len()));
         }
+        // A frame that is remembered may be of rules that are not in force any more.
+        self.gateway.check_in_force(audience).map_err(Error::from)?;
         match frame {
             Ok(frame) => Ok(Some(frame)),
             Err(Miss::Nothing) => Ok(None),
@@ -463,5 +465,26 @@ mod tests {
         }
         let cache = small.lock();
         assert_eq!((cache.slots.len(), cache.bytes), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_remembered_frame_is_not_sent_to_those_whom_rules_bind_since() {
+        let world = World::open().await;
+        let gateway = world.gateway();
+        let hub = Hub::new(Arc::clone(&gateway), 1 << 20);
+        world.push("ada", &["r1"]).await;
+        let (free, bindable) = (Audience::everything(), gateway.rules().audience(&lakesync_proto::Claims::new()));
+        let begin = Place::Legacy(Seq::ZERO);
+        for audience in [&free, &bindable] {
+            let frame = hub.frame(&begin, audience, Form::Message).await;
+            assert!(frame.unwrap().is_some());
+        }
+        let rules = br#"{"version": 1, "buckets": [{"name": "none", "tables": ["nothing"]}]}"#;
+        let rules = crate::rules::RuleSet::from_json(rules).unwrap();
+        gateway.set_rules(rules).await.unwrap();
+        let frame = hub.frame(&begin, &bindable, Form::Message).await;
+        assert!(frame.is_err(), "the rules changed");
+        let frame = hub.frame(&begin, &free, Form::Message).await;
+        assert!(frame.unwrap().is_some());
     }
 }

@@ -27,6 +27,8 @@ pub struct Audience {
     pub(crate) claims: u64,
     /// Who it is; none when everything is seen.
     ruled: Option<Ruled>,
+    /// Whether rules may bind it: then it sees everything only as long as the rules that it is of are in force.
+    bindable: bool,
 }
 
 /// An audience that rules bind.
@@ -59,6 +61,7 @@ impl Audience {
     pub(super) fn unbound(rules: u64) -> Self {
         Self {
             rules,
+            bindable: true,
             ..Self::default()
         }
     }
@@ -78,6 +81,7 @@ impl Audience {
                 admitted: RwLock::default(),
                 decisions: Mutex::default(),
             }),
+            bindable: true,
         }
     }
 
@@ -85,6 +89,12 @@ impl Audience {
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.ruled.is_none()
+    }
+
+    /// Whether it is asked the same whatever rules are in force.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        !self.bindable
     }
 
     /// The version of the rules that it is of; 0 without rules.

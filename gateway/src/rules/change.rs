@@ -72,8 +72,14 @@ impl Gateway {
         Ok(self.rules())
     }
 
-    /// Makes the rows of `rules` and puts them in force.
+    /// Makes the rows of `rules` and puts them in force, durably.
     async fn fill_and_activate(&self, rules: &Arc<Rules>) -> Result<()> {
+        self.put_in_force(rules).await?;
+        self.keep_in_catalog(rules).await?;
+        self.forget_other_rows().await
+    }
+
+    async fn put_in_force(&self, rules: &Arc<Rules>) -> Result<()> {
         self.forget_other_rows().await?;
         self.ask_rules(RulesTask::Begin(Arc::clone(rules))).await?;
         let filled = match self.fill(rules).await {
@@ -87,8 +93,7 @@ impl Gateway {
             self.ask_rules(RulesTask::Abandon).await?;
             return Err(error);
         }
-        self.keep_in_catalog(rules).await?;
-        self.forget_other_rows().await
+        Ok(())
     }
 
     async fn fill(&self, rules: &Rules) -> Result<()> {
@@ -110,9 +115,14 @@ impl Gateway {
     }
 
     async fn keep_in_catalog(&self, rules: &Rules) -> Result<()> {
-        let json = rules.definition().map(RuleSet::to_json);
         // A flush gives the fence another token.
         let _held = self.maintenance.lock().await;
+        self.put_in_catalog(rules).await
+    }
+
+    /// Tells the catalog; whoever calls it holds `maintenance`.
+    async fn put_in_catalog(&self, rules: &Rules) -> Result<()> {
+        let json = rules.definition().map(RuleSet::to_json);
         let fence = self.fence();
         let held = (lakesync_providers::lake::FENCE, Some(fence.token.as_str()));
         self.components
@@ -127,7 +137,9 @@ impl Gateway {
         Ok(())
     }
 
-    /// Exchanges the rules in force for the same ones compiled for the tables as they are with `schema`.
+    /// Exchanges the rules in force for the same ones compiled for the tables as they are with `schema`. When they ask
+    /// for more of a table that was there, as a bucket does that begins to fit it, they come into force anew, by the
+    /// next version: what is kept of its rows does not do for them. Whoever calls it holds `maintenance`.
     pub(crate) async fn recompile_rules(&self, schema: &Arc<TableSchema>) -> Result<()> {
         let held = self.rules();
         if held.definition().is_none() {
@@ -136,9 +148,16 @@ impl Gateway {
         let mut schemas = self.live.schemas();
         schemas.retain(|known| known.table != schema.table);
         schemas.push(Arc::clone(schema));
-        let rules = Arc::new(held.recompile(&schemas));
-        self.ask_rules(RulesTask::Recompiled(rules)).await?;
-        Ok(())
+        let rules = held.recompile(&schemas);
+        if rules.keeps_rows_of(&held) {
+            let rules = Arc::new(rules);
+            self.ask_rules(RulesTask::Recompiled(rules)).await?;
+            return Ok(());
+        }
+        let rules = Arc::new(rules.raised());
+        self.put_in_force(&rules).await?;
+        self.put_in_catalog(&rules).await?;
+        self.forget_other_rows().await
     }
 
     /// Has the rules again that were in force when the process ended.
@@ -149,17 +168,27 @@ impl Gateway {
         let schemas = self.live.schemas();
         // A table may have lost what a bucket asks for while the rules were not in force.
         let compile = |set| Rules::compile(set, &[]).map(|rules| rules.recompile(&schemas));
-        let (held, json, complete) = {
+        let (held, json, complete, fit) = {
             let log = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
             let held = Ruling::read(|key| log.meta(key), compile)?;
             let epoch = log.meta(ruling::EPOCH)?;
             let complete = epoch.as_deref() == Some(self.epoch.as_ref());
-            (held, log.meta(ruling::RULES)?, complete)
+            (
+                held,
+                log.meta(ruling::RULES)?,
+                complete,
+                log.meta(ruling::FIT)?,
+            )
         };
         if let Some(held) = held
             && complete
         {
             let rules = Arc::clone(&held.rules);
+            if fit.is_some_and(|fit| fit != rules.fit()) {
+                // A schema changed, and the process ended before the rules did.
+                let anew = rules.recompile(&schemas).raised();
+                return self.fill_and_activate(&Arc::new(anew)).await;
+            }
             self.ask_rules(RulesTask::Restore(held)).await?;
             if json != in_catalog {
                 self.keep_in_catalog(&rules).await?;

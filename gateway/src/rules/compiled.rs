@@ -73,6 +73,42 @@ impl Rules {
         }
     }
 
+    /// Whether these are the rules for `schema` as it is.
+    pub(crate) fn are_for(&self, schema: &Arc<TableSchema>) -> bool {
+        let table = self.terms.tables.get(&schema.table);
+        table.is_some_and(|table| table.schema.as_ref() == Some(schema))
+    }
+
+    /// The same rules with the next version: what was kept of rows for these does not do any more.
+    pub(crate) fn raised(self) -> Self {
+        let set = self.set.map(|set| RuleSet {
+            version: set.version + 1,
+            ..set
+        });
+        Self::new(set, self.terms, self.faults)
+    }
+
+    /// Whether what was kept of the rows of the tables that `before` was compiled for does for these too. Tables that
+    /// came since have no rows yet.
+    pub(crate) fn keeps_rows_of(&self, before: &Self) -> bool {
+        let mut tables = before.terms.tables.iter();
+        tables.all(|(name, table)| {
+            let now = self.terms.tables.get(name);
+            now.is_some_and(|now| now.asks() == table.asks())
+        })
+    }
+
+    /// A hash of what the rows that are kept depend on: the columns and the terms of every table.
+    pub(crate) fn fit(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, table) in &self.terms.tables {
+            let (columns, terms) = table.asks();
+            hash.update(format!("{name}\n{columns:?}\n{terms:?}\n"));
+        }
+        let hash = hash.finalize();
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     fn new(set: Option<RuleSet>, terms: Terms, faults: Vec<String>) -> Self {
         let version = set.as_ref().map_or(0, |set| set.version);
         Self {

@@ -115,18 +115,32 @@ pub(super) fn key_hash(value: &Value, column_type: ColumnType) -> Option<KeyHash
     let text = match value {
         Value::Null => return None,
         Value::Json(text) => text.clone(),
+        Value::Decimal(decimal) => plain(&decimal.to_string()),
         other => {
             let mut text = String::new();
             other.write_canonical(&mut text);
             text
         }
     };
+    let kind = match column_type {
+        // One number, whatever the column has room for: the column may grow.
+        ColumnType::Decimal { .. } => "decimal".to_owned(),
+        other => other.to_string(),
+    };
     let mut hash = Sha256::new();
     // A text never equals a number that is written alike.
-    hash.update(column_type.to_string());
+    hash.update(kind);
     hash.update([0]);
     hash.update(text);
     hash.finalize()[..KEY_BYTES].try_into().ok()
+}
+
+/// A decimal's text without the zeros that end its fraction.
+fn plain(text: &str) -> String {
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -204,5 +218,12 @@ mod tests {
         let json = |text: &str| hash(Value::Json(text.to_owned()), ColumnType::Json);
         assert_ne!(json("9007199254740993"), json("9007199254740992"));
         assert_eq!(hash(Value::Null, ColumnType::Long), None);
+        let decimal = |text: &str, precision, scale| {
+            let of = ColumnType::decimal(precision, scale).unwrap();
+            hash(Value::from_json(&text.into(), of).unwrap(), of)
+        };
+        assert_eq!(decimal("100.00", 5, 2), decimal("100.000", 9, 3));
+        assert_eq!(decimal("100.00", 5, 2), decimal("100", 5, 0));
+        assert_ne!(decimal("100.00", 5, 2), decimal("1.00", 5, 2));
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use lakesync_proto::{Epoch, ErrorCode, RowId, RowState, Schemas, Seq, TableName};
 
+use super::audience::Audience;
 use super::compiled::Rules;
 use super::definition::RuleSet;
 use super::ledger::{Ruling, stored_state};
@@ -29,6 +30,8 @@ pub(crate) const RULES: &str = "rules";
 pub(crate) const SINCE: &str = "rules_since";
 /// The key of `meta` with the epoch that their rows were made in.
 pub(crate) const EPOCH: &str = "rules_epoch";
+/// The key of `meta` with a hash of what their rows depend on: the tables may have changed while the process was down.
+pub(crate) const FIT: &str = "rules_fit";
 /// The key of `meta` with the rules before, as a JSON array.
 pub(crate) const PAST: &str = "rules_past";
 /// The field of a refusal that says that the rules have just changed.
@@ -64,7 +67,7 @@ impl Writer {
             RulesTask::Activate(epoch) => self.activate(&epoch)?,
             RulesTask::Abandon => self.ledger.pending = None,
             RulesTask::Restore(ruling) => self.ledger.publish(ruling),
-            RulesTask::Recompiled(rules) => self.exchange(rules),
+            RulesTask::Recompiled(rules) => self.exchange(rules)?,
             RulesTask::Forget(limit) => {
                 let pending = self.ledger.pending.iter().map(|rules| rules.version());
                 let keep: Vec<u64> = pending.chain([self.ledger.current.version()]).collect();
@@ -98,15 +101,20 @@ impl Writer {
         let held = Arc::clone(&self.ledger.published.borrow());
         let mut past = held.past.clone();
         past.extend(held.rules.definition().cloned());
+        if refits(&rules, &held.rules) {
+            // Whoever saw by these buckets before saw other rows by them, and the past ones do not tell which.
+            past.clear();
+        }
         past.drain(..past.len().saturating_sub(PAST_MAX));
         let json = rules.definition().map(RuleSet::to_json).unwrap_or_default();
         let past_json = serde_json::to_string(&past).expect("rules are plain JSON");
-        let since = self.seq.to_string();
+        let (since, fit) = (self.seq.to_string(), rules.fit());
         let meta = [
             (RULES, json.as_str()),
             (SINCE, since.as_str()),
             (EPOCH, epoch.as_ref()),
             (PAST, past_json.as_str()),
+            (FIT, fit.as_str()),
         ];
         match self.log.set_rules(&[], &meta) {
             Ok(()) => {}
@@ -129,13 +137,15 @@ impl Writer {
         Ok(())
     }
 
-    fn exchange(&mut self, rules: Arc<Rules>) {
+    fn exchange(&mut self, rules: Arc<Rules>) -> Result<()> {
+        self.log.set_meta(FIT, &rules.fit())?;
         let held = Arc::clone(&self.ledger.published.borrow());
         self.ledger.publish(Ruling {
             rules,
             since: held.since,
             past: held.past.clone(),
         });
+        Ok(())
     }
 
     fn pending(&self) -> Result<Arc<Rules>> {
@@ -145,6 +155,12 @@ impl Writer {
             reason: "the change of the rules was given up".to_owned(),
         })
     }
+}
+
+/// Whether `rules` say what `before` said, and mean something else: the tables changed.
+fn refits(rules: &Rules, before: &Rules) -> bool {
+    let buckets = |rules: &Rules| rules.definition().map(|set| set.buckets.clone());
+    buckets(rules) == buckets(before) && !rules.keeps_rows_of(before)
 }
 
 impl Ruling {
@@ -175,6 +191,14 @@ pub(crate) fn rules_changed() -> Refusal {
         "the sync rules changed in this moment; send the same request again",
     )
     .with(CHANGED, true)
+}
+
+/// Refuses an audience that the rules in force, of version `now`, are to bind otherwise.
+pub(crate) fn check_in_force(audience: &Audience, now: u64) -> Result<(), Refusal> {
+    match audience.is_free() || audience.rules() == now {
+        true => Ok(()),
+        false => Err(rules_changed()),
+    }
 }
 
 /// Whether an error says that the rules have just changed.

@@ -3,7 +3,7 @@
 //! **Invariant:** a term's number depends on what its bucket says and on its table alone, so a membership that was
 //! stored before a restart or a change of a schema still names what it named.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -36,11 +36,21 @@ impl RuleTerm {
 /// The terms of one table.
 #[derive(Debug, Default)]
 pub(super) struct TableTerms {
+    /// What it was compiled for.
+    pub(super) schema: Option<Arc<TableSchema>>,
     /// The columns that decide who sees a row.
     pub(super) columns: Vec<ColumnName>,
     /// The claims that decide it.
     pub(super) claims: BTreeMap<String, ListOrder>,
     pub(super) terms: Vec<Arc<RuleTerm>>,
+}
+
+impl TableTerms {
+    /// What has to be known of a row, and what its membership is made of.
+    pub(super) fn asks(&self) -> (BTreeSet<&ColumnName>, BTreeSet<TermId>) {
+        let terms = self.terms.iter().map(|term| term.id);
+        (self.columns.iter().collect(), terms.collect())
+    }
 }
 
 /// The terms of all tables.
@@ -72,10 +82,13 @@ impl Register {
         by_id.insert(term.id, Arc::clone(term));
     }
 
-    /// Whether `terms` have all that is here.
+    /// Whether `terms` have all that is here, over columns of the same types.
     fn is_within(&self, terms: &Terms) -> bool {
         let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
-        by_id.keys().all(|id| terms.register.get(*id).is_some())
+        by_id.iter().all(|(id, term)| {
+            let now = terms.register.get(*id);
+            now.is_some_and(|now| now.predicate.fields().eq(term.predicate.fields()))
+        })
     }
 }
 
@@ -100,9 +113,11 @@ impl Terms {
             .iter()
             .for_each(|bucket| terms.name_claims(bucket));
         for schema in schemas {
-            terms
-                .tables
-                .insert(schema.table.clone(), TableTerms::default());
+            let table = TableTerms {
+                schema: Some(Arc::clone(schema)),
+                ..TableTerms::default()
+            };
+            terms.tables.insert(schema.table.clone(), table);
         }
         for (index, bucket) in set.buckets.iter().enumerate() {
             let (mut fitting, mut refused) = (0, Vec::new());
@@ -149,7 +164,7 @@ impl Terms {
     }
 
     /// Takes over the register of the terms before, unless some of them are gone: nobody may go on seeing through
-    /// those.
+    /// those. Nor does an audience read values by the types of before.
     pub(super) fn succeed(&mut self, before: &Self) -> bool {
         let within = before.register.is_within(self);
         if within {

@@ -11,8 +11,10 @@ use serde_json::json;
 use super::*;
 
 mod histories;
+mod legacy;
 mod scenarios;
 mod scene;
+mod schema_changes;
 
 type State = (RowId, Option<BTreeMap<ColumnName, Value>>);
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakesync_proto::{
-    ClientId, Cursor, DeltaId, DeltaKey, ErrorCode, Op, Outcome, RowDelta, Seq, TableDefinition,
+    ClientId, Cursor, DeltaId, DeltaKey, ErrorCode, Op, Outcome, Push, RowDelta, Seq, TableDefinition,
     TableName,
 };
 use rusqlite::Connection;
@@ -19,7 +19,7 @@ use super::scene::{
 use crate::auth::Role;
 use crate::config::DeltaIds;
 use crate::filter::{Asking, Form};
-use crate::pull::Since;
+use crate::pull::{Pull, Since};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn write_rules_look_at_the_row_as_it_was_and_as_it_would_be() {
@@ -194,6 +194,41 @@ async fn other_claims_reload_the_tables_that_ask_for_them_and_nothing_else() {
         5,
         "a version is never used again"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_began_before_there_were_rules_is_not_served_by_none() {
+    let place = Place::new();
+    let gateway = place.open().await;
+    let (ana, admin) = (client("ana"), who("root", Role::Admin));
+    let secret = vec![delta("x", ("b", 0), Some("bo"), 1)];
+    push(&gateway, &admin, secret).await.unwrap();
+    let before = gateway.audience(&ana);
+    assert!(before.is_everything() && !before.is_free());
+    set(&gateway, MINE).await.unwrap();
+    let ask = |since| Pull {
+        since,
+        limit: 100,
+        schemas: None,
+    };
+    for since in [Since::Seq(Seq::ZERO), Since::Cursor(None)] {
+        let error = refusal(gateway.pull_as(&ask(since), &before).await);
+        assert_eq!(error.code, ErrorCode::BackpressureError);
+    }
+    let error = refusal(gateway.sight(&before));
+    assert_eq!(error.code, ErrorCode::BackpressureError);
+    let late = Push {
+        client_id: ClientId::parse("ana").unwrap(),
+        deltas: vec![delta("ana", ("b", 1), None, 2)],
+        last_seen: Seq::ZERO,
+        schemas: None,
+    };
+    let error = refusal(gateway.push_as(late, &before).await);
+    assert_eq!(error.code, ErrorCode::BackpressureError);
+    // Those whom no rule ever binds go on.
+    let free = gateway.audience(&admin);
+    let page = gateway.pull_as(&ask(Since::Seq(Seq::ZERO)), &free).await;
+    assert_eq!(heard(&page.unwrap()), ["+b"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
