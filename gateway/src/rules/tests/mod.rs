@@ -11,6 +11,7 @@ use serde_json::json;
 use super::*;
 
 mod histories;
+mod memory;
 mod scenarios;
 mod scene;
 
