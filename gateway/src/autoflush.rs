@@ -97,7 +97,10 @@ pub fn due(state: &FlushState, policy: &FlushPolicy, now_ms: u64) -> Option<Reas
     }
     // While the lake is in trouble nothing but the retry flushes, however much is waiting.
     if let Some(retry_at_ms) = state.retry_at_ms {
-        return (now_ms >= retry_at_ms).then_some(Reason::Retry);
+        // No wait is longer than the longest: else the wall clock was set back, and the wait is over too.
+        let left_ms = retry_at_ms.saturating_sub(now_ms);
+        let is_over = left_ms == 0 || left_ms > millis(policy.retry_max);
+        return is_over.then_some(Reason::Retry);
     }
     if state.pressed && is_worth_a_file(&state.hot, policy) {
         return Some(Reason::Pressure);
@@ -297,6 +300,13 @@ mod tests {
         };
         assert_eq!(due(&failed, &policy, NOW_MS - 1), None);
         assert_eq!(due(&failed, &policy, NOW_MS), Some(Reason::Retry));
+        let longest = NOW_MS - millis(policy.retry_max);
+        assert_eq!(due(&failed, &policy, longest), None);
+        assert_eq!(
+            due(&failed, &policy, longest - 1),
+            Some(Reason::Retry),
+            "no wait is that long: the wall clock was set back"
+        );
         let ending = FlushState {
             draining: true,
             ..failed

@@ -1,7 +1,7 @@
-//! Which deltas are known: delta id → (seq, op), for everything the durable log holds above the flushed mark.
+//! Which deltas are known: delta id → (seq, op), for everything that the lake does not hold yet.
 //!
-//! **Invariant:** every delta in the durable log above the mark that the gateway was opened with is here; one below it,
-//! or trimmed, is found in the flushed log instead, when its stamp is not above what its client has sent before.
+//! **Invariant:** every delta that is not flushed is here, so what is known is bounded by what is hot; a flushed one is
+//! found in the flushed log instead, when its stamp is not above what its client has sent before.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -29,7 +29,17 @@ impl Dedup {
         }
     }
 
-    /// Forgets what the durable log has forgotten.
+    /// How many deltas are known.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether a delta up to this seq is known.
+    pub(crate) fn knows_up_to(&self, seq: Seq) -> bool {
+        self.by_seq.front().is_some_and(|(first, _)| *first <= seq)
+    }
+
+    /// Forgets what is found in the flushed log.
     pub(crate) fn forget(&mut self, up_to: Seq) {
         while let Some((seq, id)) = self.by_seq.front().copied() {
             if seq > up_to {
@@ -37,6 +47,10 @@ impl Dedup {
             }
             self.by_seq.pop_front();
             self.known.remove(&id);
+        }
+        if self.known.len() < self.known.capacity() / 4 {
+            self.known.shrink_to_fit();
+            self.by_seq.shrink_to_fit();
         }
     }
 }

@@ -28,6 +28,11 @@ use crate::error::{Error, Result};
 use crate::rules::moved::{self, Moved};
 use crate::rules::rows::{RULE_ROWS, RuleRow, put_rule_rows};
 
+/// The pushes with deltas above a seq. The first one is searched by its key, which bounds the scan from below.
+const READ: &str = "select first_seq, arrived_ms, deltas, last_seq, members from pushes
+    where first_seq >= ifnull((select max(first_seq) from pushes where first_seq <= ?1 + 1), 0)
+    and last_seq > ?1 order by first_seq";
+
 /// Bytes of deltas that one read gives at most, beyond its first push.
 const READ_BYTES_MAX: usize = 32 << 20;
 
@@ -212,9 +217,7 @@ impl DurableLog {
     ) -> Result<Vec<StoredPush>> {
         let mut statement = self
             .connection
-            .prepare_cached(
-                "select first_seq, arrived_ms, deltas, last_seq, members from pushes where last_seq > ?1 order by first_seq",
-            )
+            .prepare_cached(READ)
             .map_err(|error| broken(&self.path, &error))?;
         let mut rows = statement
             .query(params![since.as_i64()])
@@ -460,5 +463,97 @@ pub(crate) fn broken(path: &Path, error: &rusqlite::Error) -> Error {
     Error::Database {
         path: path.to_owned(),
         reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lakesync_proto::{DeltaKey, Op, RowDelta, TableSchema};
+
+    struct NoTable;
+
+    impl Schemas for NoTable {
+        fn schema(&self, _: &lakesync_proto::TableName) -> Option<Arc<TableSchema>> {
+            None
+        }
+    }
+
+    fn seq(number: u64) -> Seq {
+        Seq::from_u64(number).unwrap()
+    }
+
+    /// Pushes of these seqs; what they hold cannot be read, so that a read tells where it begins.
+    fn log(folder: &Path, spans: &[(u64, u64)]) -> DurableLog {
+        let mut log = DurableLog::open(&folder.join("g.db")).unwrap();
+        for (first, last) in spans {
+            let deltas = (*first..=*last).map(|number| {
+                let key = DeltaKey {
+                    table: "t".parse().unwrap(),
+                    row_id: "r".parse().unwrap(),
+                    client_id: "ana".parse().unwrap(),
+                    hlc: Hlc::new(number, 0).unwrap(),
+                };
+                let delta = RowDelta::new(Op::Delete, key, Vec::new());
+                SeqDelta {
+                    seq: seq(number),
+                    delta,
+                }
+            });
+            let push = StoredPush {
+                arrived_ms: 0,
+                deltas: deltas.collect(),
+                moved: Vec::new(),
+            };
+            log.append(&[push], &HashMap::new(), &[]).unwrap();
+        }
+        log
+    }
+
+    #[test]
+    fn a_read_searches_its_first_push_and_does_not_scan_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path(), &[]);
+        let explain = format!("explain query plan {READ}");
+        let mut statement = log.connection.prepare(&explain).unwrap();
+        let steps = statement.query_map([7], |row| row.get::<_, String>(3));
+        let steps: Vec<String> = steps.unwrap().map(|step| step.unwrap()).collect();
+        assert!(
+            steps.iter().all(|step| !step.starts_with("SCAN pushes")),
+            "{steps:?}"
+        );
+        assert!(
+            steps.iter().any(|step| step.starts_with("SEARCH pushes")),
+            "{steps:?}"
+        );
+    }
+
+    #[test]
+    fn a_read_begins_at_the_first_push_above_its_seq_whole_pushes_and_gaps_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log(folder.path(), &[(1, 3), (4, 4), (5, 9), (20, 21)]);
+        for (since, first) in [
+            (0, Some(1)),
+            (1, Some(1)),
+            (3, Some(4)),
+            (4, Some(5)),
+            (8, Some(5)),
+            (9, Some(20)),
+            (15, Some(20)),
+            (19, Some(20)),
+            (20, Some(20)),
+            (21, None),
+            (99, None),
+        ] {
+            let read = log.read(seq(since), 1, &NoTable);
+            let expected = first.map(|first| format!("the push at seq {first} is of a table"));
+            match (read, expected) {
+                (Ok(pushes), None) => assert!(pushes.is_empty(), "since {since}"),
+                (Err(error), Some(text)) => {
+                    assert!(error.to_string().contains(&text), "since {since}: {error}");
+                }
+                (read, _) => panic!("since {since}: {read:?}"),
+            }
+        }
     }
 }

@@ -14,7 +14,7 @@ use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, Removed, RowDelta, RowId, RowState,
     Schemas, Seq, SeqDelta, TableName, Value, row_deltas,
 };
-use lakesync_providers::row_states_of;
+use lakesync_providers::{Views, row_states_of};
 
 use crate::error::{Error, Refusal, Result};
 use crate::feed::Item;
@@ -34,6 +34,10 @@ const RUN_DELTAS_MIN: usize = 100;
 const RUN_DELTAS_MAX: usize = 10_000;
 /// How many rows one answer gives whole: each is looked up in the tables and held in memory.
 const ENTERING_MAX: usize = 1_000;
+/// How many rows are looked up first: how large they are tells how many more may be looked up at once.
+const LOOK_UP_ROWS_FIRST: usize = 16;
+/// How many times as many rows are looked up next, when they are small.
+const LOOK_UP_GROWTH: usize = 8;
 
 type RowKey = (TableName, RowId);
 
@@ -60,13 +64,24 @@ pub(crate) struct Asking<'a> {
 
 /// Deltas of which something is heard.
 #[derive(Debug, Default)]
-struct Sifted {
-    heard: Vec<(Arc<SeqDelta>, Heard)>,
-    entering: BTreeMap<TableName, BTreeSet<RowId>>,
-    entering_count: usize,
+pub(crate) struct Sifted {
+    pub(crate) heard: Vec<(Arc<SeqDelta>, Heard)>,
+    /// The size of those.
+    bytes: usize,
+    /// Rows that come into sight, with the first delta that brings each there.
+    entering: Vec<(Seq, RowKey)>,
+    entering_known: HashSet<RowKey>,
     complete_to: Seq,
     /// Up to here nothing tells what a delta did to who sees its row.
     untold: Seq,
+}
+
+/// Rows that came into sight, as they are now.
+#[derive(Debug, Default)]
+pub(crate) struct InSight {
+    pub(crate) rows: BTreeMap<RowKey, RowState>,
+    /// The first delta whose row was not looked up any more: the page ends before it.
+    until: Option<Seq>,
 }
 
 /// What a page is made of.
@@ -91,7 +106,7 @@ impl Gateway {
         if sifted.complete_to < known_from && sifted.complete_to < visible {
             return Err(self.below_rules().into());
         }
-        let rows = self.rows_in_sight(asking, &sifted.entering).await?;
+        let rows = self.rows_in_sight(asking, &sifted).await?;
         let mut content = self.put_together(asking, sifted, &rows);
         content.visible = visible;
         // The page may have been cut by its bytes.
@@ -106,7 +121,12 @@ impl Gateway {
         expired(self.id(), text)
     }
 
-    async fn sift(&self, asking: &Asking<'_>, since: Seq, limit: usize) -> Result<(Sifted, Seq)> {
+    pub(crate) async fn sift(
+        &self,
+        asking: &Asking<'_>,
+        since: Seq,
+        limit: usize,
+    ) -> Result<(Sifted, Seq)> {
         let mut sifted = Sifted {
             complete_to: since,
             ..Sifted::default()
@@ -138,7 +158,8 @@ impl Gateway {
                     None => seen_now(asking, &delta, &memberships),
                 };
                 sifted.add(delta, heard);
-                if sifted.heard.len() >= limit || sifted.entering_count >= ENTERING_MAX {
+                let full = sifted.heard.len() >= limit || sifted.bytes >= PAGE_BYTES_MAX;
+                if full || sifted.entering.len() >= ENTERING_MAX {
                     return Ok((sifted, run.visible));
                 }
             }
@@ -203,24 +224,53 @@ impl Gateway {
         read.await.map_err(|_| self.closed())?
     }
 
-    /// The states of those rows that the audience sees now; their membership is that of the very state that is given.
-    async fn rows_in_sight(
+    /// The states of those rows that the audience sees now, as many as one page holds; their membership is that of the
+    /// very state that is given.
+    pub(crate) async fn rows_in_sight(
         &self,
         asking: &Asking<'_>,
-        entering: &BTreeMap<TableName, BTreeSet<RowId>>,
-    ) -> Result<BTreeMap<RowKey, RowState>> {
-        let mut found = BTreeMap::new();
-        if entering.is_empty() {
-            return Ok(found);
-        }
+        sifted: &Sifted,
+    ) -> Result<InSight> {
+        let mut sight = InSight::default();
         let views = self.live.views();
+        let mut rest = sifted.entering.as_slice();
+        let (mut portion, mut bytes, mut looked_up) = (LOOK_UP_ROWS_FIRST, 0, 0);
+        while let Some((first, _)) = rest.first() {
+            if bytes >= PAGE_BYTES_MAX {
+                sight.until = Some(*first);
+                break;
+            }
+            let (now, later) = rest.split_at(portion.min(rest.len()));
+            bytes += self.look_up(asking, (&views, now), &mut sight).await?;
+            looked_up += now.len();
+            // As many as fit when they are as large as those before.
+            let fit = PAGE_BYTES_MAX.saturating_sub(bytes) / (bytes / looked_up).max(1) + 1;
+            portion = fit.min(now.len() * LOOK_UP_GROWTH);
+            rest = later;
+        }
+        Ok(sight)
+    }
+
+    /// Adds those of `entering` that are seen; gives the size of all of them.
+    async fn look_up(
+        &self,
+        asking: &Asking<'_>,
+        (views, entering): (&Views, &[(Seq, RowKey)]),
+        sight: &mut InSight,
+    ) -> Result<usize> {
+        let mut by_table: BTreeMap<&TableName, Vec<RowId>> = BTreeMap::new();
+        for (_, (table, row_id)) in entering {
+            let ids = by_table.entry(table).or_default();
+            ids.push(row_id.clone());
+        }
         let rules = &asking.ruling.rules;
-        for (table, ids) in entering {
+        let mut bytes = 0;
+        for (table, ids) in by_table {
             let Some(view) = views.tables.get(table) else {
                 continue;
             };
-            let ids: Vec<RowId> = ids.iter().cloned().collect();
             let states = row_states_of(view, &ids).await?;
+            bytes += states.values().map(state_bytes).sum::<usize>();
             let values = states.iter().map(|(row_id, state)| {
                 let values = values_of(rules, self.live.as_ref(), (table, row_id), state);
                 (row_id.clone(), values)
@@ -229,25 +279,21 @@ impl Gateway {
             let memberships = rules.memberships(table, &values);
             for ((row_id, state), membership) in states.into_iter().zip(&memberships) {
                 if asking.audience.sees(membership) {
-                    found.insert((table.clone(), row_id), state);
+                    sight.rows.insert((table.clone(), row_id), state);
                 }
             }
         }
-        Ok(found)
+        Ok(bytes)
     }
 
-    fn put_together(
-        &self,
-        asking: &Asking<'_>,
-        sifted: Sifted,
-        rows: &BTreeMap<RowKey, RowState>,
-    ) -> Content {
+    fn put_together(&self, asking: &Asking<'_>, sifted: Sifted, sight: &InSight) -> Content {
         let mut content = Content::default();
         let (mut bytes, mut at) = (0, content.complete_to);
         // Rows that came into sight and are out of it by now: what they did in between is no news to anybody.
         let mut passing: HashSet<RowKey> = HashSet::new();
         for (delta, heard) in sifted.heard {
-            if bytes >= PAGE_BYTES_MAX {
+            let unknown = sight.until.is_some_and(|until| delta.seq >= until);
+            if unknown || bytes >= PAGE_BYTES_MAX {
                 content.complete_to = at;
                 return content;
             }
@@ -271,7 +317,7 @@ impl Gateway {
                         Form::Legacy => vec![Arc::new(deleted(&delta))],
                     }
                 }
-                Heard::Row => match rows.get(&key) {
+                Heard::Row => match sight.rows.get(&key) {
                     None => {
                         passing.insert(key);
                         continue;
@@ -315,13 +361,24 @@ impl Sifted {
     fn add(&mut self, delta: Arc<SeqDelta>, heard: Heard) {
         self.complete_to = delta.seq;
         if heard == Heard::Row {
-            let rows = self.entering.entry(delta.delta.table.clone()).or_default();
-            self.entering_count += usize::from(rows.insert(delta.delta.row_id.clone()));
+            let key = (delta.delta.table.clone(), delta.delta.row_id.clone());
+            if self.entering_known.insert(key.clone()) {
+                self.entering.push((delta.seq, key));
+            }
         }
         if heard != Heard::Nothing {
+            self.bytes += delta.delta.bytes();
             self.heard.push((delta, heard));
         }
     }
+}
+
+/// The size of a row's names and values.
+fn state_bytes(state: &RowState) -> usize {
+    let cells = state.cells.iter();
+    cells
+        .map(|(column, cell)| column.as_str().len() + cell.value.bytes())
+        .sum()
 }
 
 /// What is heard of a delta that came before the rules, by a legacy client that has no row yet: the row as it is now

@@ -7,12 +7,13 @@
 //! Steps of a flush: remove what a flush that did not get to its commit has left → write each day's file under
 //! another name → fsync → rename → fsync the folder. Only then the log's commit.
 //!
-//! **Invariant:** every flushed delta stands in exactly one file. A crash before the commit leaves files whose
-//! first seq is above the log's; the next flush removes them, because it writes those deltas again.
+//! **Invariant:** every flushed delta stands in exactly one file. A crash before the commit, or a commit of which
+//! nobody knows what became, leaves files that go beyond the log's last seq; the next flush takes away what is beyond
+//! it, because it writes those deltas again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -84,29 +85,59 @@ fn create_durably(folder: &Path) -> io::Result<()> {
     sync_folder(parent.unwrap_or(Path::new(".")))
 }
 
-/// Removes the files of a flush that was not committed, and of one that was cut off while writing.
+/// Takes away what a flush wrote that was not committed: whole files, files that were cut off while they were written,
+/// and the end of one that began with deltas that are committed by now.
 fn remove_uncommitted(folder: &Path, flushed: Seq) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        let Some(first) = name.and_then(first_seq) else {
+        let Some((first, last)) = name.and_then(seqs) else {
             // Somebody else's file.
             continue;
         };
-        if first > flushed.as_u64() {
+        let finished = path.extension().is_some_and(|end| end == EXTENSION);
+        if first > flushed.as_u64() || !finished {
             fs::remove_file(&path)?;
+        } else if last > flushed.as_u64() {
+            cut(&path, (first, flushed))?;
         }
     }
     Ok(())
 }
 
-/// The first seq that a name of ours says; with `.part` behind it the file was never finished.
-fn first_seq(name: &str) -> Option<u64> {
+/// The first and the last seq that a name of ours says; with `.part` behind it the file was never finished.
+fn seqs(name: &str) -> Option<(u64, u64)> {
     let name = name.strip_suffix(".part").unwrap_or(name);
     let range = name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
     let (first, last) = range.split_once('-')?;
-    last.parse::<u64>().ok()?;
-    first.parse().ok()
+    Some((first.parse().ok()?, last.parse().ok()?))
+}
+
+/// Replaces a file by one with only its lines up to `flushed`.
+fn cut(path: &Path, (first, flushed): (u64, Seq)) -> io::Result<()> {
+    #[derive(Deserialize)]
+    struct Line {
+        seq: String,
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let draft = folder.join(format!("{first}-{flushed}.{EXTENSION}.part"));
+    let mut out = BufWriter::new(File::create(&draft)?);
+    let mut last = first;
+    for line in BufReader::new(File::open(path)?).lines() {
+        let line = line?;
+        let of: Line = serde_json::from_str(&line)?;
+        let seq: u64 = of.seq.parse().map_err(io::Error::other)?;
+        if seq > flushed.as_u64() {
+            break;
+        }
+        last = seq;
+        writeln!(out, "{line}")?;
+    }
+    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    fs::rename(&draft, folder.join(format!("{first}-{last}.{EXTENSION}")))?;
+    fs::remove_file(path)?;
+    sync_folder(folder)
 }
 
 fn write_file(folder: &Path, deltas: &[Arc<SeqDelta>]) -> io::Result<()> {
@@ -260,5 +291,25 @@ mod tests {
                 ("1970-01-01/notes.txt", &["mine"]),
             ])
         );
+    }
+
+    #[test]
+    fn a_file_that_goes_beyond_what_was_committed_is_cut_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        // What became of a flush up to 1 is not known, and what is flushed could not be looked up either: the next
+        // one writes it all again. It turns out that 1 was committed, and nothing else.
+        write(folder.path(), 0, &[(delta(1, "a\nb"), 0)]);
+        let both = [(delta(1, "a\nb"), 0), (delta(3, "c"), 0)];
+        write(folder.path(), 0, &both);
+        write(folder.path(), 1, &[(delta(3, "c"), 0), (delta(4, "d"), 0)]);
+        let expected = expect(&[
+            ("1970-01-01/1-1.ndjson", &["a\nb"]),
+            ("1970-01-01/3-4.ndjson", &["c", "d"]),
+        ]);
+        assert_eq!(files(folder.path()), expected);
+        write(folder.path(), 4, &[(delta(5, "e"), DAY_MS)]);
+        let mut later = expected;
+        later.extend(expect(&[("1970-01-02/5-5.ndjson", &["e"])]));
+        assert_eq!(files(folder.path()), later, "what is committed stays");
     }
 }

@@ -34,10 +34,9 @@ impl Gateway {
     pub fn durable(&self) -> Seq {
         // The seq first: what becomes visible afterwards may not be flushed.
         let visible = self.live.seq();
-        let tables = self.live.tables().into_iter();
-        let behind = tables.filter(|table| table.hot.unflushed_deltas > 0);
-        let behind = behind.map(|table| table.flushed).min();
-        behind.map_or(visible, |flushed| flushed.min(visible))
+        let first_unflushed = self.live.hot().unflushed_from;
+        let before = first_unflushed.and_then(|first| Seq::from_u64(first.as_u64() - 1).ok());
+        before.map_or(visible, |flushed| flushed.min(visible))
     }
 
     /// The notes of an answer to a client that knows the schemas of this hash, or tells of none.

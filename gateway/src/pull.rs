@@ -11,9 +11,9 @@
 use std::sync::{Arc, PoisonError};
 
 use lakesync_proto::{
-    Claims, ClientId, Cursor, ErrorCode, GatewayId, PullPage, Seq, SeqDelta, limits, page_checksum,
+    Claims, ClientId, Cursor, ErrorCode, GatewayId, PullPage, Seq, limits, page_checksum,
 };
-use lakesync_providers::read_log_page;
+use lakesync_providers::{LogPage, log_seqs};
 
 use crate::auth::Identity;
 use crate::error::{Refusal, Result};
@@ -313,6 +313,8 @@ impl Gateway {
     /// A run from SQLite, or from the flushed log below it; the feed has what is above `to`.
     async fn older(&self, since: Seq, limit: usize, (to, visible): (Seq, Seq)) -> Result<Run> {
         let mut items = self.stored(since, limit).await?;
+        // A commit that ended after the look at the feed is not published yet.
+        items.truncate(items.partition_point(|(delta, _)| delta.seq <= visible));
         // A database that was restored from a copy has a gap; what lies above it is for a later page.
         let dense = (1..).zip(&items);
         let dense = dense
@@ -333,14 +335,10 @@ impl Gateway {
             Some((first, _)) => Seq::from_u64(first.seq.as_u64() - 1).unwrap_or(since),
             None => to,
         };
-        let limit = limit.min(FLUSHED_DELTAS_MAX);
-        let deltas = self.flushed(since, before, limit).await?;
-        let complete_to = match deltas.last() {
-            Some(last) if deltas.len() == limit => last.seq,
-            _ => before,
-        };
+        let page = self.flushed(since, before, limit).await?;
+        let complete_to = page.to();
         Ok(Run {
-            items: deltas.into_iter().map(|delta| (delta, None)).collect(),
+            items: page.deltas().map(|delta| (delta, None)).collect(),
             complete_to,
             visible,
             source: Source::Flushed,
@@ -366,15 +364,23 @@ impl Gateway {
         Ok(items.collect())
     }
 
-    /// Up to `limit` deltas of all tables with `since < seq <= to` from the flushed log.
-    async fn flushed(&self, since: Seq, to: Seq, limit: usize) -> Result<Vec<Arc<SeqDelta>>> {
-        let mut found = Vec::new();
-        for view in self.live.views().tables.values() {
-            found.extend(read_log_page(view, (since, to), limit).await?);
+    /// Deltas of all tables with `since < seq <= to` from the flushed log, up to `limit` and to what a page may hold.
+    async fn flushed(&self, since: Seq, to: Seq, limit: usize) -> Result<LogPage> {
+        let limit = limit.min(FLUSHED_DELTAS_MAX);
+        let views = self.live.views();
+        let mut seqs = Vec::new();
+        for view in views.tables.values() {
+            seqs.extend(log_seqs(view, (since, to), limit).await?);
         }
-        found.sort_by_key(|delta| delta.seq);
-        found.truncate(limit);
-        Ok(found)
+        seqs.sort_unstable();
+        let to = seqs.get(limit - 1).copied().unwrap_or(to);
+        let mut page = LogPage::new(to, PAGE_BYTES_MAX);
+        if !seqs.is_empty() {
+            for view in views.tables.values() {
+                page.read(view, since).await?;
+            }
+        }
+        Ok(page)
     }
 }
 

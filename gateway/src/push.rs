@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
-use lakesync_proto::{DeltaId, Hlc, Op, Push, PushAck, RowDelta, Seq, SeqDelta};
+use lakesync_proto::{DeltaId, Hlc, Op, Push, PushAck, RowDelta, Schemas, Seq, SeqDelta};
 use lakesync_providers::known_deltas;
 use tokio::sync::oneshot;
 
@@ -14,7 +14,7 @@ use crate::auth::{Identity, Role};
 use crate::config::DeltaIds;
 use crate::error::{Refusal, Result};
 use crate::gateway::Gateway;
-use crate::round::reused;
+use crate::round::{is_same, reused};
 use crate::rules::Audience;
 use crate::writer::{Answer, Job, Sender};
 
@@ -140,7 +140,7 @@ impl Gateway {
         Hlc::new(now_ms.saturating_sub(window_ms), 0).unwrap_or(Hlc::ZERO)
     }
 
-    /// Those of `deltas` that the durable log has forgotten, or lost, and the flushed log knows.
+    /// Those of `deltas` that memory has forgotten, or lost, and the flushed log knows.
     async fn older_duplicates(&self, deltas: &[RowDelta]) -> Result<HashMap<DeltaId, (Seq, Op)>> {
         let mut older = HashMap::new();
         for (table, rows) in self.sent.suspects(deltas) {
@@ -149,7 +149,7 @@ impl Gateway {
             };
             let known = known_deltas(&view, &rows).await?;
             if self.config.delta_ids == DeltaIds::Accept {
-                refuse_other_content(deltas, &known)?;
+                refuse_other_content(deltas, &known, self.live.as_ref())?;
             }
             for delta in known {
                 older.insert(delta.delta.delta_id, (delta.seq, delta.delta.op));
@@ -166,7 +166,11 @@ impl Gateway {
 }
 
 /// Refuses a delta whose id the flushed log knows with other content.
-fn refuse_other_content(deltas: &[RowDelta], known: &[Arc<SeqDelta>]) -> Result<(), Refusal> {
+fn refuse_other_content(
+    deltas: &[RowDelta],
+    known: &[Arc<SeqDelta>],
+    schemas: &dyn Schemas,
+) -> Result<(), Refusal> {
     let by_id: HashMap<_, _> = known
         .iter()
         .map(|known| (known.delta.delta_id, &known.delta))
@@ -174,7 +178,7 @@ fn refuse_other_content(deltas: &[RowDelta], known: &[Arc<SeqDelta>]) -> Result<
     for (index, delta) in deltas.iter().enumerate() {
         if by_id
             .get(&delta.delta_id)
-            .is_some_and(|known| *known != delta)
+            .is_some_and(|known| !is_same(known, delta, schemas))
         {
             return Err(reused(delta, "other content").at(index));
         }

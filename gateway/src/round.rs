@@ -5,11 +5,12 @@
 //!
 //! **Invariant:** a refused push leaves nothing behind in the round.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use lakesync_proto::{
-    ClientId, DeltaId, ErrorCode, Hlc, Op, Outcome, RowDelta, Schemas, Seq, SeqDelta,
+    ClientId, ColumnName, DeltaId, ErrorCode, Hlc, Op, Outcome, RowDelta, Schemas, Seq, SeqDelta,
+    Value,
 };
 
 use crate::admission::{check_floor, check_window};
@@ -123,7 +124,7 @@ impl Round {
         let own = accepted.iter().find(|known| known.seq == seq);
         let round = self.pushes.iter().find_map(|push| nth(push, seq));
         if let Some(known) = own.or(round) {
-            return Ok(known.delta != *delta);
+            return Ok(!is_same(&known.delta, delta, writer.live.as_ref()));
         }
         let held = self.looked_at.as_ref().and_then(|push| nth(push, seq));
         if held.is_none() {
@@ -133,7 +134,7 @@ impl Round {
         }
         let held = self.looked_at.as_ref().and_then(|push| nth(push, seq));
         // What only the flushed log has was compared when it was looked up there.
-        Ok(held.is_some_and(|known| known.delta != *delta))
+        Ok(held.is_some_and(|known| !is_same(&known.delta, delta, writer.live.as_ref())))
     }
 
     fn enter(&mut self, writer: &Writer, entry: Entry, job: &Job) -> Result<Vec<Outcome>> {
@@ -227,6 +228,22 @@ fn forbidden(delta: &RowDelta) -> Refusal {
             delta.row_id, delta.table
         ),
     )
+}
+
+/// Whether a delta is the one that is known by its id. The flushed log gives columns in the schema's order, and without
+/// those that were dropped since.
+pub(crate) fn is_same(known: &RowDelta, sent: &RowDelta, schemas: &dyn Schemas) -> bool {
+    let schema = schemas.schema(&sent.table);
+    let kept = |delta: &RowDelta| -> BTreeMap<ColumnName, Value> {
+        let columns = delta.columns.iter();
+        let kept = columns.filter(|change| {
+            let schema = schema.as_ref();
+            schema.is_none_or(|schema| schema.column(change.column.as_ref()).is_some())
+        });
+        kept.map(|change| (change.column.clone(), change.value.clone()))
+            .collect()
+    };
+    known.op == sent.op && known.key() == sent.key() && kept(known) == kept(sent)
 }
 
 pub(crate) fn reused(delta: &RowDelta, before: &str) -> Refusal {

@@ -57,7 +57,7 @@ impl Sent {
         }
     }
 
-    /// How often the durable log has been trimmed.
+    /// How often memory has forgotten deltas.
     pub(crate) fn trims(&self) -> u64 {
         self.trims.load(Ordering::Acquire)
     }

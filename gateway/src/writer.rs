@@ -39,7 +39,7 @@ pub(crate) struct Job {
     /// The size of its values.
     pub(crate) bytes: usize,
     pub(crate) arrived_ms: u64,
-    /// Deltas that the durable log has forgotten and the flushed log knows, as of this many trims.
+    /// Deltas that memory has forgotten and the flushed log knows, as of this many trims.
     pub(crate) older: HashMap<DeltaId, (Seq, Op)>,
     pub(crate) trims: u64,
     pub(crate) reply: oneshot::Sender<Result<Answer>>,
@@ -59,7 +59,7 @@ pub(crate) enum Sender {
 pub(crate) enum Answer {
     /// It is durable and visible.
     Durable(Vec<Outcome>),
-    /// The log was trimmed since the push was looked up: here it is back, look again.
+    /// Memory has forgotten something since the push was looked up: here it is back, look again.
     LookAgain(Vec<RowDelta>),
 }
 
@@ -69,7 +69,7 @@ pub(crate) enum Task {
     Push(Job),
     /// Raise the floor, durably; it never sinks.
     Floor(Hlc, oneshot::Sender<Result<Hlc>>),
-    /// Forget pushes up to a flushed seq that arrived before a moment (milliseconds since 1970).
+    /// Forget the ids up to a flushed seq, and those pushes that arrived before a moment (milliseconds since 1970).
     Trim(Seq, u64, oneshot::Sender<Result<()>>),
     /// Set a key of the database's `meta`, durably.
     Meta(&'static str, String, oneshot::Sender<Result<()>>),
@@ -226,6 +226,7 @@ impl Writer {
             self.feed.append(&push.deltas, &moved, last);
         }
         self.stats.feed(self.feed.bytes());
+        self.stats.known_ids(self.dedup.len());
     }
 
     fn raise_floor(&mut self, floor: Hlc) -> Result<Hlc> {
@@ -239,10 +240,13 @@ impl Writer {
 
     fn trim(&mut self, flushed: Seq, before_ms: u64) -> Result<()> {
         self.check_open()?;
-        if let Some(last) = self.log.trim(flushed, before_ms)? {
+        self.log.trim(flushed, before_ms)?;
+        // What is flushed is found there, whether SQLite still has it for pulls or not.
+        if self.dedup.knows_up_to(flushed) {
             self.sent.begin_trim();
-            self.dedup.forget(last);
+            self.dedup.forget(flushed);
         }
+        self.stats.known_ids(self.dedup.len());
         Ok(())
     }
 

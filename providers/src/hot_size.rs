@@ -21,6 +21,8 @@ pub struct HotSize {
     pub unflushed_bytes: u64,
     /// When the oldest delta that is not flushed was accepted, in milliseconds since 1970.
     pub unflushed_since_ms: Option<u64>,
+    /// The seq of the first delta that is not flushed.
+    pub unflushed_from: Option<Seq>,
 }
 
 /// One table's size and how far it has been written.
@@ -41,12 +43,14 @@ impl HotSize {
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         let since = self.unflushed_since_ms.into_iter();
+        let from = self.unflushed_from.into_iter();
         Self {
             deltas: self.deltas + other.deltas,
             bytes: self.bytes + other.bytes,
             unflushed_deltas: self.unflushed_deltas + other.unflushed_deltas,
             unflushed_bytes: self.unflushed_bytes + other.unflushed_bytes,
             unflushed_since_ms: since.chain(other.unflushed_since_ms).min(),
+            unflushed_from: from.chain(other.unflushed_from).min(),
         }
     }
 
@@ -69,6 +73,7 @@ impl HotSize {
         self.unflushed_deltas = 0;
         self.unflushed_bytes = 0;
         self.unflushed_since_ms = None;
+        self.unflushed_from = None;
         let above = |push: &&Arc<HotPush>| push.deltas.last().is_some_and(|d| d.seq > flushed);
         for push in hot.iter().rev().take_while(above) {
             self.add_unflushed(push, flushed);
@@ -83,6 +88,8 @@ impl HotSize {
             self.unflushed_bytes += bytes;
             let since = self.unflushed_since_ms.into_iter();
             self.unflushed_since_ms = since.chain([push.arrived_ms]).min();
+            let from = self.unflushed_from.into_iter();
+            self.unflushed_from = from.chain([push.deltas[above].seq]).min();
         }
     }
 }
@@ -129,11 +136,13 @@ mod tests {
         }
         assert_eq!((size.deltas, size.unflushed_deltas), (7, 7));
         assert_eq!(size.unflushed_since_ms, Some(40), "the clock was set back");
+        assert_eq!(size.unflushed_from, Some(seq(1)));
         assert_eq!(size.bytes, size.unflushed_bytes);
         let hot = hot.map(Arc::new);
         size.recount_unflushed(&hot, seq(5));
         assert_eq!((size.deltas, size.unflushed_deltas), (7, 2));
         assert_eq!(size.unflushed_since_ms, Some(40));
+        assert_eq!(size.unflushed_from, Some(seq(6)));
         size.recount_unflushed(&hot, seq(6));
         assert_eq!(
             (size.unflushed_deltas, size.unflushed_since_ms),

@@ -43,7 +43,7 @@ pub use error::{Error, Result};
 pub use files::ParquetTable;
 pub use hot_size::{HotSize, TableSize};
 pub use live::{Live, Views};
-pub use log::{known_deltas, read_log, read_log_page};
+pub use log::{LogPage, known_deltas, log_seqs, read_log};
 pub use log_rows::log_batches;
 pub use resolve::Resolved;
 pub use row_states::{RowWithState, row_states, row_states_of};

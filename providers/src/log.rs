@@ -1,21 +1,28 @@
 //! The log: `t$deltas` in SQL, and deltas read back from the flushed log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, col, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col, lit};
 use datafusion::prelude::{DataFrame, SessionContext};
+use futures::TryStreamExt as _;
 use lakesync_proto::{Hlc, RowId, Seq, SeqDelta, TableSchema, columns};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lake::{Warehouse, arrow_schema};
 use crate::log_rows;
 use crate::resolve::only_rows;
+use crate::row_states::paged_session;
 use crate::session::session;
 use crate::union::in_memory;
 use crate::view::{LogSnapshot, ReadView};
+
+/// How many rows of a page become deltas at a time: those that do not fit are let go again.
+const DECODED_ROWS: usize = 16;
 
 /// Everything that the log of a view holds: the flushed files and the hot deltas above them.
 pub(crate) async fn deltas_plan(view: &ReadView) -> Result<LogicalPlan> {
@@ -48,35 +55,104 @@ pub async fn read_log(
     (from, to): (Seq, Seq),
 ) -> Result<Vec<Arc<SeqDelta>>> {
     let frame = log_frame(ctx, warehouse, log).await?;
-    let frame = frame.filter(
-        col(columns::SEQ)
-            .gt(lit(from.as_i64()))
-            .and(col(columns::SEQ).lt_eq(lit(to.as_i64()))),
-    )?;
-    read_deltas(frame, schema).await
+    read_deltas(frame.filter(between(from, to))?, schema).await
 }
 
-/// The first `limit` flushed deltas of a view with `from < seq <= to`, ascending by seq.
+/// The seqs of the first `limit` flushed deltas of a view with `from < seq <= to`, in no order.
 ///
 /// # Errors
 /// As [`read_log`].
-pub async fn read_log_page(
-    view: &ReadView,
-    (from, to): (Seq, Seq),
-    limit: usize,
-) -> Result<Vec<Arc<SeqDelta>>> {
+pub async fn log_seqs(view: &ReadView, (from, to): (Seq, Seq), limit: usize) -> Result<Vec<Seq>> {
     let ctx = session(&view.warehouse);
-    let seq = || col(columns::SEQ);
-    let frame = log_frame(&ctx, &view.warehouse, &view.log)
-        .await?
-        .filter(
-            seq()
-                .gt(lit(from.as_i64()))
-                .and(seq().lt_eq(lit(to.as_i64()))),
-        )?
-        .sort(vec![seq().sort(true, false)])?
+    let frame = log_between(&ctx, view, (from, to)).await?;
+    let frame = frame
+        .select(vec![col(columns::SEQ)])?
+        .sort(vec![col(columns::SEQ).sort(true, false)])?
         .limit(0, Some(limit))?;
-    read_deltas(frame, &view.schema).await
+    let mut seqs = Vec::new();
+    for batch in frame.collect().await? {
+        for number in batch.column(0).as_primitive::<Int64Type>().values() {
+            let seq = Seq::from_i64(*number).map_err(|error| Error::BrokenDelta {
+                table: view.table().clone(),
+                seq: 0,
+                reason: error.to_string(),
+            })?;
+            seqs.push(seq);
+        }
+    }
+    Ok(seqs)
+}
+
+/// The first deltas of the flushed logs of one gateway, as many as some bytes hold.
+///
+/// **Invariant:** no delta of a table that was read is missing up to [`LogPage::to`]; beyond the bytes it holds one
+/// delta.
+#[derive(Debug)]
+pub struct LogPage {
+    deltas: BTreeMap<Seq, Arc<SeqDelta>>,
+    bytes: usize,
+    bytes_max: usize,
+    to: Seq,
+}
+
+impl LogPage {
+    /// A page up to `to`, or up to the delta with which it has `bytes_max` bytes.
+    #[must_use]
+    pub fn new(to: Seq, bytes_max: usize) -> Self {
+        Self {
+            deltas: BTreeMap::new(),
+            bytes: 0,
+            bytes_max,
+            to,
+        }
+    }
+
+    /// The seq that the page ends at.
+    #[must_use]
+    pub fn to(&self) -> Seq {
+        self.to
+    }
+
+    /// Its deltas, ascending by seq.
+    pub fn deltas(self) -> impl Iterator<Item = Arc<SeqDelta>> {
+        self.deltas.into_values()
+    }
+
+    /// Adds the flushed deltas of `view` above `from`.
+    ///
+    /// # Errors
+    /// As [`read_log`].
+    pub async fn read(&mut self, view: &ReadView, from: Seq) -> Result<()> {
+        let ctx = paged_session(&view.warehouse);
+        let frame = log_between(&ctx, view, (from, self.to)).await?;
+        let mut batches = frame.execute_stream().await?;
+        while let Some(batch) = batches.try_next().await? {
+            for row in (0..batch.num_rows()).step_by(DECODED_ROWS) {
+                let rows = batch.slice(row, DECODED_ROWS.min(batch.num_rows() - row));
+                let deltas = log_rows::deltas(&view.schema, &rows)?;
+                deltas.into_iter().for_each(|delta| self.add(delta));
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, delta: SeqDelta) {
+        if delta.seq > self.to {
+            return;
+        }
+        self.bytes += delta.delta.bytes();
+        self.deltas.insert(delta.seq, Arc::new(delta));
+        while let Some(last) = self.deltas.last_entry() {
+            let before = self.bytes - last.get().delta.bytes();
+            if before < self.bytes_max {
+                break;
+            }
+            // The page is full without it, and whatever lies between is beyond it too.
+            self.bytes = before;
+            last.remove();
+            self.to = self.deltas.keys().next_back().copied().unwrap_or(self.to);
+        }
+    }
 }
 
 /// Every flushed delta of these rows, ascending by seq.
@@ -134,4 +210,19 @@ async fn log_frame(
 ) -> Result<DataFrame> {
     let rows = log.scan(warehouse).await?;
     Ok(ctx.read_table(Arc::new(rows))?)
+}
+
+async fn log_between(
+    ctx: &SessionContext,
+    view: &ReadView,
+    (from, to): (Seq, Seq),
+) -> Result<DataFrame> {
+    let frame = log_frame(ctx, &view.warehouse, &view.log).await?;
+    Ok(frame.filter(between(from, to))?)
+}
+
+fn between(from: Seq, to: Seq) -> Expr {
+    let seq = || col(columns::SEQ);
+    let above = seq().gt(lit(from.as_i64()));
+    above.and(seq().lt_eq(lit(to.as_i64())))
 }

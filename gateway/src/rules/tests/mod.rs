@@ -12,6 +12,7 @@ use super::*;
 
 mod histories;
 mod legacy;
+mod memory;
 mod scenarios;
 mod scene;
 mod schema_changes;
