@@ -1,0 +1,75 @@
+//! What keeps strangers out, and one caller from shutting out another.
+
+use crate::http::world::{World, authenticator, request};
+use crate::http::{Cors, HttpConfig};
+
+#[tokio::test]
+async fn a_page_that_rebinds_its_name_to_this_machine_is_refused_by_the_host_it_asks_for() {
+    let config = HttpConfig {
+        cors: Cors::Origins(vec!["https://app.example:8443".to_owned()]),
+        ..HttpConfig::default()
+    };
+    let open = World::with(config.clone(), None).await;
+    let ask = async |world: &World, host: &str| {
+        // As a browser asks for a page's own address: no Origin, no other site.
+        let headers = [("host", host), ("sec-fetch-site", "same-origin")];
+        world
+            .ask(request("GET", "/v1/sync/g/schema", &headers))
+            .await
+    };
+    for host in [
+        "evil.example",
+        "localhost.evil.example:7420",
+        "192.168.0.7",
+        "other.example",
+    ] {
+        let (status, code, text) = ask(&open, host).await.error();
+        assert_eq!((status, code.as_str()), (403, "FORBIDDEN"), "{host}");
+        assert!(
+            text.contains(host) && text.contains("server.cors"),
+            "{text}"
+        );
+    }
+    for host in [
+        "localhost:7420",
+        "LOCALHOST",
+        "127.0.0.9",
+        "[::1]:1",
+        "app.example",
+    ] {
+        assert_eq!(ask(&open, host).await.status, 200, "{host}");
+    }
+    let secured = World::with(config, Some(authenticator())).await;
+    assert_eq!(
+        ask(&secured, "lake.example").await.status,
+        401,
+        "tokens protect it"
+    );
+}
+
+#[tokio::test]
+async fn the_api_viewer_has_a_policy_that_its_page_keeps() {
+    let world = World::open().await;
+    let page = world.get("/docs/").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(
+        page.header("content-security-policy"),
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+    );
+    let html = String::from_utf8(page.bytes).unwrap();
+    let scripts: Vec<&str> = html.split("<script").skip(1).collect();
+    assert!(!scripts.is_empty());
+    for script in scripts {
+        let tag = script.split_once('>').unwrap();
+        assert!(tag.0.contains("src=\"./"), "an own file: {tag:?}");
+        assert!(
+            tag.1.starts_with("</script>") || tag.1.starts_with(" </script>"),
+            "inline: {tag:?}"
+        );
+    }
+    let own = world.get("/").await;
+    assert!(
+        own.header("content-security-policy")
+            .starts_with("default-src 'none'")
+    );
+}
