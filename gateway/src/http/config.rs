@@ -27,8 +27,8 @@ pub struct HttpConfig {
     /// How many bytes of encoded live frames a gateway keeps for readers that are a little behind (default 32 MiB).
     /// Fewer encodes frames twice; more is memory.
     pub frames_bytes_max: usize,
-    /// How long a live connection may fail to take a frame before it is closed (default 10 s). Shorter drops phones in
-    /// tunnels; longer keeps the dead.
+    /// How long a live connection may fail to take a frame, and a checkpoint a chunk, before it is closed (default
+    /// 10 s). Shorter drops phones in tunnels; longer keeps the dead, and the slots that they hold.
     pub stalled: Duration,
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::http::StatusCode;
-use lakesync_proto::{GatewayId, WallClock};
+use lakesync_proto::{ErrorCode, GatewayId, WallClock};
 use serde::Serialize;
 use tokio::sync::watch;
 use utoipa_axum::router::OpenApiRouter;
@@ -18,15 +18,19 @@ use super::config::HttpConfig;
 use super::connections::Connections;
 use super::live::Hub;
 use super::rate::Limiter;
-use super::security::Security;
+use super::security::{Caller, Security, Subject};
+use super::shares::{Share, Shares};
 use super::standing::Standing;
 use super::traffic::Traffic;
 use super::{Gateways, routes};
 use crate::actions::{Actions, Webhooks};
 use crate::auth::Authenticator;
-use crate::error::Result;
+use crate::error::{Refusal, Result};
 use crate::gateway::Gateway;
 
+/// Checkpoints and digests of one gateway that one subject reads at once: half of what the gateway serves, so that one
+/// who does not read on leaves room.
+const READERS_PER_SUBJECT_MAX: usize = 2;
 /// How many of the last server errors the status page shows.
 const ERRORS_MAX: usize = 100;
 /// How much of an error's text is kept, in bytes.
@@ -47,6 +51,7 @@ struct Inner {
     actions: Mutex<BTreeMap<GatewayId, Arc<Actions>>>,
     standing: Standing,
     bodies: BodyBudget,
+    readers: Shares<Subject>,
     traffic: Traffic,
     errors: Mutex<VecDeque<Failure>>,
     poisoned: Mutex<BTreeSet<GatewayId>>,
@@ -93,6 +98,7 @@ impl Front {
             actions: Mutex::default(),
             standing: Standing::default(),
             bodies: BodyBudget::new(),
+            readers: Shares::new(READERS_PER_SUBJECT_MAX),
             traffic: Traffic::new(),
             errors: Mutex::default(),
             poisoned: Mutex::default(),
@@ -139,6 +145,29 @@ impl Front {
 
     pub(super) fn bodies(&self) -> &BodyBudget {
         &self.0.bodies
+    }
+
+    /// A turn of `caller` at reading whole tables, held until it is dropped. Callers without a name share the gateway's.
+    ///
+    /// # Errors
+    /// 503 when it reads as many as one may.
+    pub(super) fn reader(&self, caller: &Caller) -> Result<Option<Share<Subject>>> {
+        let Some(subject) = caller.subject() else {
+            return Ok(None);
+        };
+        let mut turn = self.0.readers.of(&subject);
+        match turn.take(1) {
+            true => Ok(Some(turn)),
+            false => {
+                let text = format!(
+                    "`{}` reads {READERS_PER_SUBJECT_MAX} checkpoints or digests of gateway `{}` already; ask again \
+                     when one has ended",
+                    subject.client, subject.gateway
+                );
+                let refusal = Refusal::new(ErrorCode::BackpressureError, text);
+                Err(refusal.with("retryAfterMs", 1_000).into())
+            }
+        }
     }
 
     pub(super) fn traffic(&self) -> &Traffic {

@@ -1,5 +1,6 @@
 //! What keeps strangers out, and one caller from shutting out another.
 
+use crate::auth::Role;
 use crate::http::world::{World, authenticator, request};
 use crate::http::{Cors, HttpConfig};
 
@@ -72,4 +73,27 @@ async fn the_api_viewer_has_a_policy_that_its_page_keeps() {
         own.header("content-security-policy")
             .starts_with("default-src 'none'")
     );
+}
+
+#[tokio::test]
+async fn one_subject_cannot_take_every_slot_of_checkpoints_and_digests() {
+    let world = World::secured().await;
+    let paths = ["/v1/sync/g/checkpoint", "/v1/sync/g/digest"];
+    let (ada, ben) = (
+        world.token("ada", Role::Client, &["g"]),
+        world.token("ben", Role::Client, &["g"]),
+    );
+    let turns: Vec<_> = (0..2).map(|_| world.reader("ada").unwrap()).collect();
+    for path in paths {
+        let refused = world.get_as(path, &ada).await;
+        assert_eq!(refused.header("retry-after"), "1");
+        let (status, code, text) = refused.error();
+        assert_eq!((status, code.as_str()), (503, "BACKPRESSURE_ERROR"));
+        assert!(text.contains("`ada` reads 2"), "{text}");
+        assert_eq!(world.get_as(path, &ben).await.status, 200);
+    }
+    drop(turns);
+    for path in paths {
+        assert_eq!(world.get_as(path, &ada).await.status, 200);
+    }
 }
