@@ -203,6 +203,7 @@ pub struct Stats {
     flushed_deltas: AtomicU64,
     flushed_bytes: AtomicU64,
     feed_bytes: AtomicU64,
+    ignored_cells: AtomicU64,
     flush_error: Mutex<Option<LastError>>,
 }
 
@@ -218,6 +219,7 @@ impl Default for Stats {
             flushed_deltas: AtomicU64::new(0),
             flushed_bytes: AtomicU64::new(0),
             feed_bytes: AtomicU64::new(0),
+            ignored_cells: AtomicU64::new(0),
             flush_error: Mutex::new(None),
         }
     }
@@ -262,6 +264,12 @@ impl Stats {
         self.feed_bytes.store(number(bytes), Ordering::Relaxed);
     }
 
+    /// Accepted deltas wrote `cells` cells of columns that had been dropped.
+    pub fn ignored(&self, cells: usize) {
+        self.ignored_cells
+            .fetch_add(number(cells), Ordering::Relaxed);
+    }
+
     /// All of it as plain numbers.
     #[must_use]
     pub fn snapshot(&self) -> StatsSnapshot {
@@ -279,6 +287,7 @@ impl Stats {
             flushed_deltas: self.flushed_deltas.load(Ordering::Relaxed),
             flushed_bytes: self.flushed_bytes.load(Ordering::Relaxed),
             feed_bytes: self.feed_bytes.load(Ordering::Relaxed),
+            ignored_cells: self.ignored_cells.load(Ordering::Relaxed),
             flush_error: last.clone(),
         }
     }
@@ -312,6 +321,8 @@ pub struct StatsSnapshot {
     pub flushed_bytes: u64,
     /// How many bytes of recent deltas are kept in memory for pulls.
     pub feed_bytes: u64,
+    /// How many cells accepted deltas wrote to columns that had been dropped: kept in the log, shown nowhere.
+    pub ignored_cells: u64,
     /// The error of the newest flush; none when it succeeded.
     pub flush_error: Option<LastError>,
 }

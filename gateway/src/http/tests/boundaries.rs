@@ -1,8 +1,11 @@
 //! What keeps strangers out, and one caller from shutting out another.
 
+use lakesync_proto::{decode_ack_protobuf, encode_push_json, encode_push_protobuf};
+use serde_json::json;
+
 use crate::auth::Role;
-use crate::http::world::{World, authenticator, request};
-use crate::http::{Cors, HttpConfig};
+use crate::http::world::{World, authenticator, push, request};
+use crate::http::{Cors, HttpConfig, PROTOBUF};
 
 #[tokio::test]
 async fn a_page_that_rebinds_its_name_to_this_machine_is_refused_by_the_host_it_asks_for() {
@@ -96,4 +99,45 @@ async fn one_subject_cannot_take_every_slot_of_checkpoints_and_digests() {
     for path in paths {
         assert_eq!(world.get_as(path, &ada).await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn a_late_write_to_a_dropped_column_is_kept_told_and_counted() {
+    let world = World::open().await;
+    let evolve = async |columns: &str| {
+        let body = format!(r#"{{"table":"todos","columns":[{columns}]}}"#);
+        let answer = world.post("/v1/admin/schema/g", body.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+    };
+    evolve(r#"{"name":"title","type":"string"},{"name":"kept","type":"string"}"#).await;
+    evolve(r#"{"name":"kept","type":"string"}"#).await;
+    let late = push("ada", &["r1", "r2"]);
+    for outcome in ["accepted", "duplicate"] {
+        let answer = world
+            .post("/v1/sync/g/push", &encode_push_json(&late))
+            .await;
+        let outcomes = &answer.json()["outcomes"];
+        for nth in 0..2 {
+            assert_eq!(outcomes[nth]["outcome"], outcome, "{outcomes}");
+            assert_eq!(outcomes[nth]["ignored"], json!(["title"]), "{outcomes}");
+        }
+    }
+    let protobuf = request("POST", "/v1/sync/g/push", &[("content-type", PROTOBUF)]);
+    let protobuf = protobuf.map(|_| encode_push_protobuf(&late));
+    let ack = decode_ack_protobuf(&world.ask(protobuf).await.bytes).unwrap();
+    assert_eq!(ack.ignored.len(), 2);
+    let pulled = world
+        .get("/v1/sync/g/pull?since=0&clientId=ben")
+        .await
+        .json();
+    assert_eq!(
+        pulled["deltas"][0]["columns"][0]["column"], "title",
+        "the log keeps it"
+    );
+    let metrics = String::from_utf8(world.get("/metrics").await.bytes).unwrap();
+    let counted = "lakesync_ignored_cells_total{gateway=\"g\"} 2\n";
+    assert!(
+        metrics.contains(counted),
+        "duplicates are not counted again: {metrics}"
+    );
 }
