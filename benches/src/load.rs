@@ -1,5 +1,6 @@
 //! The deltas that W3 is measured with: four user columns, about 300 bytes of JSON each.
 
+use lakesync_gateway::GatewayConfig;
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, Push, RowDelta, RowId, Seq, TableName,
     Value,
@@ -11,6 +12,14 @@ pub const TABLE: &str = r#"{"table": "t", "columns": [{"name": "title", "type": 
 
 /// A moment in the past: no stamp of the load is refused as drift.
 const NOW_MS: u64 = 1_700_000_000_000;
+
+/// What their gateway is told: they are stamped long ago, which an ordinary gateway refuses.
+pub fn config() -> GatewayConfig {
+    GatewayConfig {
+        late_window: None,
+        ..GatewayConfig::default()
+    }
+}
 
 /// The `n`th push of `batch` deltas by a client; another round makes other stamps.
 pub fn push(client: usize, batch: usize, round: u64, n: usize) -> Push {

@@ -1,5 +1,6 @@
 //! The `lakesync` binary: parses the command line, runs it, prints what went wrong.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            drop(writeln!(std::io::stderr(), "error: {error}"));
             ExitCode::FAILURE
         }
     }

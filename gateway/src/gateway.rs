@@ -23,7 +23,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::feed::Feed;
 use crate::fence;
 use crate::notes::SchemasHash;
-use crate::opening::{self, Opened};
+use crate::opening::{self, Lost, Opened};
 use crate::rules::ledger::Ruling;
 use crate::sent::Sent;
 use crate::steady::Steady;
@@ -53,6 +53,7 @@ pub struct Gateway {
     pub(crate) live: Arc<Live>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) epoch: Epoch,
+    pub(crate) lost: Lost,
     fence: Mutex<Fence>,
     pub(crate) clock: Mutex<HlcClock>,
     /// The durable log again, for pulls: a second connection that only reads.
@@ -94,6 +95,7 @@ impl Gateway {
             live,
             feed,
             epoch,
+            lost,
             fence,
             sent,
             max_hlc,
@@ -118,6 +120,7 @@ impl Gateway {
             live,
             feed,
             epoch,
+            lost,
             fence: Mutex::new(fence),
             clock: Mutex::new(HlcClock::starting_at(max_hlc)),
             reader: Arc::new(Mutex::new(reader)),

@@ -32,6 +32,11 @@ use crate::writer::Writer;
 /// How many stored deltas are decoded at a time.
 const READ_DELTAS: usize = 10_000;
 
+/// The key in `meta` of what was lost before the epoch: `<after> <to> <epoch>`.
+const EPOCH_START: &str = "epoch_start";
+/// How far above everything known a new epoch begins: more than a gateway accepts between two flushes.
+const EPOCH_STEP: u64 = 1 << 32;
+
 /// A gateway's parts, ready to run.
 #[derive(Debug)]
 pub(crate) struct Opened {
@@ -39,6 +44,7 @@ pub(crate) struct Opened {
     pub(crate) live: Arc<Live>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) epoch: Epoch,
+    pub(crate) lost: Lost,
     pub(crate) fence: Fence,
     pub(crate) sent: Arc<Sent>,
     /// The greatest HLC of any accepted delta that is still known.
@@ -88,6 +94,7 @@ pub(crate) async fn open(
         live,
         feed,
         epoch: taken.epoch,
+        lost: recovered.lost,
         fence: taken.fence,
         sent,
         max_hlc: recovered.max_hlc,
@@ -104,6 +111,7 @@ struct Recovered {
     sent: Sent,
     /// The last seq given.
     seq: Seq,
+    lost: Lost,
     max_hlc: Hlc,
 }
 
@@ -116,8 +124,9 @@ fn recover(
 ) -> Result<Recovered> {
     let (first, last) = log.span()?;
     let lake_to = flushed.values().copied().max().unwrap_or(Seq::ZERO);
-    refuse_a_hole(path, first, lake_to)?;
-    let seq = last.max(lake_to);
+    refuse_a_hole(path, first, lake_to.max(Lost::stored(log)?.to))?;
+    let lost = Lost::before(log, &taken.epoch, last.max(lake_to))?;
+    let seq = last.max(lake_to).max(lost.to);
     let marked = marked(log, taken, flushed)?;
     let begin = before(first).max(marked);
     let feed = Feed::new(begin, config.feed_bytes_max);
@@ -161,6 +170,7 @@ fn recover(
         dedup,
         sent: Sent::new(newest, forgotten.then_some(anyone)),
         seq,
+        lost,
         max_hlc: sent_max.max(replayed_max).max(lake_max),
     })
 }
@@ -211,6 +221,64 @@ fn stored_floor(path: &Path, log: &DurableLog) -> Result<Hlc> {
 /// The last seq before `first`; zero when nothing is stored.
 fn before(first: Seq) -> Seq {
     Seq::from_u64(first.as_u64().saturating_sub(1)).unwrap_or(Seq::ZERO)
+}
+
+/// The seqs that the log gave out and lost before this epoch: none of them names a delta any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// Everything up to this seq was still known when the epoch began.
+    after: Seq,
+    /// The epoch's own deltas are above this seq.
+    pub(crate) to: Seq,
+}
+
+impl Lost {
+    /// Whether a cursor stands where deltas were given out that are gone.
+    pub(crate) fn holds(self, cursor: Seq) -> bool {
+        self.after < cursor && cursor < self.to
+    }
+
+    /// What was lost before `epoch`, which began with everything up to `known_to`. It begins far above: a client may
+    /// hold any cursor that the lost part gave out, and no seq must name two deltas to it.
+    ///
+    /// Written down before the first delta of the epoch, together with the epoch's name: an opening that ends in
+    /// between is made again.
+    fn before(log: &DurableLog, epoch: &Epoch, known_to: Seq) -> Result<Self> {
+        let stored = log.meta(EPOCH_START)?;
+        let stored = stored.as_deref().and_then(Self::from_text);
+        if let Some((lost, _)) = stored.filter(|(_, name)| *name == epoch.as_str()) {
+            return Ok(lost);
+        }
+        let far_above = Seq::from_u64(known_to.as_u64().saturating_add(EPOCH_STEP));
+        let lost = Self {
+            after: known_to,
+            to: match known_to {
+                Seq::ZERO => Seq::ZERO,
+                known_to => far_above.unwrap_or(known_to),
+            },
+        };
+        let text = format!("{} {} {epoch}", lost.after, lost.to);
+        log.set_meta(EPOCH_START, &text)?;
+        Ok(lost)
+    }
+
+    /// What the database says, of whichever epoch it was in last.
+    fn stored(log: &DurableLog) -> Result<Self> {
+        let stored = log.meta(EPOCH_START)?;
+        let stored = stored.as_deref().and_then(Self::from_text);
+        Ok(stored.map(|(lost, _)| lost).unwrap_or_default())
+    }
+
+    fn from_text(text: &str) -> Option<(Self, &str)> {
+        let (after, rest) = text.split_once(' ')?;
+        let (to, epoch) = rest.split_once(' ')?;
+        let seq = |text: &str| Seq::from_u64(text.parse().ok()?).ok();
+        let lost = Self {
+            after: seq(after)?,
+            to: seq(to)?,
+        };
+        Some((lost, epoch))
+    }
 }
 
 /// The database forgets only what the lake has: a hole between them means that the catalog is an older copy.

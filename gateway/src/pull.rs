@@ -269,6 +269,10 @@ impl Gateway {
 
     /// Up to `limit` deltas above `since`.
     pub(crate) async fn run(&self, since: Seq, limit: usize) -> Result<Run> {
+        if self.lost.holds(since) {
+            let text = format!("since={since} is of a part of the log that was lost with its disk");
+            return Err(expired(&self.id, &text).into());
+        }
         match self.feed.page(since, limit) {
             Found::Page(items, visible) => {
                 let complete_to = match items.last() {

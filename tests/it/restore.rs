@@ -8,6 +8,9 @@ use lakesync_proto::{ErrorCode, GatewayId, Outcome, WallClock};
 
 use crate::gateway::{NOW_MS, World, count, delta, gateway, pulled, push, refusal, seq};
 
+/// How far above everything known the seqs of a new epoch begin: no cursor that the lost part gave out is among them.
+const STEP: u64 = 1 << 32;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_database_begins_a_new_epoch_above_the_lake_and_knows_what_was_flushed() {
     let world = World::new();
@@ -39,7 +42,11 @@ async fn a_lost_database_begins_a_new_epoch_above_the_lake_and_knows_what_was_fl
         "{again:?}"
     );
     let again = gateway(&lake).push(lost).await.unwrap();
-    assert_eq!(again.outcomes, [Outcome::Accepted(seq(5))]);
+    assert_eq!(again.outcomes, [Outcome::Accepted(seq(STEP + 5))]);
+    // A legacy client that had been given seq 5, which is lost, hears so however much has come since.
+    let error = gateway(&lake).pull(seq(5), 10).await.unwrap_err();
+    assert_eq!(refusal(error).0, ErrorCode::CursorExpired);
+    assert_eq!(pulled(&gateway(&lake), 3).await, [1, 2, 3, 4, STEP + 5]);
     assert_eq!(count(&lake, "t").await, 5);
     let epoch = gateway(&lake).epoch().clone();
     drop(lake);
@@ -81,7 +88,7 @@ async fn a_database_restored_from_an_old_copy_begins_a_new_epoch() {
         let seqs = pulled(&gateway(&lake), limit).await;
         assert_eq!(
             seqs,
-            [1, 2, 3],
+            [1, 2, STEP + 3],
             "the gap in the copy is filled from the lake, by pages of {limit}"
         );
     }
@@ -118,7 +125,7 @@ async fn a_restored_copy_that_was_written_on_keeps_its_gap_filled_and_knows_what
     for limit in [1, 2, 100] {
         assert_eq!(
             pulled(&gateway(&lake), limit).await,
-            [1, 2, 3, 4],
+            [1, 2, 3, STEP + 4],
             "limit {limit}"
         );
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lakesync::Lake;
-use lakesync_benches::load::{TABLE, push};
+use lakesync_benches::load::{TABLE, config, push};
 use lakesync_benches::{Figure, Figures, median, rate};
 use lakesync_gateway::{Gateway, GatewayConfig};
 use lakesync_proto::{Schemas, Seq, decode_batch, encode_page_protobuf};
@@ -26,7 +26,11 @@ pub(crate) fn measure(figures: &mut Figures) {
 }
 
 async fn fill(dir: &Path, deltas: usize) {
-    let lake = Lake::open(dir).await.expect("a lake");
+    let lake = Lake::builder(dir)
+        .with_config(config())
+        .open()
+        .await
+        .expect("a lake");
     lake.create_table(TABLE).await.expect("a table");
     let gateway = lake.gateway("public").expect("it exists");
     for n in 0..deltas / 1_000 {
@@ -49,7 +53,9 @@ async fn pull_all(gateway: &Gateway) -> (usize, usize) {
 }
 
 fn in_process(runtime: &Runtime, dir: &Path, figures: &mut Figures) {
-    let lake = runtime.block_on(Lake::open(dir)).expect("a lake");
+    let lake = runtime
+        .block_on(Lake::builder(dir).with_config(config()).open())
+        .expect("a lake");
     let gateway = lake.gateway("public").expect("it exists");
     let (cost, (deltas, bytes)) = median(|| runtime.block_on(pull_all(&gateway)));
     assert_eq!(deltas, DELTAS);
@@ -115,7 +121,7 @@ fn a_day_behind(runtime: &Runtime, figures: &mut Figures) {
     runtime.block_on(fill(folder.path(), BEHIND));
     let config = GatewayConfig {
         feed_bytes_max: 0,
-        ..GatewayConfig::default()
+        ..config()
     };
     let lake = Lake::builder(folder.path()).with_config(config);
     let lake = runtime.block_on(lake.open()).expect("a lake");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lakesync::Lake;
 use lakesync::server::Server;
-use lakesync_benches::load::{TABLE, push};
+use lakesync_benches::load::{TABLE, config, push};
 use lakesync_benches::{Cost, Figure, Figures, median, p99, rate};
 use lakesync_proto::{Seq, SeqDelta, encode_batch, encode_push_json};
 use rusqlite::Connection;
@@ -70,7 +70,11 @@ fn serve(
     JoinHandle<lakesync::Result<()>>,
 ) {
     runtime.block_on(async {
-        let lake = Lake::open(dir).await.expect("a lake");
+        let lake = Lake::builder(dir)
+            .with_config(config())
+            .open()
+            .await
+            .expect("a lake");
         lake.create_table(TABLE).await.expect("a table");
         let server = Server::bind(lake, SocketAddr::from(([127, 0, 0, 1], 0)))
             .await

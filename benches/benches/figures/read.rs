@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use lakesync::Lake;
 use lakesync::cli::generate::{TpchArgs, TpchTable, tpch};
+use lakesync_benches::load::config;
 use lakesync_benches::{Cost, Figure, Figures, median};
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, HlcClock, Op, Push, RowDelta, RowId,
@@ -50,7 +51,11 @@ pub(crate) fn measure(figures: &mut Figures) {
     let runtime = Runtime::new().expect("a runtime");
     let folder = tempfile::tempdir().expect("a folder");
     let lake = runtime
-        .block_on(Lake::open(folder.path().join("lake")))
+        .block_on(
+            Lake::builder(folder.path().join("lake"))
+                .with_config(config())
+                .open(),
+        )
         .expect("a lake");
     let rows = runtime.block_on(load(&lake, folder.path(), scale));
     for permille in TOUCHED {

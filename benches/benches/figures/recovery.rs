@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lakesync::Lake;
-use lakesync_benches::load::{TABLE, push};
+use lakesync_benches::load::{TABLE, config, push};
 use lakesync_benches::{Figure, Figures, median};
 use tokio::runtime::Runtime;
 
@@ -15,7 +15,11 @@ pub(crate) fn measure(figures: &mut Figures) {
     let runtime = Runtime::new().expect("a runtime");
     let folder = tempfile::tempdir().expect("a folder");
     let lake = runtime.block_on(async {
-        let lake = Lake::open(folder.path()).await.expect("a lake");
+        let lake = Lake::builder(folder.path())
+            .with_config(config())
+            .open()
+            .await
+            .expect("a lake");
         lake.create_table(TABLE).await.expect("a table");
         let gateway = lake.gateway("public").expect("it exists");
         for n in 0..PUSHES {
@@ -31,7 +35,11 @@ pub(crate) fn measure(figures: &mut Figures) {
         figures,
     );
     runtime.block_on(async {
-        let lake = Lake::open(folder.path()).await.expect("a lake");
+        let lake = Lake::builder(folder.path())
+            .with_config(config())
+            .open()
+            .await
+            .expect("a lake");
         lake.gateway("public")
             .expect("it exists")
             .flush(None)
@@ -44,7 +52,11 @@ pub(crate) fn measure(figures: &mut Figures) {
     );
     reopen(&runtime, folder.path(), flushed, figures);
     runtime.block_on(async {
-        let lake = Lake::open(folder.path()).await.expect("a lake");
+        let lake = Lake::builder(folder.path())
+            .with_config(config())
+            .open()
+            .await
+            .expect("a lake");
         lake.sql("call system.compact('t')")
             .await
             .expect("compacted");
@@ -66,7 +78,11 @@ fn reopen(
 ) {
     let (cost, ()) = median(|| {
         runtime.block_on(async {
-            let lake = Lake::open(dir).await.expect("a lake");
+            let lake = Lake::builder(dir)
+                .with_config(config())
+                .open()
+                .await
+                .expect("a lake");
             let visible = lake
                 .gateway("public")
                 .expect("it exists")

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lakesync::Lake;
 use lakesync::server::Server;
-use lakesync_benches::load::TABLE;
+use lakesync_benches::load::{TABLE, config};
 use lakesync_benches::{cpu_time_of, resident_bytes};
 use tokio::runtime::Runtime;
 
@@ -20,7 +20,11 @@ pub(crate) const SERVE: &str = "serve-for-bench";
 pub(crate) fn serve(dir: &Path) {
     let runtime = Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let lake = Lake::open(dir).await.expect("a lake");
+        let lake = Lake::builder(dir)
+            .with_config(config())
+            .open()
+            .await
+            .expect("a lake");
         lake.create_table(TABLE).await.expect("a table");
         let server = Server::bind(lake, SocketAddr::from(([127, 0, 0, 1], 0)))
             .await

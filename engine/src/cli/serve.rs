@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** what was acknowledged is in the durable log before any of this, so ending at once loses no data.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 
 use clap::Args;
@@ -90,6 +91,12 @@ fn greet(config: &Config, lake: &Lake, url: &str) {
     say(format, &held);
     say(format, &format!("listening on {url}"));
     let open = !config.server.listen.ip().is_loopback();
+    if open {
+        say(
+            format,
+            &format!("other machines reach it at {}", config.server.listen),
+        );
+    }
     match (&config.auth, &config.server.tls) {
         (None, _) => say(
             format,
@@ -99,6 +106,12 @@ fn greet(config: &Config, lake: &Lake, url: &str) {
             format,
             "tokens travel in the clear: put a proxy with TLS before it, or set server.tls. Stop with Ctrl-C",
         ),
+        (Some(auth), _) if auth.hs256.is_empty() => {
+            say(
+                format,
+                "tokens of the key set are asked for. Stop with Ctrl-C",
+            );
+        }
         (Some(_), _) => say(
             format,
             "tokens are asked for; `lakesync token` mints one. Stop with Ctrl-C",
@@ -109,7 +122,8 @@ fn greet(config: &Config, lake: &Lake, url: &str) {
 /// Says something to whoever watches stderr: a person, or a program that reads JSON lines.
 fn say(format: LogFormat, text: &str) {
     match format {
-        LogFormat::Text => eprintln!("{text}"),
+        // Whoever watched may be gone, which is no reason to stop serving.
+        LogFormat::Text => drop(writeln!(std::io::stderr(), "{text}")),
         LogFormat::Json => tracing::info!("{text}"),
     }
 }

@@ -32,6 +32,18 @@ fn snapshots(server: &Server, kind: &str) -> u64 {
     server.sql(&sql)[0]["n"].as_u64().unwrap()
 }
 
+/// A log pipe that dies is ordinary: `serve 2>&1 | head -3`.
+#[test]
+fn a_server_whose_stderr_is_gone_serves_on_and_stops_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    // This server's stderr is closed as soon as its URL has been read.
+    let mut server = Server::start_deaf(folder.path());
+    for _ in 0..3 {
+        assert_eq!(server.get("/health").0, 200);
+    }
+    assert_eq!(server.terminate(), 0);
+}
+
 #[test]
 fn everything_works_over_tls_and_a_key_that_does_not_fit_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
 //! A running `lakesync serve`, and how to talk to it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, Push, RowDelta, RowId, Seq, TableName,
@@ -40,6 +40,37 @@ impl Server {
 
     /// The same with more arguments. Rows of these tests are stamped long ago, so that no clock finds them too new.
     pub(crate) fn start_args(dir: &Path, args: &[&str]) -> Server {
+        let (child, url, lines, mut said) = Self::launch(dir, args);
+        // Read the rest, or the server would block on a full pipe.
+        let rest = std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                said.push_str(&line);
+                said.push('\n');
+            }
+            said
+        });
+        Server {
+            child,
+            url,
+            said: Some(rest),
+            token: None,
+        }
+    }
+
+    /// The same, and its stderr is closed as soon as it listens.
+    pub(crate) fn start_deaf(dir: &Path) -> Server {
+        let (child, url, lines, _) = Self::launch(dir, &[]);
+        drop(lines);
+        Server {
+            child,
+            url,
+            said: None,
+            token: None,
+        }
+    }
+
+    /// Starts the process and waits until it listens: with its URL, the rest of its stderr, and what it said before.
+    fn launch(dir: &Path, args: &[&str]) -> (Child, String, Lines<BufReader<ChildStderr>>, String) {
         let mut child = lakesync()
             .args(["serve", "--listen", "127.0.0.1:0", "--dir"])
             .arg(dir)
@@ -61,20 +92,7 @@ impl Server {
                 break url.split('"').next().unwrap().to_owned();
             }
         };
-        // Read the rest, or the server would block on a full pipe.
-        let rest = std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                said.push_str(&line);
-                said.push('\n');
-            }
-            said
-        });
-        Server {
-            child,
-            url,
-            said: Some(rest),
-            token: None,
-        }
+        (child, url, lines, said)
     }
 
     /// Asks with this bearer token from now on.
