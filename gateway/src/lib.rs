@@ -30,6 +30,7 @@ mod filter;
 mod flush;
 mod flushed_mark;
 mod gateway;
+mod host;
 pub mod http;
 mod ndjson;
 mod notes;

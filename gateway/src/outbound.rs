@@ -6,6 +6,9 @@ use std::io::Read;
 use std::time::Duration;
 
 use ureq::Agent;
+use ureq::http::Uri;
+
+use crate::host::{is_private, is_this_machine};
 
 /// An agent for one configured address. `timeout` is for a whole exchange, the connection included.
 pub(crate) fn agent(url: &str, timeout: Duration) -> Agent {
@@ -15,11 +18,9 @@ pub(crate) fn agent(url: &str, timeout: Duration) -> Agent {
         .user_agent(concat!("lakesync/", env!("CARGO_PKG_VERSION")))
         .timeout_global(Some(timeout));
     // A proxy cannot reach this machine's own loopback; elsewhere the environment's proxy is respected.
-    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let loopback = ["127.", "localhost", "[::1]"]
-        .iter()
-        .any(|own| host.starts_with(own));
-    let config = match loopback {
+    let uri: Option<Uri> = url.parse().ok();
+    let host = uri.as_ref().and_then(Uri::host);
+    let config = match host.is_some_and(is_this_machine) {
         true => config.proxy(None),
         false => config,
     };
@@ -31,11 +32,35 @@ pub(crate) fn check_url(url: &str) -> Result<(), String> {
     let host = url
         .strip_prefix("https://")
         .or_else(|| url.strip_prefix("http://"));
-    let uri = url.parse::<ureq::http::Uri>();
+    let uri = url.parse::<Uri>();
     match (host, uri) {
         (Some(host), Ok(uri)) if !host.is_empty() && uri.host().is_some() => Ok(()),
         _ => Err("it must be an address that begins with https:// or http://".to_owned()),
     }
+}
+
+/// Whether the address is one whose answer may be believed: what comes in the clear over a public network may be
+/// anybody's.
+pub(crate) fn check_trusted_url(url: &str) -> Result<(), String> {
+    check_url(url)?;
+    let uri = url.parse::<Uri>().map_err(|error| error.to_string())?;
+    let clear = uri.scheme_str() != Some("https");
+    match clear && !uri.host().is_some_and(is_private) {
+        true => Err(
+            "over http:// anybody on the way can put keys of their own in the answer: use https://, a `jwks` file, or \
+             a host of this machine or of a private network (a private address, a name without a dot, or one that \
+             ends in .local or .internal)"
+                .to_owned(),
+        ),
+        false => Ok(()),
+    }
+}
+
+/// The scheme and the host of an address, for logs: its path and its query may hold what lets in.
+pub(crate) fn shown(url: &str) -> String {
+    let uri = url.parse::<Uri>().ok();
+    let shown = uri.and_then(|uri| Some(format!("{}://{}", uri.scheme_str()?, uri.host()?)));
+    shown.unwrap_or_else(|| "***".to_owned())
 }
 
 /// Reads to the end, or refuses at more than `bytes_max` bytes.

@@ -2,10 +2,13 @@
 //!
 //! **Invariant:** a push is answered when its deltas are fsynced and visible, or when nothing of it is stored.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError};
 
-use lakesync_proto::{DeltaId, Hlc, Op, Push, PushAck, RowDelta, Schemas, Seq, SeqDelta};
+use lakesync_proto::{
+    ColumnName, DeltaId, Hlc, Op, Outcome, Push, PushAck, RowDelta, Schemas, Seq, SeqDelta,
+    TableSchema,
+};
 use lakesync_providers::known_deltas;
 use tokio::sync::oneshot;
 
@@ -98,6 +101,7 @@ impl Gateway {
             last_seen,
             schemas,
         } = push;
+        let ignored = ignored(&deltas, self.live.as_ref());
         let outcomes = loop {
             let trims = self.sent.trims();
             let older = self.older_duplicates(&deltas).await?;
@@ -118,6 +122,14 @@ impl Gateway {
                 Answer::LookAgain(back) => deltas = back,
             }
         };
+        let fresh = |(nth, _): &(&usize, &Vec<ColumnName>)| {
+            matches!(outcomes.get(**nth), Some(Outcome::Accepted(_)))
+        };
+        let cells = ignored
+            .iter()
+            .filter(fresh)
+            .map(|(_, columns)| columns.len());
+        self.stats().ignored(cells.sum());
         if let Some(newest) = newest {
             self.learn(newest, now_ms);
         }
@@ -125,6 +137,7 @@ impl Gateway {
             accepted: u32::try_from(outcomes.len()).expect("a push is bounded by PUSH_DELTAS_MAX"),
             cursor: self.feed.cursor_after_push(&client_id, last_seen, audience),
             outcomes,
+            ignored,
             epoch: self.epoch.clone(),
             // No native cursor: the push does not tell by which rules, and of which log, the client's last one was.
             notes: self.notes(schemas, false),
@@ -163,6 +176,28 @@ impl Gateway {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         drop(clock.recv(stamp, now_ms));
     }
+}
+
+/// The columns that deltas write though they were dropped, by the delta's place.
+fn ignored(deltas: &[RowDelta], schemas: &dyn Schemas) -> BTreeMap<usize, Vec<ColumnName>> {
+    let mut ignored = BTreeMap::new();
+    // Deltas of one table mostly stand together.
+    let mut last: Option<Arc<TableSchema>> = None;
+    for (nth, delta) in deltas.iter().enumerate() {
+        if last.as_ref().is_none_or(|last| last.table != delta.table) {
+            last = schemas.schema(&delta.table);
+        }
+        let Some(schema) = last.as_ref().filter(|schema| !schema.dropped.is_empty()) else {
+            continue;
+        };
+        let names = delta.columns.iter().map(|change| &change.column);
+        let gone = names.filter(|name| schema.dropped_column(name.as_str()).is_some());
+        let gone: Vec<ColumnName> = gone.cloned().collect();
+        if !gone.is_empty() {
+            ignored.insert(nth, gone);
+        }
+    }
+    ignored
 }
 
 /// Refuses a delta whose id the flushed log knows with other content.

@@ -204,6 +204,7 @@ pub struct Stats {
     flushed_bytes: AtomicU64,
     feed_bytes: AtomicU64,
     known_ids: AtomicU64,
+    ignored_cells: AtomicU64,
     flush_error: Mutex<Option<LastError>>,
 }
 
@@ -220,6 +221,7 @@ impl Default for Stats {
             flushed_bytes: AtomicU64::new(0),
             feed_bytes: AtomicU64::new(0),
             known_ids: AtomicU64::new(0),
+            ignored_cells: AtomicU64::new(0),
             flush_error: Mutex::new(None),
         }
     }
@@ -269,6 +271,12 @@ impl Stats {
         self.known_ids.store(number(count), Ordering::Relaxed);
     }
 
+    /// Accepted deltas wrote `cells` cells of columns that had been dropped.
+    pub fn ignored(&self, cells: usize) {
+        self.ignored_cells
+            .fetch_add(number(cells), Ordering::Relaxed);
+    }
+
     /// All of it as plain numbers.
     #[must_use]
     pub fn snapshot(&self) -> StatsSnapshot {
@@ -287,6 +295,7 @@ impl Stats {
             flushed_bytes: self.flushed_bytes.load(Ordering::Relaxed),
             feed_bytes: self.feed_bytes.load(Ordering::Relaxed),
             known_ids: self.known_ids.load(Ordering::Relaxed),
+            ignored_cells: self.ignored_cells.load(Ordering::Relaxed),
             flush_error: last.clone(),
         }
     }
@@ -322,6 +331,8 @@ pub struct StatsSnapshot {
     pub feed_bytes: u64,
     /// How many delta ids are kept in memory to tell duplicates.
     pub known_ids: u64,
+    /// How many cells accepted deltas wrote to columns that had been dropped: kept in the log, shown nowhere.
+    pub ignored_cells: u64,
     /// The error of the newest flush; none when it succeeded.
     pub flush_error: Option<LastError>,
 }

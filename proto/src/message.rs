@@ -2,11 +2,12 @@
 //!
 //! Invariant: cursors are arrival numbers ([`Seq`]) of the answer's [`Epoch`]; a cursor of another epoch means nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::cursor::Cursor;
 use crate::delta::RowDelta;
-use crate::id::{ClientId, Epoch, RowId, TableName};
+use crate::id::{ClientId, ColumnName, Epoch, RowId, TableName};
 use crate::seq::Seq;
 
 /// A client's edits on their way to the gateway.
@@ -50,6 +51,9 @@ pub struct PushAck {
     pub cursor: Seq,
     /// One outcome a delta, in the push's order.
     pub outcomes: Vec<Outcome>,
+    /// Columns that deltas wrote though they had been dropped, by the delta's place in the push: what they wrote is
+    /// kept in the log and shown nowhere. Only native clients read it.
+    pub ignored: BTreeMap<usize, Vec<ColumnName>>,
     /// The log that the cursor belongs to.
     pub epoch: Epoch,
     /// What only native clients read.

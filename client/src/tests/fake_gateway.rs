@@ -135,6 +135,7 @@ impl Transport for FakeGateway {
             // The trap: above deltas of others that the client was never given.
             cursor: state.last_seq(),
             outcomes,
+            ignored: Default::default(),
             epoch: state.epoch(),
             notes: Notes::default(),
         })

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use ureq::Agent;
 
-use crate::outbound::{agent, check_url};
+use crate::outbound::{self, agent, check_url};
 
 /// Connectors of a process.
 const CONNECTORS_MAX: usize = 100;
@@ -120,7 +120,7 @@ impl fmt::Debug for Connector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connector")
             .field("name", &self.name)
-            .field("url", &self.url)
+            .field("url", &outbound::shown(&self.url))
             .field("secret", &self.secret.as_ref().map(|_| "***"))
             .field("types", &self.types)
             .field("timeout", &self.timeout)
@@ -150,11 +150,19 @@ pub struct ConnectorError {
 }
 
 /// A connector and the connections to its webhook.
-#[derive(Debug)]
 pub(super) struct Webhook {
     pub(super) connector: Connector,
     pub(super) agent: Agent,
     pub(super) turns: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The connections may name a proxy and its password.
+        f.debug_struct("Webhook")
+            .field("connector", &self.connector)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The connectors of a process, shared by its gateways.
@@ -250,4 +258,32 @@ impl Webhooks {
 /// A name from outside, cut to what a name may be.
 fn shown(name: &str) -> String {
     name.chars().take(NAME_BYTES_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_logged_of_a_connector_shows_of_its_address_only_scheme_and_host() {
+        let url = "https://user:pw@hooks.example:8443/services/T0/token?key=token#token";
+        let send = ActionType {
+            name: "send".to_owned(),
+            description: String::new(),
+            params_schema: None,
+        };
+        let mut connector = Connector::new("mail", url, vec![send]);
+        connector.secret = Some("token".to_owned());
+        let webhooks = Webhooks::new(vec![connector.clone()]).unwrap();
+        for shown in [format!("{connector:?}"), format!("{webhooks:?}")] {
+            assert!(shown.contains("\"https://hooks.example\""), "{shown}");
+            for hidden in ["token", "pw", "user:", "services"] {
+                assert!(!shown.contains(hidden), "{hidden}: {shown}");
+            }
+        }
+        connector.url = "no address: token".to_owned();
+        assert!(!format!("{connector:?}").contains("token"));
+        let refused = Webhooks::new(vec![connector]).unwrap_err();
+        assert!(!refused.to_string().contains("token"), "{refused}");
+    }
 }

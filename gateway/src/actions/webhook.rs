@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! POST <url>                       Content-Type: application/json
-//!   Idempotency-Key: the same for every attempt of an action, and for what its client calls the same
+//!   Idempotency-Key: the same for every attempt of an action, and for what its client calls the same; a hash that no
+//!                    other gateway or client shares
 //!   X-LakeSync-Attempt: 1, 2, …
 //!   X-LakeSync-Signature: t=<seconds since 1970>,v1=<hex HMAC-SHA256 of "<t>.<body>" by the connector's secret>
 //!   {"actionId","gateway","clientId","hlc","connector","actionType","params","idempotencyKey"?}
@@ -59,7 +60,7 @@ pub(super) fn deliver(webhook: &Webhook, gateway: &GatewayId, job: &Job, now_s: 
         .post(&connector.url)
         .header("Content-Type", "application/json")
         .header("Accept", "application/json")
-        .header("Idempotency-Key", idempotency_key(job))
+        .header("Idempotency-Key", idempotency_key(gateway, job))
         .header("X-LakeSync-Attempt", job.attempts.to_string());
     if let Some(secret) = &connector.secret {
         request = request.header("X-LakeSync-Signature", signature(secret, now_s, &body));
@@ -103,18 +104,20 @@ fn body(gateway: &GatewayId, job: &Job) -> String {
     serde_json::to_string(&message).expect("texts and JSON become JSON")
 }
 
-/// A client's own key is hashed with its id: what two clients call the same is not the same.
-fn idempotency_key(job: &Job) -> String {
-    match &job.idempotency_key {
-        None => job.action_id.clone(),
-        Some(key) => {
-            let mut hash = Sha256::new();
-            hash.update(&job.client_id);
-            hash.update([0]);
-            hash.update(key);
-            hex(&hash.finalize())
-        }
+/// Hashed with the gateway and the client: a webhook that serves several tenants must not take the action of one for
+/// that of another, though both call it the same or made the same action id.
+fn idempotency_key(gateway: &GatewayId, job: &Job) -> String {
+    let (kind, name) = match &job.idempotency_key {
+        Some(key) => ("key", key),
+        None => ("action", &job.action_id),
+    };
+    let mut hash = Sha256::new();
+    for part in [gateway.as_str(), &job.client_id, kind, name] {
+        // The length first, so that no part can run into the next.
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
     }
+    hex(&hash.finalize())
 }
 
 fn signature(secret: &str, now_s: u64, body: &str) -> String {
@@ -198,7 +201,41 @@ fn reason(status: u16, body: Result<Vec<u8>, ReadError>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lakesync_proto::Hlc;
+
     use super::*;
+
+    #[test]
+    fn two_tenants_never_share_an_idempotency_key() {
+        let key = |gateway: &str, client: &str, action: &str, key: Option<&str>| {
+            let job = Job {
+                number: 1,
+                action_id: action.to_owned(),
+                client_id: client.to_owned(),
+                idempotency_key: key.map(str::to_owned),
+                connector: "mail".to_owned(),
+                action_type: "send".to_owned(),
+                hlc: Hlc::ZERO,
+                params: "{}".to_owned(),
+                attempts: 1,
+            };
+            idempotency_key(&GatewayId::parse(gateway).unwrap(), &job)
+        };
+        let keys = [
+            key("shop", "ada", "a1", None),
+            key("farm", "ada", "a1", None),
+            key("shop", "ben", "a1", None),
+            key("shop", "ada", "a2", None),
+            key("shop", "ada", "a1", Some("a1")),
+            key("shop", "ada", "a1", Some("k")),
+            key("farm", "ada", "a1", Some("k")),
+            key("shop", "ben", "a1", Some("k")),
+        ];
+        let distinct: std::collections::HashSet<&String> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len(), "{keys:?}");
+        let again = key("shop", "ada", "another action", Some("k"));
+        assert_eq!(again, keys[5], "what a client calls the same is the same");
+    }
 
     #[test]
     fn the_signature_is_over_the_time_and_the_body() {

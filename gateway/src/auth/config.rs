@@ -45,7 +45,7 @@ impl fmt::Debug for Secret {
 pub enum JwksSource {
     /// A file, read again when it changes.
     File(PathBuf),
-    /// An `https://` address (`http://` for hosts of one's own), fetched when first needed, every ten minutes, and
+    /// An `https://` address (`http://` only of this machine or a private network), fetched when first needed, every ten minutes, and
     /// when a token names a key that is not known.
     Url(String),
 }

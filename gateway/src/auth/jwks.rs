@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 
 use super::config::JwksSource;
 use super::keys::{JWKS_BYTES_MAX, KeySet};
-use crate::outbound::{agent, check_url, read_bounded};
+use crate::outbound::{agent, check_trusted_url, read_bounded};
 
 /// Gets the bytes of an address, or says why not. It may block for seconds and must bound what it reads.
 pub type Fetch = Arc<dyn Fn(&str) -> Result<Vec<u8>, String> + Send + Sync>;
@@ -77,7 +77,7 @@ impl Jwks {
         let mut state = State::default();
         match &source {
             JwksSource::File(path) => state.take(read_file(path))?,
-            JwksSource::Url(url) => check_url(url)?,
+            JwksSource::Url(url) => check_trusted_url(url)?,
         }
         Ok(Self {
             source,
@@ -261,6 +261,54 @@ mod tests {
         let payload = json!({"sub": "ada", "gw": "shop", "exp": NOW_S + 10_000});
         let header = json!({"alg": "ES256", "kid": kid});
         key.sign(&header.to_string(), payload.to_string())
+    }
+
+    #[test]
+    fn keys_come_in_the_clear_only_from_this_machine_or_a_private_network() {
+        let start = |url: &str| {
+            let source = JwksSource::Url(url.to_owned());
+            let config = AuthConfig {
+                jwks: Some(source),
+                ..AuthConfig::default()
+            };
+            let started = Authenticator::with_fetch(config, Provider::new(&[]).fetch());
+            started.map(drop).map_err(|error| error.to_string())
+        };
+        let private = [
+            "https://issuer.example/jwks",
+            "http://localhost:8080/jwks",
+            "http://127.0.0.1/jwks",
+            "http://[::1]:1/jwks",
+            "http://10.1.2.3/jwks",
+            "http://172.31.0.1/jwks",
+            "http://192.168.0.7:8080/jwks",
+            "http://[fd00::1]/jwks",
+            "http://keycloak:8080/jwks",
+            "http://idp.svc.cluster.local/jwks",
+        ];
+        for url in private {
+            assert_eq!(start(url), Ok(()), "{url}");
+        }
+        let public = [
+            "http://issuer.example/jwks",
+            "http://localhost.evil.example/jwks",
+            "http://127.0.0.1.evil.example/jwks",
+            "http://127.0.0.1@evil.example/jwks",
+            "http://10.evil.example/jwks",
+            "http://172.32.0.1/jwks",
+            "http://8.8.8.8/jwks",
+            "http://[2001:db8::1]/jwks",
+            "http://[fd00.evil.example]/jwks",
+        ];
+        for url in public {
+            let refused = start(url).expect_err(url);
+            assert!(refused.contains("https://"), "{url}: {refused}");
+        }
+        assert!(
+            start("http://issuer.example/jwks")
+                .unwrap_err()
+                .contains("private network")
+        );
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::Query;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
@@ -13,6 +13,8 @@ use lakesync_proto::{ErrorCode, Seq, TableName};
 use serde_json::{Value, json};
 
 use super::answer::{ApiError, error_answer};
+use super::delivery::deliver;
+use super::front::Front;
 use super::negotiate::takes;
 use super::pull::client;
 use super::security::Caller;
@@ -50,6 +52,7 @@ const STREAM: &str = "application/x-lakesync-checkpoint-stream";
     security(("bearer" = []))
 )]
 pub(super) async fn checkpoint(
+    State(front): State<Front>,
     caller: Caller,
     Query(params): Query<HashMap<String, String>>,
     headers: HeaderMap,
@@ -72,6 +75,7 @@ pub(super) async fn checkpoint(
         resume: params.get("resume").cloned(),
         form: form(params.get("form").map(String::as_str))?,
     };
+    let turn = front.reader(&caller)?;
     let audience = caller.gateway.audience(&caller.identity);
     let begun = caller.gateway.checkpoint(request, &audience).await;
     let checkpoint = begun.map_err(|error| sync::with_checkpoint(error, &caller))?;
@@ -82,14 +86,20 @@ pub(super) async fn checkpoint(
         HeaderValue::try_from(checkpoint.cursor.to_string()).expect("a cursor's text is base64");
     head.insert(CHECKPOINT_CURSOR, cursor);
     let gateway = caller.gateway.id().clone();
+    let name = format!("a checkpoint of `{gateway}`");
+    let stalled = front.config().stalled;
     let chunks = checkpoint.chunks.map(move |chunk| {
+        let _held_to_the_end = &turn;
         // The body breaks off before its last chunk, which every client sees.
         chunk.map(|chunk| chunk.bytes).map_err(|error| {
             tracing::error!(%gateway, %error, "a checkpoint broke off");
             std::io::Error::other(error.to_string())
         })
     });
-    Ok((StatusCode::OK, head, Body::from_stream(chunks)).into_response())
+    let body = deliver(name, chunks.boxed(), stalled, move || {
+        caller.is_expired(front.now_ms())
+    });
+    Ok((StatusCode::OK, head, Body::from_stream(body)).into_response())
 }
 
 /// Rows, cells and a hash over the visible state, which a client computes over its own.
@@ -106,6 +116,7 @@ pub(super) async fn checkpoint(
     security(("bearer" = []))
 )]
 pub(super) async fn digest(
+    State(front): State<Front>,
     caller: Caller,
     Query(params): Query<HashMap<String, String>>,
 ) -> Result<Json<Value>, ApiError> {
@@ -114,6 +125,7 @@ pub(super) async fn digest(
         seq.ok_or_else(|| ApiError::invalid(format!("at: `{text}` is no seq")))
     });
     let tables = tables(params.get("tables").map(String::as_str))?;
+    let _turn = front.reader(&caller)?;
     let audience = caller.gateway.audience(&caller.identity);
     let digest = caller
         .gateway

@@ -28,8 +28,8 @@ pub struct HttpConfig {
     /// How many bytes of encoded live frames a gateway keeps for readers that are a little behind (default 32 MiB).
     /// Fewer encodes frames twice; more is memory.
     pub frames_bytes_max: usize,
-    /// How long a reader, live or not, may take nothing of what it is sent before it is closed (default 10 s). Shorter
-    /// drops phones in tunnels; longer keeps the dead.
+    /// How long a reader, live or not, may take nothing of what it is sent, or of a checkpoint a chunk, before it is closed
+    /// (default 10 s). Shorter drops phones in tunnels; longer keeps the dead, and the slots that they hold.
     pub stalled: Duration,
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::http::StatusCode;
-use lakesync_proto::{GatewayId, WallClock};
+use lakesync_proto::{ErrorCode, GatewayId, WallClock};
 use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 use utoipa_axum::router::OpenApiRouter;
@@ -19,7 +19,8 @@ use super::connections::Connections;
 use super::live::Hub;
 use super::patient::Patient;
 use super::rate::Limiter;
-use super::security::Security;
+use super::security::{Caller, Security, Subject};
+use super::shares::{Share, Shares};
 use super::standing::Standing;
 use super::traffic::Traffic;
 use super::{Gateways, routes};
@@ -28,6 +29,9 @@ use crate::auth::Authenticator;
 use crate::error::{Refusal, Result};
 use crate::gateway::Gateway;
 
+/// Checkpoints and digests of one gateway that one subject reads at once: half of what the gateway serves, so that one
+/// who does not read on leaves room.
+const READERS_PER_SUBJECT_MAX: usize = 2;
 /// How many of the last server errors the status page shows.
 const ERRORS_MAX: usize = 100;
 /// How many requests are under way at once, live connections and long polls aside, which have limits of their own: some
@@ -52,6 +56,7 @@ struct Inner {
     standing: Standing,
     bodies: BodyBudget,
     requests: Arc<Semaphore>,
+    readers: Shares<Subject>,
     traffic: Traffic,
     errors: Mutex<VecDeque<Failure>>,
     poisoned: Mutex<BTreeSet<GatewayId>>,
@@ -99,6 +104,7 @@ impl Front {
             standing: Standing::default(),
             bodies: BodyBudget::new(),
             requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            readers: Shares::new(READERS_PER_SUBJECT_MAX),
             traffic: Traffic::new(),
             errors: Mutex::default(),
             poisoned: Mutex::default(),
@@ -163,6 +169,29 @@ impl Front {
     /// A permit for each request that may begin.
     pub(super) fn requests(&self) -> &Arc<Semaphore> {
         &self.0.requests
+    }
+
+    /// A turn of `caller` at reading whole tables, held until it is dropped. Callers without a name share the gateway's.
+    ///
+    /// # Errors
+    /// 503 when it reads as many as one may.
+    pub(super) fn reader(&self, caller: &Caller) -> Result<Option<Share<Subject>>> {
+        let Some(subject) = caller.subject() else {
+            return Ok(None);
+        };
+        let mut turn = self.0.readers.of(&subject);
+        match turn.take(1) {
+            true => Ok(Some(turn)),
+            false => {
+                let text = format!(
+                    "`{}` reads {READERS_PER_SUBJECT_MAX} checkpoints or digests of gateway `{}` already; ask again \
+                     when one has ended",
+                    subject.client, subject.gateway
+                );
+                let refusal = Refusal::new(ErrorCode::BackpressureError, text);
+                Err(refusal.with("retryAfterMs", 1_000).into())
+            }
+        }
     }
 
     pub(super) fn traffic(&self) -> &Traffic {

@@ -141,6 +141,14 @@ fn deltas(gateways: &[Metrics]) -> Vec<MetricFamily> {
         ),
         each(
             gateways,
+            (
+                "lakesync_ignored_cells_total",
+                "Cells of accepted deltas whose column had been dropped: kept in the log, shown nowhere.",
+            ),
+            |metrics| metrics.stats.ignored_cells,
+        ),
+        each(
+            gateways,
             ("lakesync_pulled_deltas_total", "Deltas given out."),
             |metrics| metrics.stats.pulls.deltas,
         ),

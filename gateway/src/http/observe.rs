@@ -23,6 +23,9 @@ use super::front::Front;
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// How long a request id from outside may be; longer ones would blow up the log.
 const REQUEST_ID_BYTES_MAX: usize = 64;
+/// The viewer of the API's document: its own files, the styles that its script sets, and pictures within them.
+const DOCS_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                           frame-ancestors 'none'";
 /// How much of a plain text error of the router is kept for the body.
 const PLAIN_ERROR_BYTES_MAX: usize = 4 << 10;
 
@@ -155,14 +158,17 @@ async fn explained(response: Response) -> Response {
 enum RouteKind {
     /// Of the versioned API: nobody may store its answers.
     Api,
+    /// Of the viewer of the API's document, whose files bring no policy of their own.
+    Docs,
     Other,
 }
 
 impl RouteKind {
     fn of(path: &str) -> Self {
-        match path.starts_with("/v1/") {
-            true => Self::Api,
-            false => Self::Other,
+        match path {
+            path if path.starts_with("/v1/") => Self::Api,
+            path if path.starts_with("/docs") => Self::Docs,
+            _ => Self::Other,
         }
     }
 }
@@ -181,9 +187,17 @@ fn protect(headers: &mut HeaderMap, kind: RouteKind) {
     for (name, value) in always {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if matches!(kind, RouteKind::Api) {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert("api-version", HeaderValue::from_static("v1"));
+    match kind {
+        RouteKind::Api => {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert("api-version", HeaderValue::from_static("v1"));
+        }
+        RouteKind::Docs => {
+            headers
+                .entry(header::CONTENT_SECURITY_POLICY)
+                .or_insert(HeaderValue::from_static(DOCS_POLICY));
+        }
+        RouteKind::Other => {}
     }
 }
 

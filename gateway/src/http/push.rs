@@ -45,7 +45,7 @@ pub(super) async fn push(
 ) -> Result<Response, ApiError> {
     let read = front
         .bodies()
-        .read(&headers, body, limits::PUSH_BODY_BYTES_MAX);
+        .read(&caller, &headers, body, limits::PUSH_BODY_BYTES_MAX);
     let (body, _share) = match read.await {
         Ok(read) => read,
         Err(answer) => return Ok(*answer),

@@ -15,7 +15,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use lakesync_proto::{ClientId, ErrorCode, WallClock};
+use lakesync_proto::{ClientId, ErrorCode, GatewayId, WallClock};
 use uuid::Uuid;
 
 use super::answer::ApiError;
@@ -88,6 +88,13 @@ pub(super) struct Caller {
     pub(super) gateway: Arc<Gateway>,
 }
 
+/// Somebody that a token names, at one gateway: what is shared out there goes by it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Subject {
+    pub(super) gateway: GatewayId,
+    pub(super) client: ClientId,
+}
+
 impl Security {
     pub(super) fn new(
         authenticator: Option<Arc<Authenticator>>,
@@ -120,6 +127,15 @@ impl Security {
 }
 
 impl Caller {
+    /// Whom the token names; nobody without authentication.
+    pub(super) fn subject(&self) -> Option<Subject> {
+        let client = self.identity.subject.clone()?;
+        Some(Subject {
+            gateway: self.gateway.id().clone(),
+            client,
+        })
+    }
+
     /// Takes a place among the live connections. Who has neither token nor name is nobody else's neighbour.
     ///
     /// # Errors

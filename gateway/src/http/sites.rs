@@ -2,14 +2,17 @@
 //!
 //! A browser sends its user's requests from any page that it shows. Where no token is needed, a page must be of this
 //! machine or of a configured origin, which the browser says in `Sec-Fetch-Site` and `Origin`; other programs send
-//! neither. Where tokens are needed, the browser's own rules and the CORS headers are enough.
+//! neither. A page may also let its own name resolve to this machine and ask as if of its own site; what it cannot
+//! change is the host that its browser names. Where tokens are needed, the browser's own rules and the CORS headers are
+//! enough.
 //!
-//! **Invariant:** without authentication no page of an origin that was not allowed reaches a route.
+//! **Invariant:** without authentication no page of an origin that was not allowed reaches a route, by whatever name
+//! it finds this server.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -21,6 +24,7 @@ use super::checkpoint::{CHECKPOINT_CURSOR, CHECKPOINT_HLC};
 use super::config::Cors;
 use super::front::Front;
 use super::observe::REQUEST_ID;
+use crate::host::is_this_machine;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -36,7 +40,21 @@ impl Cors {
                 .iter()
                 .any(|listed| listed.as_bytes().eq_ignore_ascii_case(origin.as_bytes())),
         };
-        listed || is_this_machine(origin)
+        listed || host_of(origin).is_some_and(|host| is_this_machine(&host))
+    }
+
+    /// Whether pages may know this server by the name `host`: this machine's, or that of a listed origin.
+    fn allows_host(&self, host: &str) -> bool {
+        let listed = match self {
+            Self::Any => true,
+            Self::Loopback => false,
+            Self::Origins(origins) => origins.iter().any(|origin| {
+                let listed = HeaderValue::from_str(origin).ok();
+                let listed = listed.and_then(|origin| host_of(&origin));
+                listed.is_some_and(|listed| listed.eq_ignore_ascii_case(host))
+            }),
+        };
+        listed || is_this_machine(host)
     }
 }
 
@@ -68,11 +86,36 @@ pub(super) async fn refuse_others(
     request: Request,
     next: Next,
 ) -> Response {
-    let open = !front.security().is_on();
-    match other_site(request.headers(), &front.config().cors).filter(|_| open) {
+    let (cors, headers) = (&front.config().cors, request.headers());
+    let other = match front.security().is_on() {
+        true => None,
+        false => other_host(request.uri(), headers, cors).or_else(|| other_site(headers, cors)),
+    };
+    match other {
         Some(text) => ApiError::refused(ErrorCode::Forbidden, text).into_response(),
         None => next.run(request).await,
     }
+}
+
+/// Why the request asks for another host, if it does. A browser always names one; a program need not.
+fn other_host(uri: &Uri, headers: &HeaderMap, cors: &Cors) -> Option<String> {
+    let authority = uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    let named = headers.get_all(header::HOST).iter();
+    let mut hosts = authority
+        .into_iter()
+        .chain(named.map(HeaderValue::as_bytes));
+    let own = |host: &&[u8]| {
+        let host = Authority::try_from(*host);
+        host.is_ok_and(|host| cors.allows_host(host.host()))
+    };
+    let other = hosts.find(|host| !own(host))?;
+    Some(format!(
+        "the request asks for the host `{}`, and this server has no authentication, so it answers to `localhost`, \
+         loopback addresses and the hosts of `server.cors` only; ask for one of those, or configure authentication",
+        String::from_utf8_lossy(other)
+    ))
 }
 
 /// Why the request comes from a page of another site, if it does. An origin that may ask is another site to the
@@ -102,14 +145,11 @@ fn refusal(name: &HeaderName, value: &HeaderValue) -> String {
     )
 }
 
-fn is_this_machine(origin: &HeaderValue) -> bool {
-    let uri: Option<Uri> = origin.to_str().ok().and_then(|text| text.parse().ok());
-    let Some(uri) = uri.filter(|uri| uri.scheme().is_some()) else {
-        return false;
-    };
-    let host = uri.host().unwrap_or_default();
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+/// The host of an origin, such as `https://app.example`.
+fn host_of(origin: &HeaderValue) -> Option<String> {
+    let uri: Uri = origin.to_str().ok()?.parse().ok()?;
+    uri.scheme()?;
+    uri.host().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The routes over a real socket.
 
+mod boundaries;
+
 use std::io::Read as _;
 use std::num::NonZeroU32;
 use std::sync::Arc;

@@ -151,6 +151,18 @@ impl World {
         self.gateways.get("g").unwrap()
     }
 
+    /// A turn of `client` at reading whole tables of `g`, as its requests take it.
+    pub(super) fn reader(&self, client: &str) -> Result<impl Sized, crate::Error> {
+        let mut identity = crate::auth::Identity::anyone();
+        identity.subject = Some(ClientId::parse(client).unwrap());
+        let caller = super::security::Caller {
+            identity: Arc::new(identity),
+            gateway: self.gateway(),
+            rate_key: client.into(),
+        };
+        self.front.reader(&caller)
+    }
+
     /// Pushes an INSERT of each row, past the routes.
     pub(super) async fn push(&self, client: &str, rows: &[&str]) {
         self.gateway().push(push(client, rows)).await.unwrap();

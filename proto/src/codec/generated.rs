@@ -132,7 +132,7 @@ pub struct Removed {
     pub row_id: ::prost::alloc::string::String,
 }
 /// Native: what became of one pushed delta.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Outcome {
     /// What.
     #[prost(enumeration = "OutcomeKind", tag = "1")]
@@ -140,6 +140,9 @@ pub struct Outcome {
     /// Its arrival number.
     #[prost(uint64, tag = "2")]
     pub seq: u64,
+    /// Columns that it wrote though they had been dropped: kept in the log, shown nowhere.
+    #[prost(string, repeated, tag = "16")]
+    pub ignored: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Native: the versions of all tables of a gateway.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -1,4 +1,4 @@
-//! The native part of an answer as JSON: removed rows and notes.
+//! The native part of an answer as JSON: removed rows, ignored columns and notes.
 //!
 //! Invariant: a key is written only when there is something to say, so an answer without notes is byte for byte the
 //! contract's.
@@ -12,8 +12,8 @@ use crate::canonical::write_string;
 use crate::codec::error::Fault;
 use crate::codec::json_body::{Body, Raw};
 use crate::codec::json_write::{separate, write_seq};
-use crate::id::{RowId, TableName};
-use crate::limits::{PULL_MAX, SCHEMA_NOTE_TABLES_MAX};
+use crate::id::{ColumnName, RowId, TableName};
+use crate::limits::{COLUMNS_MAX, PULL_MAX, SCHEMA_NOTE_TABLES_MAX};
 use crate::message::{Notes, Removed, SchemaNote};
 
 /// Appends `,"removed":[{"seq","table","rowId"}…]`.
@@ -33,6 +33,30 @@ pub(super) fn write_removed(removed: &[Removed], out: &mut String) {
         out.push('}');
     }
     out.push(']');
+}
+
+/// Appends `,"ignored":[column…]` to an outcome.
+pub(super) fn write_ignored(columns: &[ColumnName], out: &mut String) {
+    out.push_str(",\"ignored\":[");
+    for (i, column) in columns.iter().enumerate() {
+        separate(i, out);
+        write_string(column.as_str(), out);
+    }
+    out.push(']');
+}
+
+/// Reads the columns of an outcome; none when the key is not there.
+pub(super) fn read_ignored<'b>(body: &Body<'b>, raw: Raw<'b>) -> Result<Vec<ColumnName>, Fault> {
+    if raw.is_none() {
+        return Ok(Vec::new());
+    }
+    let columns = body.list(raw, "ignored", COLUMNS_MAX)?;
+    let column = |raw| {
+        let name = body.string(Some(raw), "ignored")?;
+        let bad = |e: crate::IdError| Fault::bad("ignored", e.to_string());
+        ColumnName::parse(&name).map_err(|e| bad(e).or_at(body.at(Some(raw))))
+    };
+    columns.into_iter().map(column).collect()
 }
 
 /// Appends `,"cursor","checksum","durableSeq","schemas":{"hash","changed","tables":{…}}`, each when it is there.

@@ -4,6 +4,7 @@
 //! that fails there is read again part by part, which tells the byte; both ways read the same bodies to the same
 //! messages. Unknown keys are ignored, so newer peers may send more.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -11,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::codec::Schemas;
 use crate::codec::error::{DecodeError, DecodeErrorKind, Fault};
 use crate::codec::json_body::{Body, Raw};
-use crate::codec::json_notes::{RawNotes, read_notes, read_removed};
+use crate::codec::json_notes::{RawNotes, read_ignored, read_notes, read_removed};
 use crate::codec::json_shape::{
     Columns, Object, PageDeltas, PushDeltas, WireAck, WireColumn, WireDelta, WireOutcome, WirePage,
     WirePush,
@@ -172,10 +173,14 @@ pub fn decode_ack_json(body: &[u8]) -> Result<PushAck, DecodeError> {
         u32::try_from(accepted).map_err(|_| Fault::bad("accepted", "it does not fit 32 bits"))?;
     let cursor = body.seq(wire.server_hlc, "serverHlc")?;
     let epoch = body.epoch(wire.epoch)?;
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut ignored) = (Vec::new(), BTreeMap::new());
     for raw in body.list(wire.outcomes, "outcomes", PUSH_DELTAS_MAX)? {
         let wire: WireOutcome<'_> = body.object(raw, "outcomes")?;
         let seq = body.seq(wire.seq, "seq")?;
+        let columns = read_ignored(&body, wire.ignored)?;
+        if !columns.is_empty() {
+            ignored.insert(outcomes.len(), columns);
+        }
         outcomes.push(match &*body.string(wire.outcome, "outcome")? {
             "accepted" => Outcome::Accepted(seq),
             "duplicate" => Outcome::Duplicate(seq),
@@ -197,6 +202,7 @@ pub fn decode_ack_json(body: &[u8]) -> Result<PushAck, DecodeError> {
         accepted,
         cursor,
         outcomes,
+        ignored,
         epoch,
         notes: read_notes(&body, &notes)?,
     })

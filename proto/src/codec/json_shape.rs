@@ -115,6 +115,8 @@ pub(super) struct WireOutcome<'b> {
     pub(super) outcome: Raw<'b>,
     #[serde(borrow)]
     pub(super) seq: Raw<'b>,
+    #[serde(borrow)]
+    pub(super) ignored: Raw<'b>,
 }
 
 fn present<'de: 'b, 'b, D: Deserializer<'de>>(deserializer: D) -> Result<Raw<'b>, D::Error> {

@@ -3,7 +3,7 @@
 //! Invariant: keys stand in the contract's order, 64-bit numbers are decimal strings, native keys come last.
 
 use crate::canonical::write_string;
-use crate::codec::json_notes::{write_notes, write_removed};
+use crate::codec::json_notes::{write_ignored, write_notes, write_removed};
 use crate::delta::RowDelta;
 use crate::message::{Outcome, PullPage, Push, PushAck};
 use crate::number::push_digits;
@@ -69,6 +69,9 @@ pub fn encode_ack_json(ack: &PushAck) -> Vec<u8> {
             Outcome::Duplicate(_) => "{\"outcome\":\"duplicate\",\"seq\":",
         });
         write_seq(outcome.seq(), &mut out);
+        if let Some(ignored) = ack.ignored.get(&i) {
+            write_ignored(ignored, &mut out);
+        }
         out.push('}');
     }
     out.push_str("],\"epoch\":");

@@ -16,8 +16,8 @@ use crate::codec::protobuf::{
     DELTA_BYTES_TYPICAL, check_deltas, check_list, no_message, seq_deltas, to_wire,
 };
 use crate::codec::protobuf_write::{DeltaWriter, Form};
-use crate::id::{Epoch, RowId, TableName};
-use crate::limits::{PULL_MAX, PUSH_DELTAS_MAX, SCHEMA_NOTE_TABLES_MAX};
+use crate::id::{ColumnName, Epoch, RowId, TableName};
+use crate::limits::{COLUMNS_MAX, PULL_MAX, PUSH_DELTAS_MAX, SCHEMA_NOTE_TABLES_MAX};
 use crate::message::{Notes, Outcome, PullPage, PushAck, Removed, SchemaNote};
 use crate::seq::Seq;
 
@@ -110,7 +110,8 @@ pub fn encode_ack_protobuf(ack: &PushAck) -> Vec<u8> {
 
 /// A push's answer as a protobuf message, for a frame.
 pub fn ack_message(ack: &PushAck) -> wire::SyncResponse {
-    let outcome = |outcome: &Outcome| {
+    let outcome = |(nth, outcome): (usize, &Outcome)| {
+        let ignored = ack.ignored.get(&nth).map(Vec::as_slice).unwrap_or_default();
         let kind = match outcome {
             Outcome::Accepted(_) => wire::OutcomeKind::Accepted,
             Outcome::Duplicate(_) => wire::OutcomeKind::Duplicate,
@@ -118,12 +119,13 @@ pub fn ack_message(ack: &PushAck) -> wire::SyncResponse {
         wire::Outcome {
             kind: kind.into(),
             seq: outcome.seq().as_u64(),
+            ignored: ignored.iter().map(ToString::to_string).collect(),
         }
     };
     let mut message = wire::SyncResponse {
         server_hlc: ack.cursor.as_u64(),
         epoch: ack.epoch.to_string(),
-        outcomes: ack.outcomes.iter().map(outcome).collect(),
+        outcomes: ack.outcomes.iter().enumerate().map(outcome).collect(),
         accepted: ack.accepted,
         ..wire::SyncResponse::default()
     };
@@ -152,6 +154,7 @@ pub fn decode_ack_message(message: &wire::SyncResponse) -> Result<PushAck, Decod
         accepted: message.accepted,
         cursor,
         outcomes: outcomes.collect::<Result<_, _>>()?,
+        ignored: ignored(&message.outcomes)?,
         epoch,
         notes: read_notes(message)?,
     })
@@ -161,11 +164,20 @@ pub fn decode_ack_message(message: &wire::SyncResponse) -> Result<PushAck, Decod
 pub(super) fn check_answer(body: &[u8], deltas: usize) -> Result<(), Fault> {
     const REMOVED: u64 = 17;
     const OUTCOMES: u64 = 21;
+    const IGNORED: u64 = 16;
     const SCHEMAS: u64 = 23;
     const TABLES: u64 = 3;
     check_deltas(body, u64::from(DELTAS), deltas)?;
     check_list(body, REMOVED, "removed", PULL_MAX)?;
     check_list(body, OUTCOMES, "outcomes", PUSH_DELTAS_MAX)?;
+    let mut columns = 0;
+    count_fields(body, OUTCOMES, |outcome| {
+        columns = columns.max(count_fields(outcome, IGNORED, |_| Some(()))?);
+        Some(())
+    });
+    if columns > COLUMNS_MAX {
+        return Err(Fault::too_many("ignored", columns, COLUMNS_MAX));
+    }
     // A message that is there twice is merged, so the tables of all of them count.
     let mut tables = 0;
     count_fields(body, SCHEMAS, |note| {
@@ -204,6 +216,20 @@ fn outcome(message: &wire::Outcome) -> Result<Outcome, Fault> {
             Err(Fault::bad("outcome", reason))
         }
     }
+}
+
+fn ignored(outcomes: &[wire::Outcome]) -> Result<BTreeMap<usize, Vec<ColumnName>>, Fault> {
+    let told = outcomes.iter().enumerate();
+    told.filter(|(_, outcome)| !outcome.ignored.is_empty())
+        .map(|(nth, outcome)| {
+            let columns = outcome.ignored.iter().map(|name| ColumnName::parse(name));
+            let columns = columns.collect::<Result<_, _>>();
+            Ok((
+                nth,
+                columns.map_err(|e| Fault::bad("ignored", e.to_string()))?,
+            ))
+        })
+        .collect()
 }
 
 fn write_notes(notes: &Notes, message: &mut wire::SyncResponse) {

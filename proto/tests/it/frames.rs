@@ -55,6 +55,7 @@ fn ack() -> PushAck {
         accepted: 1,
         cursor: Seq::ZERO,
         outcomes: vec![lakesync_proto::Outcome::Accepted(Seq::ZERO.next())],
+        ignored: Default::default(),
         epoch: page().epoch,
         notes: Notes::default(),
     }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use lakesync_proto::limits::{PULL_MAX, PUSH_DELTAS_MAX, SCHEMA_NOTE_TABLES_MAX};
 use lakesync_proto::{
     Cursor, DecodeErrorKind, Epoch, Notes, Op, Outcome, PageFrame, PullPage, Push, PushAck,
-    Removed, RowDelta, SchemaNote, Seq, SeqDelta, ServerBody, decode_ack_json, decode_ack_protobuf,
-    decode_page_json, decode_page_protobuf, decode_push_json, encode_ack_json, encode_ack_protobuf,
-    encode_page_frame, encode_page_json, encode_page_protobuf, encode_push_json,
-    encode_server_frame, page_checksum, page_message, wire,
+    Removed, RowDelta, SchemaNote, Seq, SeqDelta, ServerBody, ack_message, decode_ack_json,
+    decode_ack_protobuf, decode_page_json, decode_page_protobuf, decode_push_json, encode_ack_json,
+    encode_ack_protobuf, encode_page_frame, encode_page_json, encode_page_protobuf,
+    encode_push_json, encode_server_frame, page_checksum, page_message, wire,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -91,11 +91,15 @@ proptest! {
     fn acks(
         accepted in any::<u32>(),
         outcomes in prop::collection::vec((any::<bool>(), any_seq()), 0..5),
+        dropped in prop::collection::btree_map(0_usize..5, 1_usize..3, 0..3),
         notes in notes(),
     ) {
         let outcome = |(new, seq)| if new { Outcome::Accepted(seq) } else { Outcome::Duplicate(seq) };
-        let outcomes = outcomes.into_iter().map(outcome).collect();
-        let ack = PushAck { accepted, cursor: seq(3), outcomes, epoch: epoch(), notes };
+        let outcomes: Vec<Outcome> = outcomes.into_iter().map(outcome).collect();
+        let names = |count| ["a", "b"][..count].iter().map(|name| name.parse().unwrap()).collect();
+        let told = dropped.into_iter().filter(|(nth, _)| *nth < outcomes.len());
+        let ignored = told.map(|(nth, count)| (nth, names(count))).collect();
+        let ack = PushAck { accepted, cursor: seq(3), outcomes, ignored, epoch: epoch(), notes };
         prop_assert_eq!(&decode_ack_json(&encode_ack_json(&ack)).unwrap(), &ack);
         prop_assert_eq!(&decode_ack_protobuf(&encode_ack_protobuf(&ack)).unwrap(), &ack);
     }
@@ -165,10 +169,38 @@ fn the_json_keys_are_the_agreed_ones_and_stand_last() {
         accepted: 0,
         cursor: seq(6),
         outcomes: Vec::new(),
+        ignored: Default::default(),
         epoch: epoch(),
         notes: page.notes,
     };
     assert_eq!(behind_epoch(encode_ack_json(&ack)), notes);
+}
+
+#[test]
+fn an_outcome_tells_which_columns_were_ignored_and_is_as_before_without() {
+    let ack = PushAck {
+        accepted: 2,
+        cursor: seq(6),
+        outcomes: vec![Outcome::Accepted(seq(5)), Outcome::Duplicate(seq(6))],
+        ignored: [(1, vec!["note".parse().unwrap(), "tag".parse().unwrap()])].into(),
+        epoch: epoch(),
+        notes: Notes::default(),
+    };
+    let text = String::from_utf8(encode_ack_json(&ack)).unwrap();
+    let expected = concat!(
+        r#"[{"outcome":"accepted","seq":"5"},"#,
+        r#"{"outcome":"duplicate","seq":"6","ignored":["note","tag"]}]"#
+    );
+    assert!(text.contains(expected), "{text}");
+    for (bad, part) in [("7", "ignored"), ("[7]", "ignored"), (r#"[""]"#, "ignored")] {
+        let text = text.replace(r#"["note","tag"]"#, bad);
+        let fault = decode_ack_json(text.as_bytes()).unwrap_err().to_string();
+        assert!(fault.contains(part), "{bad}: {fault}");
+    }
+    let mut message = ack_message(&ack);
+    message.outcomes[0].ignored = vec!["c".to_owned(); 1_001];
+    let fault = decode_ack_protobuf(&message.encode_to_vec()).unwrap_err();
+    assert!(fault.to_string().contains("1001"), "{fault}");
 }
 
 #[test]
@@ -289,7 +321,11 @@ fn a_wrong_note_is_refused_in_protobuf_too() {
     }
     let unknown = wire::SyncResponse {
         epoch: epoch().to_string(),
-        outcomes: vec![wire::Outcome { kind: 3, seq: 1 }],
+        outcomes: vec![wire::Outcome {
+            kind: 3,
+            seq: 1,
+            ignored: Vec::new(),
+        }],
         ..wire::SyncResponse::default()
     };
     let error = decode_ack_protobuf(&unknown.encode_to_vec()).unwrap_err();

@@ -69,7 +69,7 @@ proptest! {
     fn acks(accepted in any::<u32>(), cursor in seq(), outcomes in prop::collection::vec((any::<bool>(), seq()), 0..5)) {
         let outcome = |(new, seq)| if new { Outcome::Accepted(seq) } else { Outcome::Duplicate(seq) };
         let outcomes = outcomes.into_iter().map(outcome).collect();
-        let ack = PushAck { accepted, cursor, outcomes, epoch: epoch(), notes: Notes::default() };
+        let ack = PushAck { accepted, cursor, outcomes, ignored: Default::default(), epoch: epoch(), notes: Notes::default() };
         prop_assert_eq!(decode_ack_json(&encode_ack_json(&ack)).unwrap(), ack);
     }
 
@@ -139,6 +139,7 @@ fn the_json_forms_are_the_contracts() {
         accepted: 2,
         cursor: seq,
         outcomes,
+        ignored: Default::default(),
         epoch: epoch(),
         notes: Notes::default(),
     };

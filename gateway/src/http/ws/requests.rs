@@ -39,7 +39,7 @@ impl Session {
         }
         match message {
             Message::Binary(bytes) => {
-                let share = self.front.bodies().share(bytes.len().div_ceil(1 << 10));
+                let share = self.front.bodies().message(&self.caller, bytes.len());
                 let Some(_share) = share else {
                     return Err(End::Close(code::AGAIN, BodyBudget::FULL.to_owned()));
                 };
