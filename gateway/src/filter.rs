@@ -72,6 +72,8 @@ struct Sifted {
 pub(crate) struct Content {
     pub(crate) deltas: Vec<Arc<SeqDelta>>,
     pub(crate) removed: Vec<Removed>,
+    /// The seqs whose deltas here are none of the log: a row whole, or the DELETE of a row that is gone from sight.
+    pub(crate) made: BTreeSet<Seq>,
     pub(crate) complete_to: Seq,
     pub(crate) visible: Seq,
 }
@@ -250,7 +252,10 @@ impl Gateway {
                             });
                             continue;
                         }
-                        Form::Legacy => vec![Arc::new(deleted(&delta))],
+                        Form::Legacy => {
+                            content.made.insert(delta.seq);
+                            vec![Arc::new(deleted(&delta))]
+                        }
                     }
                 }
                 Heard::Row => match rows.get(&key) {
@@ -260,6 +265,7 @@ impl Gateway {
                     }
                     Some(state) => {
                         passing.remove(&key);
+                        content.made.insert(delta.seq);
                         self.whole(asking.form, delta.seq, (&key, state))
                     }
                 },

@@ -12,7 +12,7 @@ use super::live::{FRAME_DELTAS_MAX, Form, Frame, Hub, Place, next_cursor};
 use super::security::Caller;
 use crate::auth::Role;
 use crate::error::{Error, Refusal, Result};
-use crate::pull::{Pull, Since};
+use crate::pull::{Pull, Since, Told};
 use crate::stats::Ended;
 
 /// Accepts a push of `caller`.
@@ -54,19 +54,24 @@ pub(super) async fn pull(
 
 /// The next page for `client`, counted.
 pub(super) async fn read(caller: &Caller, pull: &Pull, client: &ClientId) -> Result<PullPage> {
+    let told = told(caller, pull, client).await?;
+    Ok(told.page)
+}
+
+async fn told(caller: &Caller, pull: &Pull, client: &ClientId) -> Result<Told> {
     let began = Instant::now();
     let audience = caller.gateway.audience(&caller.identity);
-    let pulled = caller.gateway.pull_by(pull, &caller.identity, client).await;
-    let deltas = pulled.as_ref().map_or(0, |page| page.deltas.len());
+    let pulled = caller.gateway.told_by(pull, &caller.identity, client).await;
+    let deltas = pulled.as_ref().map_or(0, |told| told.page.deltas.len());
     let stats = caller.gateway.stats();
     stats.pull(Ended::of(&pulled), began.elapsed(), deltas);
-    let mut page = pulled.map_err(|error| with_checkpoint(error, caller))?;
-    page.notes.next = Some(next_cursor(&page, &audience));
-    Ok(page)
+    let mut told = pulled.map_err(|error| with_checkpoint(error, caller))?;
+    told.page.notes.next = Some(next_cursor(&told.page, &audience));
+    Ok(told)
 }
 
 /// What `client` is sent live from `place`: shared with everybody who sees the same, unless deltas of its own may be
-/// among it that it may not see, which only it hears.
+/// among it that it may not see, which only it hears, or that it is not sent.
 pub(super) async fn live(
     front: &Front,
     caller: &Caller,
@@ -74,22 +79,33 @@ pub(super) async fn live(
     client: Option<&ClientId>,
 ) -> Result<Option<Arc<Frame>>> {
     let audience = caller.gateway.audience(&caller.identity);
-    let gateway = caller.gateway.id();
-    let own = client.filter(|client| {
-        !audience.is_everything() && front.standing().has_pushed(gateway, client, place.seq())
+    let alone = client.filter(|client| {
+        !audience.is_everything() && front
+                .standing()
+                .has_pushed(caller.gateway.id(), client, place.seq())
     });
-    match own {
-        None => hub.frame(place, &audience, form).await,
-        Some(client) => {
-            let pull = Pull {
-                since: place.since(),
-                limit: FRAME_DELTAS_MAX,
-                schemas: None,
+    let client = match (alone, client) {
+        (Some(client), _) => client,
+        (None, client) => {
+            let frame = hub.frame(place, &audience, form).await?;
+            let client = client.filter(|_| place.is_sent_without_own(form));
+            let (Some(frame), Some(client)) = (&frame, client) else {
+                return Ok(frame);
             };
-            let page = read(caller, &pull, client).await?;
-            Ok(Frame::for_client(page, (place, form), client))
+            match frame.authors.include(client) {
+                (false, _) => return Ok(Some(Arc::clone(frame))),
+                (true, false) => return Ok(Some(frame.silent())),
+                (true, true) => client,
+            }
         }
-    }
+    };
+    let pull = Pull {
+        since: place.since(),
+        limit: FRAME_DELTAS_MAX,
+        schemas: None,
+    };
+    let told = told(caller, &pull, client).await?;
+    Ok(Frame::for_client(told, (place, form), client))
 }
 
 /// Refuses a role that only reads, by whatever transport it comes.

@@ -365,10 +365,9 @@ impl Session {
             Err(error) => return self.unsubscribe(error).await,
         };
         self.check_lag()?;
-        let bytes = self.bytes_of(&frame).await?;
         let anchored = self.mode.form() == Form::Message;
-        if !bytes.is_empty() {
-            self.send(Message::Binary(bytes)).await?;
+        if !frame.bytes.is_empty() {
+            self.send(Message::Binary(frame.bytes.clone())).await?;
         }
         match (&mut self.mode, &frame.next) {
             (Mode::Legacy { at, given }, Place::Legacy(next)) => {
@@ -384,23 +383,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    /// The frame as this connection is sent it: a legacy client is not sent its own deltas.
-    async fn bytes_of(&mut self, frame: &Frame) -> Result<Bytes, End> {
-        let (Mode::Legacy { at, .. }, Some(client)) = (&self.mode, &self.client) else {
-            return Ok(frame.bytes.clone());
-        };
-        match frame.authors.include(client) {
-            (false, _) => Ok(frame.bytes.clone()),
-            (true, false) => Ok(Bytes::new()),
-            (true, true) => {
-                let audience = self.caller.gateway.audience(&self.caller.identity);
-                let (place, form) = (Place::Legacy(*at), self.mode.form());
-                let frame = self.hub.frame_without(&place, &audience, form, client);
-                frame.await.map_err(|error| failed(&error))
-            }
-        }
     }
 
     fn check_lag(&self) -> Result<(), End> {
