@@ -12,6 +12,7 @@ use super::live::{FRAME_DELTAS_MAX, Form, Frame, Hub, Place, next_cursor};
 use super::security::Caller;
 use crate::auth::Role;
 use crate::error::{Error, Refusal, Result};
+use crate::gateway::Gateway;
 use crate::pull::{Pull, Since, Told};
 use crate::stats::Ended;
 
@@ -80,9 +81,7 @@ pub(super) async fn live(
 ) -> Result<Option<Arc<Frame>>> {
     let audience = caller.gateway.audience(&caller.identity);
     let alone = client.filter(|client| {
-        !audience.is_everything() && front
-                .standing()
-                .has_pushed(caller.gateway.id(), client, place.seq())
+        !audience.is_everything() && may_have_pushed(front, &caller.gateway, client, place.seq())
     });
     let client = match (alone, client) {
         (Some(client), _) => client,
@@ -106,6 +105,11 @@ pub(super) async fn live(
     };
     let told = told(caller, &pull, client).await?;
     Ok(Frame::for_client(told, (place, form), client))
+}
+
+/// Whether deltas of `client` may be above `seq`: of those that came before this process nobody has kept who sent them.
+fn may_have_pushed(front: &Front, gateway: &Gateway, client: &ClientId, seq: Seq) -> bool {
+    seq < gateway.opened_at || front.standing().has_pushed(gateway.id(), client, seq)
 }
 
 /// Refuses a role that only reads, by whatever transport it comes.

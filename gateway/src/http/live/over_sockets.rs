@@ -154,6 +154,30 @@ async fn a_cursor_of_another_log_is_refused_at_once_and_not_waited_on() {
 }
 
 #[tokio::test]
+async fn a_writer_is_told_of_a_row_that_is_not_its_to_see_after_a_new_start_too() {
+    let world = of_orgs().await;
+    let own = write("ada", "lost", 1, &[("title", "mine"), ("org", "b")]);
+    world.gateway().push(batch("ada", vec![own])).await.unwrap();
+    let world = world.started_again().await;
+    let seen = write("ben", "seen", 2, &[("title", "ours"), ("org", "a")]);
+    world
+        .gateway()
+        .push(batch("ben", vec![seen]))
+        .await
+        .unwrap();
+    let path = format!(
+        "/v1/sync/g/live?clientId=ada&since=0&token={}",
+        token("ada", "g", "a")
+    );
+    let event = events(world.url(&path), |_| true).await;
+    assert!(event.contains("\"seen\""), "{event}");
+    assert!(
+        event.contains("\"lost\"") && event.contains("DELETE"),
+        "{event}"
+    );
+}
+
+#[tokio::test]
 async fn a_row_that_is_given_whole_is_sent_to_whoever_wrote_it_last() {
     let world = of_orgs().await;
     let path = format!("{WS}?token={}", token("ada", "g", "a"));
