@@ -57,7 +57,7 @@ pub(super) async fn push(
     };
     let push = push.map_err(Refusal::from)?;
     drop(body);
-    let ack = sync::push(&front, &caller, push).await?;
+    let ack = sync::push(&front, &caller, push, None).await?;
     let (content_type, answer) = match protobuf {
         true => (PROTOBUF, encode_ack_protobuf(&ack)),
         false => ("application/json", encode_ack_json(&ack)),

@@ -16,13 +16,23 @@ use crate::gateway::Gateway;
 use crate::pull::{Pull, Since, Told};
 use crate::stats::Ended;
 
-/// Accepts a push of `caller`.
-pub(super) async fn push(front: &Front, caller: &Caller, mut push: Push) -> Result<PushAck> {
+/// Accepts a push of `caller`. `given` is where a legacy client stands by the connection that it pushes over: what it
+/// was sent there has come before the answer, though nothing says so to any other connection.
+pub(super) async fn push(
+    front: &Front,
+    caller: &Caller,
+    mut push: Push,
+    given: Option<Seq>,
+) -> Result<PushAck> {
     let (gateway, standing) = (&caller.gateway, front.standing());
     let began = Instant::now();
     check_writes(caller.identity.role)?;
     let visible = *gateway.visible().borrow();
-    push.last_seen = standing.last_seen(gateway.id(), &push.client_id, push.last_seen, visible);
+    let given = given.filter(|_| push.last_seen > visible);
+    push.last_seen = match given {
+        Some(given) => given.min(visible),
+        None => standing.last_seen(gateway.id(), &push.client_id, push.last_seen, visible),
+    };
     let (client, deltas) = (push.client_id.clone(), push.deltas.len());
     let mut pushing = standing.push(gateway.id(), &client);
     let pushed = gateway.push_by(push, &caller.identity).await;
@@ -34,7 +44,10 @@ pub(super) async fn push(front: &Front, caller: &Caller, mut push: Push) -> Resu
     let ack = pushed?;
     let last = ack.outcomes.iter().map(|outcome| outcome.seq()).max();
     pushing.accepted(last.unwrap_or(Seq::ZERO));
-    standing.set(gateway.id(), &client, ack.cursor);
+    if given.is_none() {
+        // Even if the answer is lost: there is nothing to hear up to its cursor.
+        standing.set(gateway.id(), &client, ack.cursor);
+    }
     Ok(ack)
 }
 
@@ -46,9 +59,9 @@ pub(super) async fn pull(
     client: &ClientId,
 ) -> Result<PullPage> {
     let page = read(caller, pull, client).await?;
-    if matches!(pull.since, Since::Seq(_)) {
-        let gateway = caller.gateway.id();
-        front.standing().set(gateway, client, page.cursor);
+    if let Since::Seq(since) = pull.since {
+        // The page may be lost on its way: what proves that it came is that the client goes on from it.
+        front.standing().set(caller.gateway.id(), client, since);
     }
     Ok(page)
 }

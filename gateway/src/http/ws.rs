@@ -153,6 +153,15 @@ impl Mode {
         }
     }
 
+    /// Up to where a legacy client was given everything, when that is known: over this connection, so an answer that
+    /// it is sent now comes after it.
+    fn given(&self) -> Option<Seq> {
+        match self {
+            Self::Legacy { given, .. } => *given,
+            Self::Native(_) => None,
+        }
+    }
+
     fn place(&self) -> Option<Place> {
         match self {
             Self::Legacy { at, .. } => Some(Place::Legacy(*at)),
@@ -374,7 +383,6 @@ impl Session {
                 *at = *next;
                 if anchored {
                     *given = Some(*next);
-                    self.stands_at(*next);
                 }
             }
             (Mode::Native(place), next) => *place = Some(next.clone()),
@@ -394,13 +402,6 @@ impl Session {
                 format!("this reader fell {lag} deltas behind; pull, then connect again"),
             )),
             false => Ok(()),
-        }
-    }
-
-    fn stands_at(&self, cursor: Seq) {
-        if let Some(client) = &self.client {
-            let gateway = self.caller.gateway.id();
-            self.front.standing().set(gateway, client, cursor);
         }
     }
 
