@@ -249,12 +249,8 @@ async fn listen(mut socket: Socket, name: &str, own: &'static str) -> Heard {
     }
 }
 
-#[tokio::test]
-async fn no_byte_of_another_tenant_or_of_other_claims_is_in_any_live_frame() {
-    let world = of_orgs().await;
-    let other = GatewayId::parse("h").unwrap();
-    world.front.gateways().create(other).await.unwrap();
-    put_schema(&world, "h").await;
+/// Every kind of live connection of each reader, all of them standing.
+async fn listen_in_every_way(world: &World) -> Vec<tokio::task::JoinHandle<Heard>> {
     // Two of equal claims share frames; the third has others; the fourth is another tenant.
     let readers = [
         ("a1", "g", "a"),
@@ -285,6 +281,16 @@ async fn no_byte_of_another_tenant_or_of_other_claims_is_in_any_live_frame() {
     while counted() < listening.len() {
         tokio::task::yield_now().await;
     }
+    listening
+}
+
+#[tokio::test]
+async fn no_byte_of_another_tenant_or_of_other_claims_is_in_any_live_frame() {
+    let world = of_orgs().await;
+    let other = GatewayId::parse("h").unwrap();
+    world.front.gateways().create(other).await.unwrap();
+    put_schema(&world, "h").await;
+    let listening = listen_in_every_way(&world).await;
     let mut at = 0;
     let mut secret_of = |org: &str, row: &str, text: &str| {
         at += 1;
