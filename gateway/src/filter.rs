@@ -89,6 +89,8 @@ pub(crate) struct InSight {
 pub(crate) struct Content {
     pub(crate) deltas: Vec<Arc<SeqDelta>>,
     pub(crate) removed: Vec<Removed>,
+    /// The seqs whose deltas here are none of the log: a row whole, or the DELETE of a row that is gone from sight.
+    pub(crate) made: BTreeSet<Seq>,
     pub(crate) complete_to: Seq,
     pub(crate) visible: Seq,
 }
@@ -314,7 +316,10 @@ impl Gateway {
                             });
                             continue;
                         }
-                        Form::Legacy => vec![Arc::new(deleted(&delta))],
+                        Form::Legacy => {
+                            content.made.insert(delta.seq);
+                            vec![Arc::new(deleted(&delta))]
+                        }
                     }
                 }
                 Heard::Row => match sight.rows.get(&key) {
@@ -324,6 +329,7 @@ impl Gateway {
                     }
                     Some(state) => {
                         passing.remove(&key);
+                        content.made.insert(delta.seq);
                         self.whole(asking.form, delta.seq, (&key, state))
                     }
                 },

@@ -53,6 +53,8 @@ pub struct Gateway {
     pub(crate) live: Arc<Live>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) epoch: Epoch,
+    /// What was visible when it was opened: of what came before, only the log knows who sent it.
+    pub(crate) opened_at: Seq,
     pub(crate) lost: Lost,
     fence: Mutex<Fence>,
     pub(crate) clock: Mutex<HlcClock>,
@@ -113,6 +115,7 @@ impl Gateway {
                 path: components.database.clone(),
                 reason: format!("the writer thread could not be started: {error}"),
             })?;
+        let opened_at = *feed.visible().borrow();
         let gateway = Arc::new(Self {
             id,
             config,
@@ -120,6 +123,7 @@ impl Gateway {
             live,
             feed,
             epoch,
+            opened_at,
             lost,
             fence: Mutex::new(fence),
             clock: Mutex::new(HlcClock::starting_at(max_hlc)),

@@ -8,6 +8,7 @@
 //! epoch is missing, but those that its audience may not see. Flushing and trimming move deltas between sources, never
 //! out of all of them.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use lakesync_proto::{
@@ -69,6 +70,14 @@ pub struct Pull {
     pub schemas: Option<u64>,
 }
 
+/// A page, and what of it is the gateway's own making.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) page: PullPage,
+    /// The seqs whose deltas are none of the log: rows whole and withdrawals, whoever's stamp they carry.
+    pub(crate) made: BTreeSet<Seq>,
+}
+
 /// Who pulls, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 struct Puller<'a> {
@@ -91,6 +100,17 @@ impl Gateway {
         identity: &Identity,
         client: &ClientId,
     ) -> Result<PullPage> {
+        let told = self.told_by(pull, identity, client).await?;
+        Ok(told.page)
+    }
+
+    /// As [`Gateway::pull_by`].
+    pub(crate) async fn told_by(
+        &self,
+        pull: &Pull,
+        identity: &Identity,
+        client: &ClientId,
+    ) -> Result<Told> {
         let mut attempt = 1;
         loop {
             let audience = self.audience(identity);
@@ -113,6 +133,12 @@ impl Gateway {
     /// or claims, or below what can be filtered; [`ErrorCode::BackpressureError`] when the rules changed in between;
     /// else as [`Gateway::pull`].
     pub async fn pull_as(&self, pull: &Pull, audience: &Audience) -> Result<PullPage> {
+        let told = self.told_as(pull, audience).await?;
+        Ok(told.page)
+    }
+
+    /// As [`Gateway::pull_as`].
+    pub(crate) async fn told_as(&self, pull: &Pull, audience: &Audience) -> Result<Told> {
         let puller = Puller {
             audience,
             client: None,
@@ -135,7 +161,7 @@ impl Gateway {
         self.pull_as(&pull, &Audience::everything()).await
     }
 
-    async fn page(&self, pull: &Pull, puller: Puller<'_>) -> Result<PullPage> {
+    async fn page(&self, pull: &Pull, puller: Puller<'_>) -> Result<Told> {
         let ruling = self.ruling();
         let audience = puller.audience;
         let bound = !audience.is_everything();
@@ -174,7 +200,10 @@ impl Gateway {
         };
         page.notes.checksum = Some(page_checksum(&page));
         page.notes.next = (form == Form::Native).then(|| self.cursor(page.cursor, audience));
-        Ok(page)
+        Ok(Told {
+            page,
+            made: content.made,
+        })
     }
 
     /// Refuses an audience of other rules than those in force.
@@ -281,6 +310,7 @@ impl Gateway {
         Ok(Content {
             deltas: run.items.into_iter().map(|(delta, _)| delta).collect(),
             removed: Vec::new(),
+            made: BTreeSet::new(),
             complete_to: run.complete_to,
             visible: run.visible,
         })

@@ -293,8 +293,9 @@ pub(crate) const KEYS: &[Key] = &[
     new(
         "limits.message",
         Kind::Size,
-        "16 MiB",
-        "How large one WebSocket message may be. Smaller refuses large pushes; each connection may hold this much.",
+        "1 MiB",
+        "How large one WebSocket message may be; a push over HTTP may have 16 MiB. Smaller refuses large pushes; each \
+         connection may hold this much, so ten thousand of them hold 10 GiB at the default.",
     ),
     new(
         "limits.frames",

@@ -8,6 +8,7 @@
 //!
 //! **Invariant:** without authentication the listener is on loopback only, and pages of other sites are refused.
 
+mod accept;
 mod rows;
 mod sql;
 mod tls;
@@ -19,10 +20,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum_server::accept::NoDelayAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use lakesync_gateway::auth::{AuthConfig, Authenticator};
 use lakesync_gateway::http::{Front, HttpConfig};
+
+use accept::PatientAcceptor;
 
 use crate::config::TlsFiles;
 use crate::error::{Error, Result};
@@ -169,6 +171,7 @@ impl Server {
         });
         let routes = self.front.router(sql::routes(&self.lake));
         let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
+        let acceptor = PatientAcceptor(self.front.clone());
         let served = async {
             let server = axum_server::from_tcp(self.listener)?
                 .handle(handle)
@@ -177,10 +180,10 @@ impl Server {
                     |peer, error| tracing::debug!(?peer, %error, "a connection was not made"),
                 );
             match self.tls {
-                None => server.acceptor(NoDelayAcceptor::new()).serve(routes).await,
+                None => server.acceptor(acceptor).serve(routes).await,
                 Some(tls) => {
                     let tls = RustlsAcceptor::new(RustlsConfig::from_config(tls));
-                    let tls = tls.acceptor(NoDelayAcceptor::new());
+                    let tls = tls.acceptor(acceptor);
                     server.acceptor(tls).serve(routes).await
                 }
             }

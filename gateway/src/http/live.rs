@@ -23,7 +23,7 @@ use tokio::sync::{OnceCell, watch};
 
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
-use crate::pull::{Pull, Since};
+use crate::pull::{Pull, Since, Told};
 use crate::rules::Audience;
 use crate::stats::Ended;
 
@@ -54,6 +54,11 @@ impl Place {
             Self::Legacy(seq) => *seq,
             Self::Native(cursor) => cursor.as_ref().map_or(Seq::ZERO, |cursor| cursor.seq),
         }
+    }
+
+    /// Whether its client is not sent its own deltas: a legacy one over a WebSocket.
+    pub(super) fn is_sent_without_own(&self, form: Form) -> bool {
+        matches!(self, Self::Legacy(_)) && form != Form::Event
     }
 
     /// The place behind `page`, which was read from this one and has its native cursor.
@@ -98,24 +103,34 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// `page`, which was read from `place`; none when it leads nowhere.
-    pub(super) fn of(page: PullPage, place: &Place, form: Form) -> Option<Arc<Self>> {
-        let authors = Authors::of(&page);
-        Self::by(authors, page, place, form)
+    /// What was read from `place`; none when it leads nowhere.
+    fn of(told: Told, place: &Place, form: Form) -> Option<Arc<Self>> {
+        let authors = Authors::of(&told);
+        Self::by(authors, told.page, place, form)
     }
 
-    /// `page`, which was read for `client` alone. A legacy client is not sent its own deltas, but a DELETE may be the
-    /// withdrawal of its row.
+    /// What was read for `client` alone: without its own deltas, if it is not sent those. A row whole and a withdrawal
+    /// stay, whoever's stamp they carry: it has not been given them.
     pub(super) fn for_client(
-        mut page: PullPage,
+        told: Told,
         (place, form): (&Place, Form),
         client: &ClientId,
     ) -> Option<Arc<Self>> {
-        if matches!(place, Place::Legacy(_)) && form != Form::Event {
+        let Told { mut page, made } = told;
+        if place.is_sent_without_own(form) {
             page.deltas
-                .retain(|delta| delta.delta.client_id != *client || delta.delta.op == Op::Delete);
+                .retain(|delta| delta.delta.client_id != *client || made.contains(&delta.seq));
         }
         Self::by(Authors::default(), page, place, form)
+    }
+
+    /// One that tells nothing and leads to the same place.
+    pub(super) fn silent(&self) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: Bytes::new(),
+            next: self.next.clone(),
+            authors: Authors::default(),
+        })
     }
 
     fn by(authors: Authors, page: PullPage, place: &Place, form: Form) -> Option<Arc<Self>> {
@@ -138,25 +153,34 @@ impl Frame {
 
 /// Whose deltas a frame holds.
 #[derive(Debug, Default)]
-pub(super) struct Authors(Vec<ClientId>);
+pub(super) struct Authors {
+    /// Of the log's own deltas.
+    clients: Vec<ClientId>,
+    /// Whether there are rows whole or withdrawals, which are nobody's.
+    made: bool,
+}
 
 impl Authors {
-    fn of(page: &PullPage) -> Self {
+    fn of(told: &Told) -> Self {
         let mut authors: Vec<ClientId> = Vec::new();
-        for delta in &page.deltas {
+        let deltas = told.page.deltas.iter();
+        for delta in deltas.filter(|delta| !told.made.contains(&delta.seq)) {
             let author = &delta.delta.client_id;
             // Pushes are runs of one author, so the last one is nearly always the one.
             if authors.last() != Some(author) && !authors.contains(author) {
                 authors.push(author.clone());
             }
         }
-        Self(authors)
+        Self {
+            clients: authors,
+            made: !told.made.is_empty(),
+        }
     }
 
-    /// Whether `client` is among them, and whether anybody else is.
+    /// Whether `client` is among them, and whether there is anything else.
     pub(super) fn include(&self, client: &ClientId) -> (bool, bool) {
-        let own = self.0.contains(client);
-        (own, self.0.len() > usize::from(own))
+        let own = self.clients.contains(client);
+        (own, self.made || self.clients.len() > usize::from(own))
     }
 }
 
@@ -181,13 +205,33 @@ struct Key {
     form: Form,
 }
 
+impl Key {
+    fn new(place: &Place, audience: &Audience, form: Form) -> Self {
+        Self {
+            place: place.clone(),
+            rules: audience.rules(),
+            claims: audience.claims(),
+            free: audience.is_free(),
+            form,
+        }
+    }
+}
+
 type Slot = Arc<OnceCell<Arc<Frame>>>;
 
 #[derive(Debug, Default)]
 struct Cache {
-    slots: HashMap<Key, Slot>,
+    slots: HashMap<Key, Held>,
     /// The oldest first.
     order: VecDeque<Key>,
+    /// Of all slots, as far as they are counted.
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    slot: Slot,
+    /// What of it is counted: nothing until it has been read.
     bytes: usize,
 }
 
@@ -259,16 +303,12 @@ impl Hub {
         audience: &Audience,
         form: Form,
     ) -> Result<Option<Arc<Frame>>> {
-        if place.seq() >= *self.gateway.visible().borrow() && is_of(place, audience) {
+        // Any other place that is not below the end is of another log, which the pull says.
+        let at_end = place.seq() == *self.gateway.visible().borrow();
+        if at_end && self.is_of(place, audience) {
             return Ok(None);
         }
-        let key = Key {
-            place: place.clone(),
-            rules: audience.rules(),
-            claims: audience.claims(),
-            free: audience.is_free(),
-            form,
-        };
+        let key = Key::new(place, audience, form);
         let slot = self.slot(&key);
         let mut fresh = false;
         let read = slot.get_or_try_init(|| {
@@ -277,7 +317,11 @@ impl Hub {
         });
         let frame = read.await.map(Arc::clone);
         if fresh {
-            self.settle(&key, frame.as_ref().map_or(0, |frame| frame.bytes.len()));
+            self.settle(
+                &key,
+                &slot,
+                frame.as_ref().map_or(0, |frame| frame.bytes.len()),
+            );
         }
         // A frame that is remembered may be of rules that are not in force any more.
         self.gateway.check_in_force(audience).map_err(Error::from)?;
@@ -288,69 +332,78 @@ impl Hub {
         }
     }
 
-    /// A legacy frame without the deltas of `client`: of its own making, for the one who pushed among others.
-    pub(super) async fn frame_without(
-        &self,
-        place: &Place,
-        audience: &Audience,
-        form: Form,
-        client: &ClientId,
-    ) -> Result<Bytes> {
-        let mut page = self.page(place, audience).await?;
-        page.deltas.retain(|delta| delta.delta.client_id != *client);
-        Ok(encode(page, place, form))
-    }
-
     async fn read(
         &self,
         place: &Place,
         audience: &Audience,
         form: Form,
     ) -> Result<Arc<Frame>, Miss> {
-        let page = self.page(place, audience).await.map_err(Miss::Failed)?;
-        Frame::of(page, place, form).ok_or(Miss::Nothing)
+        let told = self.told(place, audience).await.map_err(Miss::Failed)?;
+        Frame::of(told, place, form).ok_or(Miss::Nothing)
     }
 
-    async fn page(&self, place: &Place, audience: &Audience) -> Result<PullPage> {
+    async fn told(&self, place: &Place, audience: &Audience) -> Result<Told> {
         let began = Instant::now();
         let pull = Pull {
             since: place.since(),
             limit: FRAME_DELTAS_MAX,
             schemas: None,
         };
-        let page = self.gateway.pull_as(&pull, audience).await;
+        let told = self.gateway.told_as(&pull, audience).await;
         // Deltas may be of columns that came without a word to this hub.
         self.look_at_schemas();
-        let deltas = page.as_ref().map_or(0, |page| page.deltas.len());
+        let deltas = told.as_ref().map_or(0, |told| told.page.deltas.len());
         let stats = self.gateway.stats();
-        stats.pull(Ended::of(&page), began.elapsed(), deltas);
-        let mut page = page?;
-        page.notes.next = Some(next_cursor(&page, audience));
-        Ok(page)
+        stats.pull(Ended::of(&told), began.elapsed(), deltas);
+        let mut told = told?;
+        told.page.notes.next = Some(next_cursor(&told.page, audience));
+        Ok(told)
+    }
+
+    /// Whether a native place is of this log, and of the rules and claims that are in force; if not, a pull says what
+    /// to do.
+    fn is_of(&self, place: &Place, audience: &Audience) -> bool {
+        match place {
+            Place::Native(Some(cursor)) => {
+                let seen_by = (cursor.rules, cursor.claims);
+                cursor.epoch == *self.gateway.epoch()
+                    && seen_by == (audience.rules(), audience.claims())
+            }
+            _ => true,
+        }
     }
 
     fn slot(&self, key: &Key) -> Slot {
         let mut cache = self.lock();
-        if let Some(slot) = cache.slots.get(key) {
-            return Arc::clone(slot);
+        if let Some(held) = cache.slots.get(key) {
+            return Arc::clone(&held.slot);
         }
-        let slot = Slot::default();
-        cache.slots.insert(key.clone(), Arc::clone(&slot));
+        let held = Held::default();
+        let slot = Arc::clone(&held.slot);
+        cache.slots.insert(key.clone(), held);
         cache.order.push_back(key.clone());
         cache.forget(FRAMES_MAX, self.bytes_max);
         slot
     }
 
-    /// Counts a frame that was just read; one that could not be read is no slot any more.
-    fn settle(&self, key: &Key, bytes: usize) {
+    /// Counts a frame that was just read into `slot`; one that could not be read is no slot any more. A slot that was
+    /// forgotten meanwhile counts nothing, though another may have its key.
+    fn settle(&self, key: &Key, slot: &Slot, bytes: usize) {
         let mut cache = self.lock();
-        match cache.slots.get(key) {
-            Some(slot) if slot.initialized() => {
-                cache.bytes += bytes;
-                cache.forget(FRAMES_MAX, self.bytes_max);
+        let held = cache.slots.get_mut(key);
+        let Some(held) = held.filter(|held| Arc::ptr_eq(&held.slot, slot)) else {
+            return;
+        };
+        if slot.initialized() {
+            held.bytes = bytes;
+            cache.bytes += bytes;
+            cache.forget(FRAMES_MAX, self.bytes_max);
+        } else {
+            cache.slots.remove(key);
+            // It is one of the youngest.
+            if let Some(at) = cache.order.iter().rposition(|ordered| ordered == key) {
+                cache.order.remove(at);
             }
-            Some(_) => drop(cache.slots.remove(key)),
-            None => {}
         }
     }
 
@@ -366,9 +419,8 @@ impl Cache {
             let Some(oldest) = self.order.pop_front() else {
                 break;
             };
-            if let Some(slot) = self.slots.remove(&oldest) {
-                let bytes = slot.get().map_or(0, |frame| frame.bytes.len());
-                self.bytes = self.bytes.saturating_sub(bytes);
+            if let Some(held) = self.slots.remove(&oldest) {
+                self.bytes = self.bytes.saturating_sub(held.bytes);
             }
         }
     }
@@ -377,16 +429,6 @@ impl Cache {
 enum Miss {
     Nothing,
     Failed(Error),
-}
-
-/// Whether a native place is of the rules and claims that are in force; if not, a pull says what to do.
-fn is_of(place: &Place, audience: &Audience) -> bool {
-    match place {
-        Place::Native(Some(cursor)) => {
-            (cursor.rules, cursor.claims) == (audience.rules(), audience.claims())
-        }
-        _ => true,
-    }
 }
 
 /// A page as it is sent from `place`.
@@ -421,6 +463,9 @@ fn event(page: &PullPage, place: &Place) -> Bytes {
     text.extend(b"\n\n");
     text.into()
 }
+
+#[cfg(test)]
+mod over_sockets;
 
 #[cfg(test)]
 mod tests {
@@ -486,5 +531,33 @@ mod tests {
         assert!(frame.is_err(), "the rules changed");
         let frame = hub.frame(&begin, &free, Form::Message).await;
         assert!(frame.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_slot_that_was_forgotten_while_it_was_read_counts_nothing() {
+        let world = World::open().await;
+        world.push("ada", &["r1"]).await;
+        let hub = Hub::new(world.gateway(), 1 << 20);
+        let audience = Audience::everything();
+        let place = Place::Legacy(Seq::ZERO);
+        let key = Key::new(&place, &audience, Form::Message);
+        let late = hub.slot(&key);
+        hub.lock().forget(0, 0);
+        let frame = hub.frame(&place, &audience, Form::Message).await;
+        let frame = frame.unwrap().unwrap();
+        late.set(Arc::clone(&frame)).unwrap();
+        hub.settle(&key, &late, frame.bytes.len());
+        assert_eq!(hub.lock().bytes, frame.bytes.len(), "counted once");
+        // One that is forgotten between its reading and its counting takes nothing from the others.
+        let other = Key::new(&Place::Legacy(Seq::MAX), &audience, Form::Event);
+        let early = hub.slot(&other);
+        early.set(Arc::clone(&frame)).unwrap();
+        hub.lock().order.rotate_right(1);
+        hub.lock().forget(1, usize::MAX);
+        hub.settle(&other, &early, frame.bytes.len());
+        assert_eq!(hub.lock().bytes, frame.bytes.len(), "of the first one");
+        hub.lock().forget(0, 0);
+        let cache = hub.lock();
+        assert_eq!((cache.slots.len(), cache.bytes), (0, 0));
     }
 }

@@ -58,7 +58,7 @@ pub(super) async fn push(
     };
     let push = push.map_err(Refusal::from)?;
     drop(body);
-    let ack = sync::push(&front, &caller, push).await?;
+    let ack = sync::push(&front, &caller, push, None).await?;
     let asked = Encoding::asked(&headers, sent);
     let answer = match asked {
         Encoding::Protobuf => encode_ack_protobuf(&ack),

@@ -1,15 +1,17 @@
-//! Where clients stand: the last cursor that each legacy one was given, and the last delta that each pushed.
+//! Where clients stand: the last cursor that each legacy one has for sure, and the last delta that each pushed.
 //!
 //! A legacy client's pushes name the time of its clock as `lastSeenHlc`, not a cursor, and it adopts the cursor of a
 //! push's answer whatever it is. So the answer is made from where the gateway last saw it: a pull tells it (it pulls from
-//! its cursor), and each answer moves it.
+//! its cursor). What a pull is answered does not: it may be lost on its way. The answer to a push skips nothing that is
+//! to be heard, so it may.
 //!
 //! Under rules a client may push a row that it may not see; only it hears that. So what it is sent live is read for it
 //! alone as long as its own deltas may be among it.
 //!
-//! **Invariant:** a forgotten client stands at the beginning: it is sent too much, never too little.
+//! **Invariant:** a forgotten client stands at the beginning, and may have pushed whatever forgotten ones did: it is sent
+//! too much, never too little.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lakesync_proto::{ClientId, GatewayId, Seq};
@@ -28,15 +30,17 @@ struct Held {
     by_client: HashMap<Key, Entry>,
     /// In the order in which they came.
     order: VecDeque<Key>,
+    /// The greatest seq of deltas of forgotten clients, for each gateway.
+    forgotten: BTreeMap<GatewayId, Seq>,
 }
 
 #[derive(Debug, Default)]
 struct Entry {
-    /// The last cursor that it was given.
+    /// The last cursor that it has.
     cursor: Seq,
     /// How many pushes of it are under way.
     pushing: u32,
-    /// The greatest seq of its deltas, as far as this process has seen them come.
+    /// No delta of it that came in this process is above this seq.
     pushed: Seq,
 }
 
@@ -49,7 +53,7 @@ pub(super) struct Pushing<'a> {
 }
 
 impl Standing {
-    /// The client was given everything up to `cursor`, and adopts it.
+    /// The client has everything up to `cursor`, or there is nothing for it to hear.
     pub(super) fn set(&self, gateway: &GatewayId, client: &ClientId, cursor: Seq) {
         let key = (gateway.clone(), client.clone());
         self.lock().entry(key).cursor = cursor;
@@ -82,11 +86,13 @@ impl Standing {
         }
     }
 
-    /// Whether deltas of the client may be above `seq`.
+    /// Whether deltas of the client that came in this process may be above `seq`.
     pub(super) fn has_pushed(&self, gateway: &GatewayId, client: &ClientId, seq: Seq) -> bool {
         let held = self.lock();
-        let entry = held.by_client.get(&(gateway.clone(), client.clone()));
-        entry.is_some_and(|entry| entry.pushing > 0 || entry.pushed > seq)
+        match held.by_client.get(&(gateway.clone(), client.clone())) {
+            Some(entry) => entry.pushing > 0 || entry.pushed > seq,
+            None => held.forgotten_of(gateway) > seq,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -98,14 +104,39 @@ impl Standing {
 impl Held {
     fn entry(&mut self, key: Key) -> &mut Entry {
         if !self.by_client.contains_key(&key) {
-            self.order.push_back(key.clone());
-            if self.order.len() > CLIENTS_MAX
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.by_client.remove(&oldest);
+            if self.order.len() >= CLIENTS_MAX {
+                self.forget();
             }
+            self.order.push_back(key.clone());
         }
-        self.by_client.entry(key).or_default()
+        let pushed = self.forgotten_of(&key.0);
+        self.by_client.entry(key).or_insert(Entry {
+            pushed,
+            ..Entry::default()
+        })
+    }
+
+    /// Forgets the oldest one, but none that pushes: there are as few as requests under way.
+    fn forget(&mut self) {
+        for _ in 0..self.order.len() {
+            let Some(oldest) = self.order.pop_front() else {
+                return;
+            };
+            let entry = self.by_client.get(&oldest);
+            if entry.is_some_and(|entry| entry.pushing > 0) {
+                self.order.push_back(oldest);
+                continue;
+            }
+            if let Some(entry) = self.by_client.remove(&oldest) {
+                let forgotten = self.forgotten.entry(oldest.0).or_default();
+                *forgotten = entry.pushed.max(*forgotten);
+            }
+            return;
+        }
+    }
+
+    fn forgotten_of(&self, gateway: &GatewayId) -> Seq {
+        self.forgotten.get(gateway).copied().unwrap_or(Seq::ZERO)
     }
 }
 
@@ -170,5 +201,48 @@ mod tests {
         drop(pushing);
         assert!(standing.has_pushed(&gateway, &ada, seq(6)));
         assert!(!standing.has_pushed(&gateway, &ada, seq(7)));
+    }
+
+    #[test]
+    fn of_a_forgotten_client_deltas_may_be_below_what_was_forgotten_and_who_pushes_is_not_forgotten()
+     {
+        let gateway = GatewayId::parse("g").unwrap();
+        let other = GatewayId::parse("h").unwrap();
+        let client = |name: &str| ClientId::parse(name).unwrap();
+        let seq = |number| Seq::from_u64(number).unwrap();
+        let standing = Standing::default();
+        let under_way = standing.push(&gateway, &client("slow"));
+        let mut pushing = standing.push(&gateway, &client("ada"));
+        pushing.accepted(seq(7));
+        drop(pushing);
+        for nth in 0..CLIENTS_MAX {
+            standing.set(&gateway, &client(&format!("c{nth}")), seq(1));
+        }
+        assert!(standing.has_pushed(&gateway, &client("slow"), seq(1_000)));
+        drop(under_way);
+        for name in ["ada", "new"] {
+            assert!(
+                standing.has_pushed(&gateway, &client(name), seq(6)),
+                "{name}"
+            );
+            assert!(
+                !standing.has_pushed(&gateway, &client(name), seq(7)),
+                "{name}"
+            );
+        }
+        standing.set(&gateway, &client("ada"), seq(3));
+        assert!(
+            standing.has_pushed(&gateway, &client("ada"), seq(6)),
+            "known again"
+        );
+        assert!(
+            !standing.has_pushed(&gateway, &client("c50000"), seq(1)),
+            "known all the time"
+        );
+        assert!(
+            !standing.has_pushed(&other, &client("ada"), seq(1)),
+            "of another gateway"
+        );
+        assert!(standing.lock().by_client.len() <= CLIENTS_MAX);
     }
 }

@@ -12,16 +12,27 @@ use super::live::{FRAME_DELTAS_MAX, Form, Frame, Hub, Place, next_cursor};
 use super::security::Caller;
 use crate::auth::Role;
 use crate::error::{Error, Refusal, Result};
-use crate::pull::{Pull, Since};
+use crate::gateway::Gateway;
+use crate::pull::{Pull, Since, Told};
 use crate::stats::Ended;
 
-/// Accepts a push of `caller`.
-pub(super) async fn push(front: &Front, caller: &Caller, mut push: Push) -> Result<PushAck> {
+/// Accepts a push of `caller`. `given` is where a legacy client stands by the connection that it pushes over: what it
+/// was sent there has come before the answer, though nothing says so to any other connection.
+pub(super) async fn push(
+    front: &Front,
+    caller: &Caller,
+    mut push: Push,
+    given: Option<Seq>,
+) -> Result<PushAck> {
     let (gateway, standing) = (&caller.gateway, front.standing());
     let began = Instant::now();
     check_writes(caller.identity.role)?;
     let visible = *gateway.visible().borrow();
-    push.last_seen = standing.last_seen(gateway.id(), &push.client_id, push.last_seen, visible);
+    let given = given.filter(|_| push.last_seen > visible);
+    push.last_seen = match given {
+        Some(given) => given.min(visible),
+        None => standing.last_seen(gateway.id(), &push.client_id, push.last_seen, visible),
+    };
     let (client, deltas) = (push.client_id.clone(), push.deltas.len());
     let mut pushing = standing.push(gateway.id(), &client);
     let pushed = gateway.push_by(push, &caller.identity).await;
@@ -33,7 +44,10 @@ pub(super) async fn push(front: &Front, caller: &Caller, mut push: Push) -> Resu
     let ack = pushed?;
     let last = ack.outcomes.iter().map(|outcome| outcome.seq()).max();
     pushing.accepted(last.unwrap_or(Seq::ZERO));
-    standing.set(gateway.id(), &client, ack.cursor);
+    if given.is_none() {
+        // Even if the answer is lost: there is nothing to hear up to its cursor.
+        standing.set(gateway.id(), &client, ack.cursor);
+    }
     Ok(ack)
 }
 
@@ -45,28 +59,33 @@ pub(super) async fn pull(
     client: &ClientId,
 ) -> Result<PullPage> {
     let page = read(caller, pull, client).await?;
-    if matches!(pull.since, Since::Seq(_)) {
-        let gateway = caller.gateway.id();
-        front.standing().set(gateway, client, page.cursor);
+    if let Since::Seq(since) = pull.since {
+        // The page may be lost on its way: what proves that it came is that the client goes on from it.
+        front.standing().set(caller.gateway.id(), client, since);
     }
     Ok(page)
 }
 
 /// The next page for `client`, counted.
 pub(super) async fn read(caller: &Caller, pull: &Pull, client: &ClientId) -> Result<PullPage> {
+    let told = told(caller, pull, client).await?;
+    Ok(told.page)
+}
+
+async fn told(caller: &Caller, pull: &Pull, client: &ClientId) -> Result<Told> {
     let began = Instant::now();
     let audience = caller.gateway.audience(&caller.identity);
-    let pulled = caller.gateway.pull_by(pull, &caller.identity, client).await;
-    let deltas = pulled.as_ref().map_or(0, |page| page.deltas.len());
+    let pulled = caller.gateway.told_by(pull, &caller.identity, client).await;
+    let deltas = pulled.as_ref().map_or(0, |told| told.page.deltas.len());
     let stats = caller.gateway.stats();
     stats.pull(Ended::of(&pulled), began.elapsed(), deltas);
-    let mut page = pulled.map_err(|error| with_checkpoint(error, caller))?;
-    page.notes.next = Some(next_cursor(&page, &audience));
-    Ok(page)
+    let mut told = pulled.map_err(|error| with_checkpoint(error, caller))?;
+    told.page.notes.next = Some(next_cursor(&told.page, &audience));
+    Ok(told)
 }
 
 /// What `client` is sent live from `place`: shared with everybody who sees the same, unless deltas of its own may be
-/// among it that it may not see, which only it hears.
+/// among it that it may not see, which only it hears, or that it is not sent.
 pub(super) async fn live(
     front: &Front,
     caller: &Caller,
@@ -74,22 +93,36 @@ pub(super) async fn live(
     client: Option<&ClientId>,
 ) -> Result<Option<Arc<Frame>>> {
     let audience = caller.gateway.audience(&caller.identity);
-    let gateway = caller.gateway.id();
-    let own = client.filter(|client| {
-        !audience.is_everything() && front.standing().has_pushed(gateway, client, place.seq())
+    let alone = client.filter(|client| {
+        !audience.is_everything() && may_have_pushed(front, &caller.gateway, client, place.seq())
     });
-    match own {
-        None => hub.frame(place, &audience, form).await,
-        Some(client) => {
-            let pull = Pull {
-                since: place.since(),
-                limit: FRAME_DELTAS_MAX,
-                schemas: None,
+    let client = match (alone, client) {
+        (Some(client), _) => client,
+        (None, client) => {
+            let frame = hub.frame(place, &audience, form).await?;
+            let client = client.filter(|_| place.is_sent_without_own(form));
+            let (Some(frame), Some(client)) = (&frame, client) else {
+                return Ok(frame);
             };
-            let page = read(caller, &pull, client).await?;
-            Ok(Frame::for_client(page, (place, form), client))
+            match frame.authors.include(client) {
+                (false, _) => return Ok(Some(Arc::clone(frame))),
+                (true, false) => return Ok(Some(frame.silent())),
+                (true, true) => client,
+            }
         }
-    }
+    };
+    let pull = Pull {
+        since: place.since(),
+        limit: FRAME_DELTAS_MAX,
+        schemas: None,
+    };
+    let told = told(caller, &pull, client).await?;
+    Ok(Frame::for_client(told, (place, form), client))
+}
+
+/// Whether deltas of `client` may be above `seq`: of those that came before this process nobody has kept who sent them.
+fn may_have_pushed(front: &Front, gateway: &Gateway, client: &ClientId, seq: Seq) -> bool {
+    seq < gateway.opened_at || front.standing().has_pushed(gateway.id(), client, seq)
 }
 
 /// Refuses a role that only reads, by whatever transport it comes.

@@ -433,6 +433,14 @@ async fn a_push_that_says_a_time_for_its_cursor_is_answered_from_where_the_clien
     let acked = world.post("/v1/sync/g/push", &body).await;
     assert_eq!(
         acked.json()["serverHlc"],
+        "0",
+        "the page may have been lost on its way"
+    );
+    let page = world.get("/v1/sync/g/pull?since=3&clientId=ada").await;
+    assert_eq!(page.json()["serverHlc"], "4");
+    let acked = world.post("/v1/sync/g/push", &body).await;
+    assert_eq!(
+        acked.json()["serverHlc"],
         "3",
         "not beyond what ben wrote since"
     );

@@ -37,7 +37,7 @@ pub(super) struct World {
     gateways: Gateways,
     address: SocketAddr,
     serving: tokio::task::JoinHandle<()>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// An answer.
@@ -88,7 +88,22 @@ impl World {
         authenticator: Option<Arc<Authenticator>>,
         own: Router,
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::in_folder(tempfile::tempdir().unwrap(), config, authenticator, own).await
+    }
+
+    /// The same lake after a new start of the process, which has forgotten what was only in memory.
+    pub(super) async fn started_again(mut self) -> Self {
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        let config = HttpConfig::default();
+        Self::in_folder(folder, config, Some(authenticator()), Router::new()).await
+    }
+
+    async fn in_folder(
+        folder: TempDir,
+        config: HttpConfig,
+        authenticator: Option<Arc<Authenticator>>,
+        own: Router,
+    ) -> Self {
         let clock = Arc::new(ManualClock::new(NOW_MS));
         let warehouse = Warehouse::open_local(folder.path()).await.unwrap();
         let databases = folder.path().join("gateways");
@@ -109,7 +124,9 @@ impl World {
             .unwrap();
         let definition = br#"{"table":"todos","columns":[{"name":"title","type":"string"}]}"#;
         let definition = TableDefinition::from_json(definition).unwrap();
-        gateway.put_schema(&definition).await.unwrap();
+        if gateway.live().views().tables.is_empty() {
+            gateway.put_schema(&definition).await.unwrap();
+        }
         let front = Front::new(
             gateways.clone(),
             config,
@@ -130,7 +147,7 @@ impl World {
             gateways,
             address,
             serving,
-            _folder: folder,
+            folder,
         }
     }
 

@@ -159,6 +159,15 @@ impl Mode {
         }
     }
 
+    /// Up to where a legacy client was given everything, when that is known: over this connection, so an answer that
+    /// it is sent now comes after it.
+    fn given(&self) -> Option<Seq> {
+        match self {
+            Self::Legacy { given, .. } => *given,
+            Self::Native(_) => None,
+        }
+    }
+
     fn place(&self) -> Option<Place> {
         match self {
             Self::Legacy { at, .. } => Some(Place::Legacy(*at)),
@@ -385,17 +394,15 @@ impl Session {
         self.check_lag()?;
         // What the frame holds may be of the new schemas.
         self.tell_schemas().await?;
-        let bytes = self.bytes_of(&frame).await?;
         let anchored = self.mode.form() == Form::Message;
-        if !bytes.is_empty() {
-            self.send(Message::Binary(bytes)).await?;
+        if !frame.bytes.is_empty() {
+            self.send(Message::Binary(frame.bytes.clone())).await?;
         }
         match (&mut self.mode, &frame.next) {
             (Mode::Legacy { at, given }, Place::Legacy(next)) => {
                 *at = *next;
                 if anchored {
                     *given = Some(*next);
-                    self.stands_at(*next);
                 }
             }
             (Mode::Native(place), next) => *place = Some(next.clone()),
@@ -423,23 +430,6 @@ impl Session {
         self.send(Message::Binary(bytes)).await
     }
 
-    /// The frame as this connection is sent it: a legacy client is not sent its own deltas.
-    async fn bytes_of(&mut self, frame: &Frame) -> Result<Bytes, End> {
-        let (Mode::Legacy { at, .. }, Some(client)) = (&self.mode, &self.client) else {
-            return Ok(frame.bytes.clone());
-        };
-        match frame.authors.include(client) {
-            (false, _) => Ok(frame.bytes.clone()),
-            (true, false) => Ok(Bytes::new()),
-            (true, true) => {
-                let audience = self.caller.gateway.audience(&self.caller.identity);
-                let (place, form) = (Place::Legacy(*at), self.mode.form());
-                let frame = self.hub.frame_without(&place, &audience, form, client);
-                frame.await.map_err(|error| failed(&error))
-            }
-        }
-    }
-
     fn check_lag(&self) -> Result<(), End> {
         let at = self.mode.place().map_or(Seq::ZERO, |place| place.seq());
         let lag = self.visible.borrow().as_u64().saturating_sub(at.as_u64());
@@ -449,13 +439,6 @@ impl Session {
                 format!("this reader fell {lag} deltas behind; pull, then connect again"),
             )),
             false => Ok(()),
-        }
-    }
-
-    fn stands_at(&self, cursor: Seq) {
-        if let Some(client) = &self.client {
-            let gateway = self.caller.gateway.id();
-            self.front.standing().set(gateway, client, cursor);
         }
     }
 

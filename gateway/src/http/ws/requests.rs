@@ -86,7 +86,7 @@ impl Session {
 
     async fn legacy_push(&mut self, push: Push) -> Result<(), End> {
         self.named(&push.client_id);
-        let ack = sync::push(&self.front, &self.caller, push)
+        let ack = sync::push(&self.front, &self.caller, push, self.mode.given())
             .await
             .map_err(refused)?;
         self.given_to(ack.cursor);
@@ -118,7 +118,7 @@ impl Session {
                 let push =
                     decode_push_message(&message, schemas.as_ref()).map_err(Refusal::from)?;
                 self.named(&push.client_id);
-                let ack = sync::push(&self.front, &self.caller, push).await?;
+                let ack = sync::push(&self.front, &self.caller, push, None).await?;
                 Ok(ServerBody::Answer(ack_message(&ack)))
             }
             ClientBody::Pull(wish) => {

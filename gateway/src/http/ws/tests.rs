@@ -470,3 +470,37 @@ async fn a_subscription_hears_of_new_schemas_without_deltas_and_once() {
     socket.send(native(2, ClientBody::Ping)).await.unwrap();
     assert_eq!(native_frame(&mut socket).await, (2, ServerBody::Pong));
 }
+
+#[tokio::test]
+async fn what_a_legacy_socket_was_sent_counts_for_its_own_pushes_and_for_no_other_connection() {
+    let world = World::open().await;
+    world.push("ada", &["r1"]).await;
+    let by_clock = |row: &str| {
+        let mut push = push("ben", &[row]);
+        push.last_seen = lakesync_proto::Seq::from_u64(crate::http::world::NOW_MS << 16).unwrap();
+        tagged(0x01, &encode_push_protobuf(&push))
+    };
+    let acked = async |socket: &mut Socket, row: &str| {
+        socket.send(by_clock(row)).await.unwrap();
+        match frame(socket).await {
+            ServerFrame::LegacyAnswer(acked) => acked.server_hlc,
+            frame => panic!("{frame:?}"),
+        }
+    };
+    let mut ben = world.connect(WS).await.unwrap();
+    ben.send(legacy_pull("ben", 0)).await.unwrap();
+    let ServerFrame::LegacyAnswer(page) = frame(&mut ben).await else {
+        panic!("an answer");
+    };
+    assert_eq!(page.server_hlc, 1);
+    world.push("ada", &["r2"]).await;
+    let ServerFrame::LegacyBroadcast(sent) = frame(&mut ben).await else {
+        panic!("a broadcast");
+    };
+    assert_eq!(sent.server_hlc, 2);
+    // What was sent before the answer has come before it.
+    assert_eq!(acked(&mut ben, "b1").await, 3);
+    // On another connection nothing tells whether it came at all.
+    let mut again = world.connect(WS).await.unwrap();
+    assert_eq!(acked(&mut again, "b2").await, 0);
+}
