@@ -15,7 +15,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{Result, plan_err};
 use datafusion::execution::FunctionRegistry as _;
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
@@ -126,7 +126,7 @@ impl Bounded {
             (false, _) => RESULT_BYTES_MAX,
         };
         if bytes > bytes_max {
-            return exec_err!(
+            return plan_err!(
                 "{} would make up to {bytes} bytes for {} rows, and {bytes_max} is the most; ask for shorter values, or \
                  for fewer rows",
                 self.inner.name(),

@@ -6,7 +6,7 @@
 use arrow::array::{Array as _, ArrayRef, AsArray as _};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, TimeUnit};
-use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::ColumnarValue;
 
 /// The arguments of one call and how many rows they are for.
@@ -218,7 +218,7 @@ fn shortest(step: arrow::datatypes::IntervalMonthDayNano, days: bool) -> Result<
     ];
     if parts.iter().any(|part| *part < 0) && parts.iter().any(|part| *part > 0) {
         // Such a step may lead forwards in one month and backwards in another, and never arrive.
-        return exec_err!(
+        return plan_err!(
             "the step of a range has parts forwards and backwards; give months, days and time the same sign"
         );
     }
