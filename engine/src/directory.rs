@@ -13,8 +13,9 @@
 //! ```
 //! **Invariant:** the lock is the operating system's, so it ends with the process, however that ends.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,6 +58,7 @@ impl DataDirectory {
             path: path.to_owned(),
             reason: error.to_string(),
         };
+        make_private(root).map_err(|error| at(root, error))?;
         fs::create_dir_all(root.join("gateways")).map_err(|error| at(root, error))?;
         let root = root.canonicalize().map_err(|error| at(root, error))?;
         let path = root.join("lakesync.lock");
@@ -186,6 +188,28 @@ impl DataDirectory {
     }
 }
 
+/// Makes a directory that only its owner enters: databases and Parquet files are readable to whoever reaches them.
+fn make_private(root: &Path) -> std::io::Result<()> {
+    const OTHERS: u32 = 0o077;
+    if let Some(parent) = root.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(root) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let mode = fs::metadata(root)?.permissions().mode();
+            if mode & OTHERS != 0 {
+                tracing::warn!(
+                    directory = %root.display(),
+                    mode = format!("{:03o}", mode & 0o777),
+                    "other users of this machine may read the data; `chmod 700` the directory unless they should"
+                );
+            }
+            Ok(())
+        }
+        made => made,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +229,18 @@ mod tests {
         assert_eq!(holder, Some(expected));
         drop(first);
         DataDirectory::take(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_new_directory_is_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("new").join("data");
+        DataDirectory::take(&root).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&root), 0o700);
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+        DataDirectory::take(&root).unwrap();
+        assert_eq!(mode(&root), 0o755, "what somebody chose stays");
     }
 
     #[test]

@@ -14,10 +14,14 @@
 //! view's; flush and compaction publish new views and change no answer.
 
 mod as_of_seq;
+mod bounded;
+#[cfg(test)]
+mod bounded_tests;
 mod catalog;
 mod columnar;
 mod error;
 mod files;
+mod growth;
 mod hot_size;
 pub mod lake;
 mod live;

@@ -11,6 +11,7 @@ use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsume
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use crate::bounded;
 use crate::lake::Warehouse;
 
 /// How many bytes the operators of all plans may hold at once. A sort or an aggregation beyond its share
@@ -54,6 +55,7 @@ fn session_within(warehouse: &Warehouse, memory: Arc<dyn MemoryPool>) -> Session
         warehouse.object_store(),
     );
     lakesync_udfs::register(&ctx);
+    bounded::register(&ctx);
     ctx
 }
 

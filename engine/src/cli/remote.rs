@@ -1,14 +1,15 @@
 //! The server that holds a data directory, as the tools of the same machine ask it: with a token and over TLS when the
 //! server wants them.
 //!
-//! **Invariant:** it only ever speaks to the address that the directory's lock names, which is this machine's.
+//! **Invariant:** it only ever speaks to the address that the directory's lock names, which is this machine's; a token
+//! that it makes itself is good for one gateway and one minute, should another process listen there by then.
 
-use std::collections::BTreeSet;
+use std::fmt;
 use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
-use lakesync_gateway::auth::TOKEN_GATEWAYS_MAX;
+use lakesync_gateway::auth::AuthConfig;
 use lakesync_proto::{
     GatewayId, Push, PushAck, TableDefinition, TableSchema, decode_ack_json, encode_push_json,
 };
@@ -28,12 +29,32 @@ const CONNECT: Duration = Duration::from_secs(10);
 const TOKEN_VARIABLE: &str = "LAKESYNC_TOKEN";
 
 /// A server of this machine, and the gateway that is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Remote {
     agent: Agent,
     url: String,
     gateway: GatewayId,
-    token: Option<String>,
+    token: Token,
+}
+
+/// Where the token of a request comes from.
+#[derive(Clone)]
+enum Token {
+    /// Somebody gave it.
+    Given(String),
+    /// Made for each request from the secret of the directory's own configuration, for the gateway that is asked for.
+    Minted(Box<AuthConfig>),
+    /// There is none.
+    None,
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote")
+            .field("url", &self.url)
+            .field("gateway", &self.gateway)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Remote {
@@ -50,10 +71,11 @@ impl Remote {
             .tls_config(tls);
         let token = std::env::var(TOKEN_VARIABLE).ok();
         let token = token.filter(|token| !token.is_empty());
+        let own = || own_auth(dir).map_or(Token::None, |auth| Token::Minted(Box::new(auth)));
         Self {
             agent: config.build().into(),
             url: url.to_owned(),
-            token: token.or_else(|| own_token(dir, &gateway)),
+            token: token.map_or_else(own, Token::Given),
             gateway,
         }
     }
@@ -61,6 +83,14 @@ impl Remote {
     /// The gateway that is asked for.
     pub(super) fn gateway(&self) -> &GatewayId {
         &self.gateway
+    }
+
+    fn bearer(&self) -> Option<String> {
+        match &self.token {
+            Token::Given(token) => Some(token.clone()),
+            Token::Minted(auth) => token::of_this_machine(auth, self.gateway.clone()),
+            Token::None => None,
+        }
     }
 
     /// Sends a JSON body; an answer that is no success is an error with its text.
@@ -74,7 +104,7 @@ impl Remote {
         request = request
             .header("content-type", "application/json")
             .header("accept", accept);
-        if let Some(token) = &self.token {
+        if let Some(token) = self.bearer() {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         checked(request.send(body)?)
@@ -82,7 +112,7 @@ impl Remote {
 
     fn get(&self, path: &str) -> Result<Response<Body>, CliError> {
         let mut request = self.agent.get(format!("{}{path}", self.url));
-        if let Some(token) = &self.token {
+        if let Some(token) = self.bearer() {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         checked(request.call()?)
@@ -115,21 +145,10 @@ impl Remote {
     }
 }
 
-/// A token for whoever may read the secret of the directory's own configuration; none when there is no secret.
-fn own_token(dir: &Path, gateway: &GatewayId) -> Option<String> {
+/// What whoever may read the directory's own configuration may sign with.
+fn own_auth(dir: &Path) -> Option<AuthConfig> {
     let sources = Sources::of_process(None, dir).ok()?;
-    let auth = Config::read(&sources).ok()?.auth?;
-    let files = std::fs::read_dir(dir.join("gateways")).ok()?;
-    let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
-    let names = names.filter_map(|name| GatewayId::parse(name.strip_suffix(".db")?).ok());
-    let gateways = BTreeSet::from([gateway.clone()]);
-    let gateways = names
-        .take(TOKEN_GATEWAYS_MAX - 1)
-        .fold(gateways, |mut all, name| {
-            all.insert(name);
-            all
-        });
-    token::of_this_machine(&auth, gateways.into_iter().collect())
+    Config::read(&sources).ok()?.auth
 }
 
 fn checked(mut answer: Response<Body>) -> Result<Response<Body>, CliError> {

@@ -77,6 +77,9 @@ fn options(config: &Config) -> ServeOptions {
         auth: config.auth.clone(),
         http: config.http.clone(),
         drain: config.server.drain,
+        idle: config.server.idle,
+        tcp_connections: config.server.tcp_connections,
+        statements: config.statements,
     }
 }
 

@@ -115,20 +115,41 @@ fn claims(
     claims
 }
 
-/// A short-lived admin token for the tools of this machine, when the configuration has a secret.
-pub(super) fn of_this_machine(auth: &AuthConfig, gateways: Vec<GatewayId>) -> Option<String> {
-    const TTL: Duration = Duration::from_secs(60 * 60);
+/// An admin token of one minute for one request of the tools of this machine, when the configuration has a secret.
+pub(super) fn of_this_machine(auth: &AuthConfig, gateway: GatewayId) -> Option<String> {
+    const TTL: Duration = Duration::from_secs(60);
     let secret = auth.hs256.first()?;
     let subject = ClientId::parse("lakesync-cli").expect("it is a client id");
-    let claims = claims(auth, (subject, gateways, Role::Admin), TTL);
+    let claims = claims(auth, (subject, vec![gateway], Role::Admin), TTL);
     Some(mint(secret, &claims))
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use lakesync_gateway::auth::Secret;
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_token_of_the_tools_is_for_one_gateway_and_one_minute() {
+        let secret = Secret::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let auth = AuthConfig {
+            hs256: vec![secret],
+            ..AuthConfig::default()
+        };
+        let gateway = GatewayId::parse("one").unwrap();
+        let token = of_this_machine(&auth, gateway).unwrap();
+        let claims = token.split('.').nth(1).unwrap();
+        let claims = URL_SAFE_NO_PAD.decode(claims).unwrap();
+        let claims: Json = serde_json::from_slice(&claims).unwrap();
+        let gateways = [json!("one"), json!(["one"])];
+        assert!(gateways.contains(&claims["gw"]), "{claims}");
+        let lives = claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
+        assert_eq!(lives, 60);
+    }
 
     #[test]
     fn claims_are_json_where_they_look_like_it_and_text_elsewhere() {

@@ -85,6 +85,13 @@ pub(crate) const KEYS: &[Key] = &[
          Shorter loses answers (never data); longer delays restarts.",
     ),
     new(
+        "server.idle",
+        Kind::Time,
+        "30s",
+        "How long a connection may take to send a request's head, and stay open between two requests. Shorter makes \
+         clients connect again more often; longer lets connections that say nothing hold descriptors.",
+    ),
+    new(
         "server.tls.cert",
         Kind::Path,
         "",
@@ -185,7 +192,8 @@ pub(crate) const KEYS: &[Key] = &[
         "flush.max_rows",
         Kind::Count,
         "500000",
-        "Flush a gateway when this many deltas are not flushed; the ends are those of flush.max_bytes.",
+        "Flush a gateway when this many deltas are not flushed. Fewer makes many small files, which slow every reader; more \
+         keeps more in memory, and a lost disk loses more.",
     ),
     new(
         "flush.max_age",
@@ -205,8 +213,8 @@ pub(crate) const KEYS: &[Key] = &[
         "compact.when_rows",
         Kind::Count,
         "250000",
-        "Compact a table when this many deltas of it are flushed and not in its base; the ends are those of \
-         compact.when_bytes.",
+        "Compact a table when this many deltas of it are flushed and not in its base. Fewer rewrites the base more often \
+         than the changes are worth; more is kept in memory, which every query folds and every start reads.",
     ),
     new(
         "compact.max_age",
@@ -235,19 +243,21 @@ pub(crate) const KEYS: &[Key] = &[
         Kind::Size,
         "512 MiB",
         "Above this a flush and a compaction are made at once, whatever their settings say. Lower makes small \
-         files; near limits.hot it comes too late.",
+         files; higher, near limits.hot, comes too late.",
     ),
     new(
         "limits.process_hot",
         Kind::Size,
         "4 GiB",
-        "As limits.hot, for all gateways together: about half of the machine's memory.",
+        "As limits.hot, for all gateways together: about half of the machine's memory. Lower refuses bursts that would \
+         have fitted; higher risks that the system kills the process.",
     ),
     new(
         "limits.process_hot_soft",
         Kind::Size,
         "1 GiB",
-        "As limits.hot_soft, for all gateways together.",
+        "As limits.hot_soft, for all gateways together. Lower makes small files; higher, near limits.process_hot, comes \
+         too late.",
     ),
     new(
         "limits.disk_reserve",
@@ -264,17 +274,24 @@ pub(crate) const KEYS: &[Key] = &[
          is memory for each gateway.",
     ),
     new(
+        "limits.tcp_connections",
+        Kind::Count,
+        "10000",
+        "How many TCP connections are open at a time; at most three quarters of the descriptors that the system gives \
+         the process, whatever this says. Fewer closes connections of honest clients; more is memory and descriptors.",
+    ),
+    new(
         "limits.connections",
         Kind::Count,
         "10000",
         "How many live connections (WebSocket, SSE, long poll) the process holds. Each is a descriptor and some \
-         kilobytes; more than the system's limit of open files fails in less friendly ways.",
+         kilobytes. Fewer turns readers away; more than the system's limit of open files fails in less friendly ways.",
     ),
     new(
         "limits.connections_per_gateway",
         Kind::Count,
         "5000",
-        "How many of them one gateway may have, so that one tenant leaves room for others.",
+        "How many of them one gateway may have. Fewer turns readers of a large tenant away; more leaves others no room.",
     ),
     new(
         "limits.connections_per_subject",
@@ -294,8 +311,8 @@ pub(crate) const KEYS: &[Key] = &[
         "limits.message",
         Kind::Size,
         "1 MiB",
-        "How large one WebSocket message may be; a push over HTTP may have 16 MiB. Smaller refuses large pushes; each \
-         connection may hold this much, so ten thousand of them hold 10 GiB at the default.",
+        "How large one WebSocket message may be; a push over HTTP may have 16 MiB. Smaller refuses large pushes; larger \
+         lets each connection hold that much memory, so ten thousand of them hold 10 GiB at the default.",
     ),
     new(
         "limits.frames",
@@ -312,11 +329,32 @@ pub(crate) const KEYS: &[Key] = &[
          longer keeps the dead.",
     ),
     new(
+        "sql.timeout",
+        Kind::Time,
+        "5min",
+        "How long one statement over HTTP may take, its answer included. Shorter ends honest reports; longer lets a \
+         forgotten query keep its memory and one of sql.statements.",
+    ),
+    new(
+        "sql.statements",
+        Kind::Count,
+        "8",
+        "How many statements run at a time; more are answered 503. Fewer makes people wait; more share the same cores \
+         and memory, so that each is slower and large ones fail.",
+    ),
+    new(
+        "sql.statements_per_subject",
+        Kind::Count,
+        "4",
+        "How many of them one subject may run at a time. Fewer turns dashboards away; more lets one token keep others \
+         out.",
+    ),
+    new(
         "rate.requests_per_second",
         Kind::Count,
         "0",
         "How many requests a second one subject (without [auth]: one address) may make; 0 is no limit. Lower refuses \
-         honest bursts with 429; without a limit one client can keep the server busy.",
+         honest bursts with 429; higher, or no limit, lets one client keep the server busy.",
     ),
     new(
         "rate.burst",
@@ -356,6 +394,44 @@ mod tests {
                 key.kind.read_text(key.default).expect(key.path);
             }
         }
+    }
+
+    #[test]
+    fn every_amount_says_what_gets_worse_at_both_ends() {
+        let less = ["Less", "Fewer", "Lower", "Smaller", "Shorter"];
+        let more = ["More", "Higher", "Larger", "Longer"];
+        // A clause begins a sentence or follows a semicolon.
+        let has = |doc: &str, words: &[&str]| {
+            let clauses = doc.split(['.', ';']).map(str::trim);
+            let begins = |clause: &str| {
+                words
+                    .iter()
+                    .any(|word| clause.to_lowercase().starts_with(&word.to_lowercase()))
+            };
+            clauses.into_iter().any(begins)
+        };
+        let amount = |kind| {
+            matches!(
+                kind,
+                Kind::Size | Kind::Time | Kind::TimeOrNone | Kind::Count
+            )
+        };
+        for key in KEYS.iter().filter(|key| amount(key.kind)) {
+            assert!(
+                has(key.doc, &less),
+                "{}: what does less of it cost?",
+                key.path
+            );
+            assert!(
+                has(key.doc, &more),
+                "{}: what does more of it cost?",
+                key.path
+            );
+        }
+    }
+
+    #[test]
+    fn a_path_has_its_variable() {
         assert_eq!(
             key("server.tls.cert").unwrap().variable(),
             "LAKESYNC_SERVER__TLS__CERT"

@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use toml::Value as Toml;
 
 /// What stands for a secret wherever settings are shown.
-const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]

@@ -18,9 +18,10 @@ use tracing_subscriber::EnvFilter;
 use super::connectors::Connector as Section;
 use super::effective::{Effective, wrong};
 use super::error::{ConfigError, Source};
-use super::kind::{Secret, Setting};
+use super::kind::{MASK, Secret, Setting};
 use super::{read_bounded, read_named};
 use crate::maintenance::CompactPolicy;
+use crate::server::StatementLimits;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Where actions are delivered.
     pub connectors: Vec<Connector>,
+    /// How many statements of SQL run, and for how long.
+    pub statements: StatementLimits,
     /// When tables are compacted.
     pub compact: CompactPolicy,
     /// What a compaction may take.
@@ -56,6 +59,10 @@ pub struct ServerSettings {
     pub tls: Option<TlsFiles>,
     /// How long a stop waits for requests under way.
     pub drain: Duration,
+    /// How long a connection may wait with a request.
+    pub idle: Duration,
+    /// How many TCP connections are open at most.
+    pub tcp_connections: usize,
 }
 
 /// A certificate chain and its private key, both PEM.
@@ -97,6 +104,11 @@ impl Config {
             gateway: gateway(effective)?,
             limits: pressure(effective, "limits.process_hot_soft", "limits.process_hot")?,
             connectors: connectors(effective)?,
+            statements: StatementLimits {
+                process: limit(effective, "sql.statements")?,
+                subject: limit(effective, "sql.statements_per_subject")?,
+                timeout: positive(effective, "sql.timeout")?,
+            },
             compact: CompactPolicy {
                 when_bytes: effective.size("compact.when_bytes"),
                 when_rows: effective.count("compact.when_rows"),
@@ -191,6 +203,8 @@ fn server(effective: &Effective) -> Result<ServerSettings, ConfigError> {
         listen,
         tls,
         drain: effective.time("server.drain"),
+        idle: positive(effective, "server.idle")?,
+        tcp_connections: limit(effective, "limits.tcp_connections")?,
     })
 }
 
@@ -422,6 +436,12 @@ fn connector(name: &str, section: &Section) -> Result<Connector, ConfigError> {
     let Setting::Text(url) = section.get("url").0 else {
         return at("url", "is missing: where should its actions be sent?");
     };
+    if url.contains(MASK) {
+        return at(
+            "url",
+            "is what `lakesync config` shows in place of an address; give the address",
+        );
+    }
     let secret = match (section.get("secret").0, section.get("secret_file")) {
         (Setting::Secret(secret), (Setting::Unset, _)) => Some(secret.reveal().to_owned()),
         (Setting::Unset, (Setting::Path(file), source)) => Some(
@@ -476,12 +496,18 @@ mod tests {
     fn without_a_file_the_defaults_are_those_of_the_parts() {
         let config = Config::read(&Sources::default()).unwrap();
         assert!(config.auth.is_none());
-        assert_eq!(config.gateway, GatewayConfig::default());
+        // Only a machine's own clock can be watched for jumps, and a process has that one.
+        let gateway = GatewayConfig {
+            clock_jump: Some(Duration::from_secs(10)),
+            ..GatewayConfig::default()
+        };
+        assert_eq!(config.gateway, gateway);
         assert_eq!(config.compaction, CompactionConfig::default());
         assert_eq!(config.compact, CompactPolicy::default());
         assert_eq!(config.gateways, [GatewayId::parse("public").unwrap()]);
         assert_eq!(config.server.listen.to_string(), "127.0.0.1:7420");
         assert_eq!(config.log.format, LogFormat::Text);
+        assert_eq!(config.statements, StatementLimits::default());
     }
 
     #[test]

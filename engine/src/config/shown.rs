@@ -1,6 +1,7 @@
 //! The settings in force as TOML that a person can read, change and use as the file.
 //!
-//! **Invariant:** what is printed reads back as the same settings, but for secrets, which are masked.
+//! **Invariant:** what is printed reads back as the same settings, but for secrets and the paths of
+//! webhooks, which are masked.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,7 @@ use super::connectors::{CONNECTOR_KEYS, Connector};
 use super::effective::Effective;
 use super::error::Source;
 use super::keys::KEYS;
-use super::kind::Setting;
+use super::kind::{MASK, Setting};
 
 /// Where comments are wrapped, in characters.
 const WIDTH: usize = 100;
@@ -64,7 +65,13 @@ fn connector_section(out: &mut String, name: &str, connector: &Connector) {
     for key in CONNECTOR_KEYS {
         out.push('\n');
         comment(out, key.doc);
-        line(out, key.name, connector.get(key.name));
+        match connector.get(key.name) {
+            (Setting::Text(url), source) if key.name == "url" => {
+                let masked = Setting::Text(masked_url(url));
+                line(out, key.name, (&masked, source));
+            }
+            setting => line(out, key.name, setting),
+        }
     }
     for action in &connector.types {
         writeln!(out, "\n[[actions.{name}.types]]").expect(FITS);
@@ -77,6 +84,24 @@ fn connector_section(out: &mut String, name: &str, connector: &Connector) {
             writeln!(out, "params_schema = {schema}").expect(FITS);
         }
     }
+}
+
+/// Scheme and host of a webhook: users, paths and queries of such addresses are often keys.
+fn masked_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return MASK.to_owned();
+    };
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let (authority, more) = rest.split_at(end);
+    let (user, host) = match authority.rsplit_once('@') {
+        Some((_, host)) => (format!("{MASK}@"), host),
+        None => (String::new(), authority),
+    };
+    let more = match more {
+        "" | "/" => more.to_owned(),
+        _ => format!("/{MASK}"),
+    };
+    format!("{scheme}://{user}{host}{more}")
 }
 
 fn line(out: &mut String, name: &str, (setting, source): (&Setting, &Source)) {
@@ -134,6 +159,28 @@ mod tests {
                 types.collect::<Vec<_>>()
             };
             assert_eq!(types(&before), types(&after), "{printed}");
+        }
+    }
+
+    #[test]
+    fn of_a_webhook_only_scheme_and_host_are_shown() {
+        for (url, shown) in [
+            ("https://a.example", "https://a.example"),
+            ("https://a.example:8443/", "https://a.example:8443/"),
+            ("https://a.example/hooks/T0/KEY", "https://a.example/***"),
+            ("https://a.example?key=KEY", "https://a.example/***"),
+            ("https://a.example#KEY", "https://a.example/***"),
+            ("https://me:KEY@a.example/x", "https://***@a.example/***"),
+            ("https://KEY@KEY@a.example", "https://***@a.example"),
+            ("KEY", "***"),
+        ] {
+            assert_eq!(masked_url(url), shown, "{url}");
+            let printed = super::shown(&read(&format!("[actions.m]\nurl = \"{url}\"")));
+            assert!(
+                !printed.contains("KEY@") && !printed.contains("/KEY"),
+                "{printed}"
+            );
+            assert!(printed.contains(&format!("url = \"{shown}\"")), "{printed}");
         }
     }
 

@@ -9,8 +9,10 @@
 //! **Invariant:** without authentication the listener is on loopback only, and pages of other sites are refused.
 
 mod accept;
+mod connections;
 mod rows;
 mod sql;
+mod statements;
 mod tls;
 
 use std::fmt;
@@ -30,10 +32,16 @@ use crate::config::TlsFiles;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 
+pub use statements::StatementLimits;
+
 pub(crate) use rows::ARROW_STREAM;
 
-/// How long a connection may take to send its first request: one that says nothing holds a descriptor.
-const FIRST_REQUEST: Duration = Duration::from_secs(30);
+use connections::Limited;
+use sql::Sql;
+use statements::Statements;
+
+/// How often an HTTP/2 connection that says nothing is asked whether it is there, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(30);
 
 /// How a lake is served.
 #[derive(Clone, Debug)]
@@ -48,6 +56,13 @@ pub struct ServeOptions {
     pub http: HttpConfig,
     /// How long a stop waits for requests that are under way.
     pub drain: Duration,
+    /// How long a connection may take to send the head of a request, the first or the next: one that says nothing holds
+    /// a descriptor.
+    pub idle: Duration,
+    /// How many TCP connections are open at most.
+    pub tcp_connections: usize,
+    /// How many statements run, and for how long.
+    pub statements: StatementLimits,
 }
 
 impl ServeOptions {
@@ -60,6 +75,9 @@ impl ServeOptions {
             auth: None,
             http: HttpConfig::default(),
             drain: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+            tcp_connections: 10_000,
+            statements: StatementLimits::default(),
         }
     }
 }
@@ -72,6 +90,9 @@ pub struct Server {
     address: SocketAddr,
     tls: Option<Arc<rustls::ServerConfig>>,
     drain: Duration,
+    idle: Duration,
+    connections: Limited,
+    sql: Sql,
 }
 
 impl fmt::Debug for Server {
@@ -117,6 +138,11 @@ impl Server {
                 "cannot listen on {listen}: {error}; choose another with --listen"
             ))
         })?;
+        let sql = Sql {
+            lake: lake.clone(),
+            statements: Statements::new(options.statements)?,
+            body_timeout: options.http.timeout,
+        };
         let front = Front::new(
             lake.registry().clone(),
             options.http,
@@ -130,6 +156,9 @@ impl Server {
             address,
             tls,
             drain: options.drain,
+            idle: options.idle,
+            connections: Limited::new(options.tcp_connections),
+            sql,
         };
         server.lake.directory().say(Some(&server.url()))?;
         Ok(server)
@@ -164,21 +193,32 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let handle = axum_server::Handle::new();
         let (stopping, front, drain) = (handle.clone(), self.front.clone(), self.drain);
+        let lake = self.lake.clone();
         let stopper = tokio::spawn(async move {
             stop.await;
+            // As long as the lock names the address it must be ours: tools of this machine send it their tokens.
+            let said = lake.directory().say(None);
             front.drain();
             stopping.graceful_shutdown(Some(drain));
+            said
         });
-        let routes = self.front.router(sql::routes(&self.lake));
+        let routes = self.front.router(sql::routes(self.sql));
         let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
-        let acceptor = PatientAcceptor(self.front.clone());
+        let acceptor = PatientAcceptor {
+            front: self.front.clone(),
+            places: self.connections,
+        };
         let served = async {
-            let server = axum_server::from_tcp(self.listener)?
+            let mut server = axum_server::from_tcp(self.listener)?
                 .handle(handle)
-                .first_request_timeout(FIRST_REQUEST)
+                .first_request_timeout(self.idle)
                 .accept_error_handler(
                     |peer, error| tracing::debug!(?peer, %error, "a connection was not made"),
                 );
+            let builder = server.http_builder();
+            builder.http1().header_read_timeout(self.idle);
+            let mut http2 = builder.http2();
+            http2.keep_alive_interval(PING).keep_alive_timeout(PING);
             match self.tls {
                 None => server.acceptor(acceptor).serve(routes).await,
                 Some(tls) => {

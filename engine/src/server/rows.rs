@@ -15,14 +15,14 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::StreamWriter;
 use arrow::json::writer::LineDelimited;
-use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::body::Bytes;
+use axum::http::{HeaderMap, header};
 use datafusion::error::DataFusionError;
 use datafusion::prelude::DataFrame;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json as object;
 
+use super::statements::Rows;
 use crate::error::{Error, Result};
 use crate::json::{self, distinct_names, renamed};
 
@@ -68,8 +68,8 @@ impl RowFormat {
     }
 }
 
-/// The rows of `frame` as a streamed answer.
-pub(super) async fn stream_answer(frame: DataFrame, format: RowFormat) -> Result<Response> {
+/// The rows of `frame`, once the first batch is there.
+pub(super) async fn rows(frame: DataFrame, format: RowFormat) -> Result<Rows> {
     let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
     let mut batches = frame.execute_stream().await?;
     let first = batches.next().await.transpose()?;
@@ -86,8 +86,10 @@ pub(super) async fn stream_answer(frame: DataFrame, format: RowFormat) -> Result
     });
     let body = stream::iter([Ok(start)]).chain(body);
     let body = body.map_err(|error: DataFusionError| std::io::Error::other(error.to_string()));
-    let head = [(header::CONTENT_TYPE, format.content_type())];
-    Ok((StatusCode::OK, head, Body::from_stream(body)).into_response())
+    Ok(Rows {
+        content_type: format.content_type(),
+        chunks: body.boxed(),
+    })
 }
 
 /// Batches to bytes, in one of the formats.

@@ -4,6 +4,8 @@
 //!
 //! **Invariant:** a statement sees the gateways that its caller's token names, and nothing of others.
 
+use std::time::Duration;
+
 use axum::Extension;
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
@@ -13,10 +15,12 @@ use lakesync_gateway::auth::{Identity, Role, Scope};
 use lakesync_gateway::http::{error_answer, read_body, unavailable_answer};
 use lakesync_proto::{ErrorCode, GatewayId};
 use serde::Deserialize;
+use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::rows::{RowFormat, stream_answer};
+use super::rows::{RowFormat, rows};
+use super::statements::Statements;
 use crate::error::{Error, Result};
 use crate::lake::{Lake, default_gateway};
 use crate::statement::{Access, Grant};
@@ -30,12 +34,21 @@ struct Request {
     gateway: Option<GatewayId>,
 }
 
+/// What the routes of SQL work with.
+#[derive(Clone, Debug)]
+pub(super) struct Sql {
+    pub(super) lake: Lake,
+    pub(super) statements: Statements,
+    /// How long a body may take to arrive.
+    pub(super) body_timeout: Duration,
+}
+
 /// The routes of SQL.
-pub(super) fn routes(lake: &Lake) -> OpenApiRouter {
+pub(super) fn routes(sql: Sql) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(read))
         .routes(routes!(write))
-        .with_state(lake.clone())
+        .with_state(sql)
 }
 
 /// Runs one statement that reads.
@@ -48,12 +61,12 @@ pub(super) fn routes(lake: &Lake) -> OpenApiRouter {
     security(("bearer" = []))
 )]
 async fn read(
-    State(lake): State<Lake>,
+    State(sql): State<Sql>,
     Extension(identity): Extension<Identity>,
     request: HttpRequest,
 ) -> Response {
     match identity.role {
-        Role::Reader | Role::Admin => answer(&lake, &identity, request, Access::Read).await,
+        Role::Reader | Role::Admin => answer(sql, identity, request, Access::Read).await,
         role @ (Role::Client | Role::Ingest) => forbidden(&format!(
             "Role `{role}` has no SQL, which sync rules do not bind: this needs a token whose role is reader or admin"
         )),
@@ -70,12 +83,12 @@ async fn read(
     security(("bearer" = []))
 )]
 async fn write(
-    State(lake): State<Lake>,
+    State(sql): State<Sql>,
     Extension(identity): Extension<Identity>,
     request: HttpRequest,
 ) -> Response {
     match identity.role {
-        Role::Admin => answer(&lake, &identity, request, Access::Write).await,
+        Role::Admin => answer(sql, identity, request, Access::Write).await,
         role => forbidden(&format!(
             "Admin role required: this token's role is `{role}`"
         )),
@@ -86,30 +99,51 @@ fn forbidden(text: &str) -> Response {
     error_answer(StatusCode::FORBIDDEN, ErrorCode::Forbidden, text, None)
 }
 
-async fn answer(
-    lake: &Lake,
-    identity: &Identity,
-    request: HttpRequest,
-    access: Access,
-) -> Response {
+async fn answer(sql: Sql, identity: Identity, request: HttpRequest, access: Access) -> Response {
     let (parts, body) = request.into_parts();
-    let headers = &parts.headers;
+    let headers = parts.headers;
     // JSON escapes may double the text.
-    let body = match read_body(headers, body, 2 * SQL_BYTES_MAX + 1024).await {
-        Ok(body) => body,
+    let read = read_body(&headers, body, 2 * SQL_BYTES_MAX + 1024);
+    let body = match timeout(sql.body_timeout, read).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(answer)) => return *answer,
+        Err(_) => return too_slow(sql.body_timeout),
+    };
+    let subject = identity.subject.as_ref();
+    let subject = subject.map_or_else(String::new, ToString::to_string);
+    let place = match sql.statements.admit(&subject) {
+        Ok(place) => place,
         Err(answer) => return *answer,
     };
-    let ran = async {
+    let lake = sql.lake;
+    let work = async move {
         let request: Request = serde_json::from_slice(&body).map_err(|error| {
             Error::Invalid(format!(
                 "the body is not {{\"sql\": \"…\", \"gateway\"?: \"…\"}}: {error}"
             ))
         })?;
-        let format = RowFormat::wanted(headers)?;
-        let frame = plan(lake, &request, Grant { access, identity }).await?;
-        stream_answer(frame, format).await
+        let format = RowFormat::wanted(&headers)?;
+        let grant = Grant {
+            access,
+            identity: &identity,
+        };
+        let frame = plan(&lake, &request, grant).await?;
+        rows(frame, format).await
     };
-    ran.await.unwrap_or_else(|error| error_response(&error))
+    sql.statements.run(place, work, error_response).await
+}
+
+fn too_slow(limit: Duration) -> Response {
+    let text = format!(
+        "the request body was not there after {} (server.timeout); send it again over a faster connection",
+        humantime::format_duration(limit)
+    );
+    error_answer(
+        StatusCode::REQUEST_TIMEOUT,
+        ErrorCode::ValidationError,
+        &text,
+        None,
+    )
 }
 
 async fn plan(lake: &Lake, request: &Request, grant: Grant<'_>) -> Result<DataFrame> {

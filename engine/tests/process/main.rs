@@ -9,6 +9,7 @@ mod bad_input;
 mod command_line;
 mod contract;
 mod crash;
+mod endurance;
 mod live_server;
 mod server;
 mod settings;
