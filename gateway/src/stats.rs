@@ -43,7 +43,7 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// Every way, in the order of [`Requests::ended`].
+    /// Every way, in the order that requests are counted in.
     pub const ALL: [Self; 4] = [Self::Done, Self::Refused, Self::Busy, Self::Failed];
 
     /// How a call of the gateway ended.

@@ -105,6 +105,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Works until every sender is gone.
     pub(crate) fn run(mut self, mut tasks: mpsc::Receiver<Task>) {
+        self.stats.known_ids(self.dedup.len());
         while let Some(task) = tasks.blocking_recv() {
             let (mut group, mut bytes) = (Vec::new(), 0);
             let mut next = Some(task);

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use lakesync_proto::{
-    ClientId, Cursor, Op, PullPage, Seq, ServerBody, encode_broadcast, encode_page_json,
+    ClientId, Cursor, PullPage, Seq, ServerBody, encode_broadcast, encode_page_json,
     encode_server_frame, page_checksum, page_message,
 };
 use tokio::sync::{OnceCell, watch};
