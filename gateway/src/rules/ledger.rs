@@ -317,11 +317,7 @@ impl Version {
         let kept = kept.unwrap_or_default();
         let values = values_of(&self.rules, stored.schemas, (&key.0, &key.1), &kept.state);
         let place = self.ask(key, values, Place::Nowhere);
-        Ok(Row {
-            kept,
-            known,
-            place,
-        })
+        Ok(Row { kept, known, place })
     }
 
     /// The place of a row's membership; that of the same values when there is one.

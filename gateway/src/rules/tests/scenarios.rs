@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakesync_proto::{
-    ClientId, Cursor, DeltaId, DeltaKey, ErrorCode, Op, Outcome, Push, RowDelta, Seq, TableDefinition,
-    TableName,
+    ClientId, Cursor, DeltaId, DeltaKey, ErrorCode, Op, Outcome, Push, RowDelta, Seq,
+    TableDefinition, TableName,
 };
 use rusqlite::Connection;
 
