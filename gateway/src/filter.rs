@@ -20,7 +20,7 @@ use crate::error::{Error, Refusal, Result};
 use crate::feed::Item;
 use crate::gateway::Gateway;
 use crate::pull::{PAGE_BYTES_MAX, Source, expired};
-use crate::rules::ledger::{Ruling, covers, stored_state, values_of};
+use crate::rules::ledger::{Ruling, covers, stored_row, values_of};
 use crate::rules::moved::Heard;
 use crate::rules::ruling::rules_changed;
 use crate::rules::{Audience, Membership};
@@ -212,8 +212,8 @@ impl Gateway {
                 let mut rows = Vec::with_capacity(ids.len());
                 for row_id in ids {
                     let key = (table.clone(), row_id);
-                    let state = stored_state(&log, live.as_ref(), version, &key)?;
-                    let state = state.unwrap_or_default();
+                    let row = stored_row(&log, live.as_ref(), version, &key)?;
+                    let state = row.unwrap_or_default().state;
                     let values = values_of(&rules, live.as_ref(), (&table, &key.1), &state);
                     rows.push((key.1, values));
                 }

@@ -189,12 +189,20 @@ impl Round {
         if !entry.accepted.iter().any(guarded) {
             return Ok(());
         }
-        let moved = self.draft.moved(steps);
+        let (moved, lasts) = (self.draft.moved(steps), self.draft.lasts(steps));
         for (index, delta) in entry.accepted.iter().enumerate() {
             let Some(moved) = moved.get(index).filter(|_| guarded(delta)) else {
                 continue;
             };
-            let before = !moved.existed || audience.may_write(&moved.before);
+            let before = match (moved.existed, delta.delta.op) {
+                (true, _) => audience.may_write(&moved.before),
+                // It would hide what others write later: only who could have deleted the row may do so again.
+                (false, Op::Delete) => {
+                    let last = lasts.get(index).and_then(Option::as_ref);
+                    last.is_some_and(|last| audience.may_write(last))
+                }
+                (false, _) => true,
+            };
             let after = !moved.exists || audience.may_write(&moved.after);
             if !(before && after) {
                 return Err(forbidden(&delta.delta).at(entry.places[index]).into());

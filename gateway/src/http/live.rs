@@ -518,7 +518,10 @@ mod tests {
         let gateway = world.gateway();
         let hub = Hub::new(Arc::clone(&gateway), 1 << 20);
         world.push("ada", &["r1"]).await;
-        let (free, bindable) = (Audience::everything(), gateway.rules().audience(&lakesync_proto::Claims::new()));
+        let (free, bindable) = (
+            Audience::everything(),
+            gateway.rules().audience(&lakesync_proto::Claims::new()),
+        );
         let begin = Place::Legacy(Seq::ZERO);
         for audience in [&free, &bindable] {
             let frame = hub.frame(&begin, audience, Form::Message).await;

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use lakesync_proto::Claims;
 use lakesync_providers::predicate::{Bound, claim_values};
@@ -14,9 +14,6 @@ use sha2::{Digest, Sha256};
 
 use super::membership::{Entry, KeyHash, Membership, TermId, key_hash};
 use super::terms::{Register, RuleTerm, Terms};
-
-/// The most decisions on values that an audience keeps, 17 bytes each; then it begins anew.
-const DECISIONS_MAX: usize = 10_000;
 
 /// The holders of equal claims, as far as the rules look at them.
 #[derive(Debug, Default)]
@@ -38,8 +35,8 @@ struct Ruled {
     claims: Claims,
     /// What the claims mean for each term that was met; none when it is closed to them.
     admitted: RwLock<HashMap<TermId, Option<Arc<Admitted>>>>,
-    /// What conditions on values have said.
-    decisions: Mutex<HashMap<KeyHash, bool>>,
+    /// Its number among all that were made, for what all of them remember together.
+    number: u64,
 }
 
 /// A term that is open to an audience.
@@ -79,7 +76,7 @@ impl Audience {
                 register: Arc::clone(&terms.register),
                 claims: looked_at,
                 admitted: RwLock::default(),
-                decisions: Mutex::default(),
+                number: terms.register.audiences.fetch_add(1, Ordering::Relaxed),
             }),
             bindable: true,
         }
@@ -188,25 +185,17 @@ impl Ruled {
     /// Whether a condition holds for the values of an entry.
     fn decide(&self, bound: &Bound, entry: &Entry<'_>) -> bool {
         let mut hash = Sha256::new();
+        hash.update(self.number.to_be_bytes());
         hash.update(entry.term.to_be_bytes());
         hash.update(entry.values);
         let key: KeyHash = *hash.finalize().first_chunk().expect("a hash has 32 bytes");
-        let decisions = || {
-            self.decisions
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        if let Some(decided) = decisions().get(&key) {
-            return *decided;
+        if let Some(decided) = self.register.decided(&key) {
+            return decided;
         }
         self.register.evaluations.fetch_add(1, Ordering::Relaxed);
         let values = entry.values(bound.fields());
         let holds = values.is_some_and(|values| bound.holds(&values));
-        let mut decisions = decisions();
-        if decisions.len() >= DECISIONS_MAX {
-            decisions.clear();
-        }
-        decisions.insert(key, holds);
+        self.register.decide(key, holds);
         holds
     }
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use lakesync_proto::{
-    ColumnName, RowDelta, RowId, RowState, Schemas, Seq, TableName, Value, decode_batch,
+    ColumnName, Op, RowDelta, RowId, RowState, Schemas, Seq, TableName, Value, decode_batch,
 };
 use tokio::sync::watch;
 
@@ -19,7 +19,7 @@ use super::compiled::Rules;
 use super::definition::RuleSet;
 use super::membership::Membership;
 use super::moved::Moved;
-use super::rows::RuleRow;
+use super::rows::{Kept, RuleRow};
 use crate::durable::DurableLog;
 use crate::error::Result;
 
@@ -84,13 +84,13 @@ pub(crate) fn covers(rules: &Rules, table: &TableName) -> bool {
     set.is_some_and(|set| set.buckets.iter().any(|bucket| bucket.names(table)))
 }
 
-/// The state of a row as one version of the rules has it.
-pub(crate) fn stored_state(
+/// What one version of the rules keeps of a row.
+pub(crate) fn stored_row(
     log: &DurableLog,
     schemas: &dyn Schemas,
     version: u64,
     (table, row_id): &RowKey,
-) -> Result<Option<RowState>> {
+) -> Result<Option<Kept>> {
     let Some(blob) = log.rule_row(version, table, row_id)? else {
         return Ok(None);
     };
@@ -99,9 +99,7 @@ pub(crate) fn stored_state(
             format!("the rules' entry of row `{row_id}` of `{table}` cannot be read: {error}");
         log.damage(&what)
     })?;
-    let mut state = RowState::default();
-    deltas.iter().for_each(|delta| state.apply(&delta.delta));
-    Ok(Some(state))
+    Ok(Some(Kept::read(&deltas)))
 }
 
 /// What rules look at of a row in `state`; the row id decides the key columns.
@@ -145,11 +143,13 @@ pub(crate) struct Step {
     exists: bool,
     before: Place,
     after: Place,
+    /// Of a row that did not exist before: as it was when it last did.
+    last: Option<Place>,
 }
 
 #[derive(Clone, Debug)]
 struct Row {
-    state: RowState,
+    kept: Kept,
     known: bool,
     place: Place,
 }
@@ -233,13 +233,23 @@ impl Draft {
         steps.iter().map(|step| version.moved(step)).collect()
     }
 
+    /// For each step of a row that did not exist before: the membership that it had when it last did, if that is known.
+    pub(crate) fn lasts(&mut self, steps: &[Step]) -> Vec<Option<Membership>> {
+        let Some(version) = &mut self.current else {
+            return Vec::new();
+        };
+        version.evaluate();
+        let last = |step: &Step| Some(version.membership(step, step.last?));
+        steps.iter().map(last).collect()
+    }
+
     /// The rows to be written, of both versions.
     pub(crate) fn rows(&self) -> Vec<RuleRow> {
         let versions = self.current.iter().chain(&self.pending);
         let rows = versions.flat_map(|version| {
             let number = version.rules.version();
             let rows = version.rows.iter();
-            rows.map(move |(key, row)| RuleRow::of(number, key.clone(), &row.state))
+            rows.map(move |(key, row)| RuleRow::of(number, key.clone(), &row.kept))
         });
         rows.collect()
     }
@@ -265,6 +275,7 @@ impl Version {
                 exists: false,
                 before: Place::Nowhere,
                 after: Place::Nowhere,
+                last: None,
             });
         }
         let key = (table.clone(), delta.row_id.clone());
@@ -274,10 +285,16 @@ impl Version {
             Some(row) => row,
             None => self.load(&key, stored)?,
         };
-        let (known, before, existed) = (row.known, row.place, row.state.exists());
-        row.state
-            .apply(&restricted(delta, self.rules.columns(&table)));
-        let after = values_of(&self.rules, stored.schemas, (&key.0, &key.1), &row.state);
+        let (known, before, existed) = (row.known, row.place, row.kept.state.exists());
+        let last = row.kept.last.as_ref();
+        let last = last.filter(|_| delta.op == Op::Delete).map(|last| {
+            let values = values_of(&self.rules, stored.schemas, (&key.0, &key.1), last);
+            self.ask(&key, values, Place::Nowhere)
+        });
+        let change = restricted(delta, self.rules.columns(&table));
+        row.kept.step(|state| state.apply(&change));
+        let state = &row.kept.state;
+        let after = values_of(&self.rules, stored.schemas, (&key.0, &key.1), state);
         let exists = after.is_some();
         row.place = self.ask(&key, after, before);
         row.known = true;
@@ -288,22 +305,19 @@ impl Version {
             exists,
             before,
             after: row.place,
+            last,
         };
         self.rows.insert(key, row);
         Ok(step)
     }
 
     fn load(&mut self, key: &RowKey, stored: Stored<'_>) -> Result<Row> {
-        let state = stored_state(stored.log, stored.schemas, self.rules.version(), key)?;
-        let known = state.is_some();
-        let state = state.unwrap_or_default();
-        let values = values_of(&self.rules, stored.schemas, (&key.0, &key.1), &state);
+        let kept = stored_row(stored.log, stored.schemas, self.rules.version(), key)?;
+        let known = kept.is_some();
+        let kept = kept.unwrap_or_default();
+        let values = values_of(&self.rules, stored.schemas, (&key.0, &key.1), &kept.state);
         let place = self.ask(key, values, Place::Nowhere);
-        Ok(Row {
-            state,
-            known,
-            place,
-        })
+        Ok(Row { kept, known, place })
     }
 
     /// The place of a row's membership; that of the same values when there is one.
@@ -331,11 +345,15 @@ impl Version {
         }
     }
 
-    fn moved(&self, step: &Step) -> Arc<Moved> {
-        let membership = |place| match place {
+    fn membership(&self, step: &Step, place: Place) -> Membership {
+        match place {
             Place::Nowhere => Membership::NONE,
             Place::At(index) => self.asked[&step.table].memberships[index].clone(),
-        };
+        }
+    }
+
+    fn moved(&self, step: &Step) -> Arc<Moved> {
+        let membership = |place| self.membership(step, place);
         Arc::new(Moved {
             rules: self.rules.version(),
             known: step.known,

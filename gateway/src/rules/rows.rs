@@ -3,6 +3,9 @@
 //! ```text
 //! rule_rows  version │ table_name │ row_id │ state (proto::encode_batch of the state's deltas)
 //! ```
+//! Seqs mean nothing in it: deltas of the state have the seq 1. Of a row that was deleted those of the state in which it
+//! last existed follow, with the seq 2; they are older than its DELETE, so merging them too changes nothing.
+//!
 //! **Invariant:** a row of a version is whole: it is replaced, never changed in part.
 
 use lakesync_proto::{RowId, RowState, Seq, SeqDelta, TableName, encode_batch, row_deltas};
@@ -19,6 +22,43 @@ pub(crate) const RULE_ROWS: &str = "
     ) without rowid;
 ";
 
+/// The seq of deltas of a row's state.
+fn now() -> Seq {
+    Seq::ZERO.next()
+}
+
+/// What is kept of a row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) state: RowState,
+    /// The state in which it last existed, when it does not any more and that is known.
+    pub(crate) last: Option<RowState>,
+}
+
+impl Kept {
+    /// What deltas of a row of `rule_rows` say.
+    pub(crate) fn read(deltas: &[SeqDelta]) -> Self {
+        let mut kept = Self::default();
+        for delta in deltas {
+            match delta.seq == now() {
+                true => kept.state.apply(&delta.delta),
+                false => kept.last.get_or_insert_default().apply(&delta.delta),
+            }
+        }
+        kept
+    }
+
+    /// Notes that the row is in another state now.
+    pub(crate) fn step(&mut self, step: impl FnOnce(&mut RowState)) {
+        let before = self.state.exists().then(|| self.state.clone());
+        step(&mut self.state);
+        self.last = match self.state.exists() {
+            true => None,
+            false => before.or(self.last.take()),
+        };
+    }
+}
+
 /// A row of `rule_rows`.
 #[derive(Debug)]
 pub(crate) struct RuleRow {
@@ -29,11 +69,13 @@ pub(crate) struct RuleRow {
 }
 
 impl RuleRow {
-    pub(crate) fn of(version: u64, (table, row_id): (TableName, RowId), state: &RowState) -> Self {
-        // Seqs mean nothing here; the encoding wants one.
-        let seq = Seq::ZERO.next();
-        let deltas = row_deltas(&table, &row_id, state).into_iter();
-        let deltas: Vec<SeqDelta> = deltas.map(|delta| SeqDelta { seq, delta }).collect();
+    pub(crate) fn of(version: u64, (table, row_id): (TableName, RowId), row: &Kept) -> Self {
+        let mut deltas: Vec<SeqDelta> = Vec::new();
+        let states = std::iter::once(&row.state).chain(&row.last);
+        for (state, seq) in states.zip([now(), now().next()]) {
+            let state = row_deltas(&table, &row_id, state).into_iter();
+            deltas.extend(state.map(|delta| SeqDelta { seq, delta }));
+        }
         Self {
             version,
             table,

@@ -17,7 +17,7 @@ use lakesync_proto::{Epoch, ErrorCode, RowId, RowState, Schemas, Seq, TableName}
 use super::audience::Audience;
 use super::compiled::Rules;
 use super::definition::RuleSet;
-use super::ledger::{Ruling, stored_state};
+use super::ledger::{Ruling, stored_row};
 use super::rows::RuleRow;
 use crate::durable::AppendError;
 use crate::error::{Error, Refusal, Result};
@@ -83,9 +83,9 @@ impl Writer {
         let mut merged = Vec::with_capacity(rows.len());
         for (row_id, found) in rows {
             let key = (table.clone(), row_id);
-            let mut state = stored_state(&self.log, schemas, version, &key)?.unwrap_or_default();
-            state.merge(found);
-            merged.push(RuleRow::of(version, key, &state));
+            let mut row = stored_row(&self.log, schemas, version, &key)?.unwrap_or_default();
+            row.step(|state| state.merge(found));
+            merged.push(RuleRow::of(version, key, &row));
         }
         match self.log.set_rules(&merged, &[]) {
             Ok(()) => Ok(merged.len()),

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use lakesync_proto::{ColumnName, TableName, TableSchema};
 use lakesync_providers::predicate::{ListOrder, Predicate, Term, claims_in};
 use sha2::{Digest, Sha256};
 
 use super::definition::{Bucket, RuleSet, in_bucket};
-use super::membership::TermId;
+use super::membership::{KeyHash, TermId};
 use crate::error::Refusal;
 
 /// One alternative of one bucket, for one table.
@@ -69,12 +69,36 @@ pub(super) struct Register {
     by_id: RwLock<HashMap<TermId, Arc<RuleTerm>>>,
     /// How often a condition was evaluated for a row.
     pub(super) evaluations: AtomicU64,
+    /// How many audiences were made.
+    pub(super) audiences: AtomicU64,
+    /// What conditions on values have said, to all audiences.
+    decisions: Mutex<HashMap<KeyHash, bool>>,
 }
+
+/// The most decisions on values that are kept for all audiences together, about 40 bytes each, so 40 MiB; then they are
+/// made anew.
+const DECISIONS_MAX: usize = 1_000_000;
 
 impl Register {
     pub(super) fn get(&self, id: TermId) -> Option<Arc<RuleTerm>> {
         let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
         by_id.get(&id).cloned()
+    }
+
+    /// What was decided; the key names the audience, the term and the values.
+    pub(super) fn decided(&self, key: &KeyHash) -> Option<bool> {
+        let decisions = self.decisions.lock();
+        let decisions = decisions.unwrap_or_else(PoisonError::into_inner);
+        decisions.get(key).copied()
+    }
+
+    pub(super) fn decide(&self, key: KeyHash, holds: bool) {
+        let decisions = self.decisions.lock();
+        let mut decisions = decisions.unwrap_or_else(PoisonError::into_inner);
+        if decisions.len() >= DECISIONS_MAX {
+            decisions.clear();
+        }
+        decisions.insert(key, holds);
     }
 
     fn put(&self, term: &Arc<RuleTerm>) {
@@ -219,4 +243,19 @@ fn term_id(bucket: &Bucket, table: &TableName, alternative: usize) -> TermId {
     let hash = Sha256::digest(format!("{table}\n{alternative}\n{says}"));
     let first = hash.first_chunk().expect("a hash has 32 bytes");
     TermId::from_be_bytes(*first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions_of_all_audiences_have_one_bound() {
+        let register = Register::default();
+        for number in 0..u128::try_from(DECISIONS_MAX).unwrap() + 10 {
+            register.decide(number.to_be_bytes(), true);
+        }
+        let decisions = register.decisions.lock().unwrap();
+        assert_eq!(decisions.len(), 10);
+    }
 }

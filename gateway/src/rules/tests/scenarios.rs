@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakesync_proto::{
-    ClientId, Cursor, DeltaId, DeltaKey, ErrorCode, Op, Outcome, Push, RowDelta, Seq, TableDefinition,
-    TableName,
+    ClientId, Cursor, DeltaId, DeltaKey, ErrorCode, Op, Outcome, Push, RowDelta, Seq,
+    TableDefinition, TableName,
 };
 use rusqlite::Connection;
 
@@ -56,6 +56,43 @@ async fn write_rules_look_at_the_row_as_it_was_and_as_it_would_be() {
         "another's client id"
     );
     push(&gateway, &bo, none).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_not_there_is_deleted_by_those_who_could_delete_it_last() {
+    let place = Place::new();
+    let gateway = place.open().await;
+    set(&gateway, MINE).await.unwrap();
+    let (ana, bo) = (client("ana"), client("bo"));
+    let forbidden = |result| {
+        let error = refusal(result);
+        assert_eq!((error.code, error.index), (ErrorCode::Forbidden, Some(0)));
+    };
+    // Stamped a little ahead, it would hide the row that ana is about to make.
+    forbidden(push(&gateway, &bo, vec![gone("bo", "r", 900)]).await);
+    let steps = vec![
+        delta("ana", ("r", 0), Some("ana"), 1),
+        gone("ana", "r", 1),
+        gone("ana", "r", 2),
+    ];
+    push(&gateway, &ana, steps).await.unwrap();
+    // A write below the DELETE is no row of his.
+    let hidden = vec![delta("bo", ("r", 0), Some("bo"), 1)];
+    push(&gateway, &bo, hidden).await.unwrap();
+    forbidden(push(&gateway, &bo, vec![gone("bo", "r", 900)]).await);
+    drop(gateway);
+    let gateway = place.open().await;
+    forbidden(push(&gateway, &bo, vec![gone("bo", "r", 900)]).await);
+    push(&gateway, &ana, vec![gone("ana", "r", 3)])
+        .await
+        .unwrap();
+    push(&gateway, &ana, vec![delta("ana", ("r", 4), Some("ana"), 2)])
+        .await
+        .unwrap();
+    let admin = who("root", Role::Admin);
+    push(&gateway, &admin, vec![gone("x", "never", 4)])
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,7 +45,11 @@ fn row(table: &str, (row, at): (&str, u64), cells: &[(&str, Value)]) -> RowDelta
 }
 
 /// The rows that `sub` hears of above `cursor`; the rest of what it may see is to be loaded when it is told so.
-async fn hears(gateway: &Gateway, sub: &str, cursor: Option<&Cursor>) -> Result<Vec<String>, ErrorCode> {
+async fn hears(
+    gateway: &Gateway,
+    sub: &str,
+    cursor: Option<&Cursor>,
+) -> Result<Vec<String>, ErrorCode> {
     match pull(gateway, &client(sub), Since::Cursor(cursor.cloned())).await {
         Ok(page) => Ok(heard(&page)),
         error => Err(refusal(error).code),
@@ -73,7 +77,11 @@ async fn a_bucket_that_begins_to_fit_a_table_knows_the_rows_that_are_there() {
     let before = cursor_of(&gateway, "ana").await;
     let columns = [("a", "string"), ("b", "string"), ("gone", "string")];
     define(&gateway, "t3", &columns).await;
-    assert_eq!(gateway.rules().version(), 2, "rows came into sight without a delta");
+    assert_eq!(
+        gateway.rules().version(),
+        2,
+        "rows came into sight without a delta"
+    );
     assert_eq!(
         hears(&gateway, "ana", Some(&before)).await,
         Err(ErrorCode::CursorExpired)
@@ -158,6 +166,10 @@ async fn a_decimal_that_grows_is_still_what_a_claim_says() {
         hears(&gateway, "12.5", Some(&before)).await.unwrap(),
         ["+r1", "+r2"]
     );
-    assert_eq!(gateway.rules().version(), 1, "nobody sees another row than before");
+    assert_eq!(
+        gateway.rules().version(),
+        1,
+        "nobody sees another row than before"
+    );
     assert!(!Arc::ptr_eq(&held, &gateway.audience(&client("12.5"))));
 }
