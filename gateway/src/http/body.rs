@@ -129,9 +129,7 @@ fn take_of_process(
 ) -> Result<OwnedSemaphorePermit, Box<Response>> {
     let kib = u32::try_from(kib).unwrap_or(u32::MAX);
     let taken = Arc::clone(process).try_acquire_many_owned(kib);
-    taken.map_err(|_| {
-        Box::new(unavailable_answer(BodyBudget::FULL))
-    })
+    taken.map_err(|_| Box::new(unavailable_answer(BodyBudget::FULL)))
 }
 
 async fn read_shared(
