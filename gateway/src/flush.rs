@@ -70,7 +70,9 @@ impl Gateway {
             Ok(reports) => {
                 let deltas = reports.iter().map(|report| report.deltas).sum();
                 let bytes = reports.iter().map(|report| report.bytes).sum();
-                stats.flushed(began.elapsed(), deltas, bytes);
+                let took = began.elapsed();
+                tracing::info!(gateway = %self.id, deltas, bytes, tables = reports.len(), ?took, "flushed");
+                stats.flushed(took, deltas, bytes);
                 self.upkeep.flushes.send_modify(|flushes| *flushes += 1);
             }
             // Whoever asked for a table that does not exist is told; the flushes are well.

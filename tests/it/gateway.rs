@@ -290,9 +290,11 @@ async fn a_huge_insert_is_refused_and_the_gateway_takes_the_next_push() {
     lake.create_table(r#"{"table": "big", "columns": [{"name": "v", "type": "string"}]}"#)
         .await
         .unwrap();
-    let sql = "insert into big (v) select repeat('x', 4000000) from generate_series(1, 20)";
+    // Two halves: one alone would be more than a function may make at once.
+    let half = "select repeat('x', 4000000) from generate_series(1, 12)";
+    let sql = format!("insert into big (v) {half} union all {half}");
     let error = lake
-        .sql(sql)
+        .sql(&sql)
         .await
         .unwrap()
         .collect()

@@ -53,6 +53,7 @@ pub(super) fn routes(sql: Sql) -> OpenApiRouter {
 
 /// Runs one statement that reads.
 #[utoipa::path(
+    operation_id = "sql",
     post,
     path = "/v1/sql",
     tag = "sql",
@@ -75,6 +76,7 @@ async fn read(
 
 /// Runs one statement that may also be `INSERT` or `CALL`.
 #[utoipa::path(
+    operation_id = "sql_write",
     post,
     path = "/v1/admin/sql",
     tag = "sql",

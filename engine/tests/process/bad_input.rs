@@ -157,7 +157,7 @@ fn a_body_of_100_mb_is_refused_before_it_is_read_with_and_without_a_length() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path());
     let address = server.url.strip_prefix("http://").unwrap();
-    let head = "POST /v1/sync/public/push HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    let head = "POST /v1/sync/public/push HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n";
     let mut declared = TcpStream::connect(address).unwrap();
     write!(declared, "{head}content-length: 104857600\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -16,7 +16,7 @@ pub(super) async fn types() -> Json<Value> {
 }
 
 /// The connectors of a gateway: none.
-#[utoipa::path(get, path = "/v1/admin/connectors/{g}", tag = "admin", params(("g" = String, Path, description = "The gateway")),
+#[utoipa::path(operation_id = "list_connectors", get, path = "/v1/admin/connectors/{g}", tag = "admin", params(("g" = String, Path, description = "The gateway")),
     responses((status = 200, description = "An empty list")), security(("bearer" = [])))]
 pub(super) async fn list() -> Json<Value> {
     Json(json!([]))

@@ -10,7 +10,7 @@ use super::front::Front;
 use crate::auth::Identity;
 
 /// The gateways that the token is for.
-#[utoipa::path(get, path = "/v1/admin/gateways", tag = "admin",
+#[utoipa::path(operation_id = "list_gateways", get, path = "/v1/admin/gateways", tag = "admin",
     responses((status = 200, description = "`{\"gateways\":[name]}`")), security(("bearer" = [])))]
 pub(super) async fn list(
     State(front): State<Front>,

@@ -42,6 +42,7 @@ pub(super) async fn show(caller: Caller) -> Json<Value> {
 
 /// Puts other sync rules in force; answers when they are.
 #[utoipa::path(
+    operation_id = "put_rules",
     post,
     path = "/v1/admin/sync-rules/{g}",
     tag = "admin",

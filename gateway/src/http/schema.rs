@@ -18,7 +18,7 @@ use crate::error::Refusal;
 const SCHEMA_BYTES_MAX: usize = 1 << 20;
 
 /// The tables, their columns and versions.
-#[utoipa::path(get, path = "/v1/sync/{g}/schema", tag = "sync", params(("g" = String, Path, description = "The gateway")),
+#[utoipa::path(operation_id = "list_schemas", get, path = "/v1/sync/{g}/schema", tag = "sync", params(("g" = String, Path, description = "The gateway")),
     responses((status = 200, description = "`{\"tables\":[…],\"epoch\",\"hash\"}`")), security(("bearer" = [])))]
 pub(super) async fn list(caller: Caller) -> Json<Value> {
     let schemas = caller.gateway.live().schemas();
@@ -33,6 +33,7 @@ pub(super) async fn list(caller: Caller) -> Json<Value> {
 
 /// Creates a table, or evolves it: adds an optional column, widens a type, drops an optional column.
 #[utoipa::path(
+    operation_id = "put_schema",
     post,
     path = "/v1/admin/schema/{g}",
     tag = "admin",
