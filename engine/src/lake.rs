@@ -1,5 +1,6 @@
 //! ★ A lake: a data directory with its gateways, its tables and one SQL engine over both.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ pub struct LakeBuilder {
     path: PathBuf,
     clock: Arc<dyn WallClock>,
     config: GatewayConfig,
+    overrides: BTreeMap<GatewayId, GatewayConfig>,
     limits: PressureLimits,
     gateways: Vec<GatewayId>,
 }
@@ -60,6 +62,13 @@ impl LakeBuilder {
     #[must_use]
     pub fn with_config(mut self, config: GatewayConfig) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Settings for the gateway `id` in place of those for every gateway, also when it is created later.
+    #[must_use]
+    pub fn with_gateway_config(mut self, id: GatewayId, config: GatewayConfig) -> Self {
+        self.overrides.insert(id, config);
         self
     }
 
@@ -101,6 +110,7 @@ impl LakeBuilder {
             clock: Arc::clone(&self.clock),
             lock: Some(directory.lock()),
             config: self.config,
+            overrides: self.overrides,
         };
         let gateways = Gateways::in_folder(folder, self.limits);
         for name in names {
@@ -133,6 +143,7 @@ impl Lake {
             path: path.as_ref().to_owned(),
             clock: Arc::new(SystemClock),
             config: GatewayConfig::default(),
+            overrides: BTreeMap::new(),
             limits: PressureLimits::of_process(),
             gateways: Vec::new(),
         }

@@ -33,6 +33,8 @@ pub struct GatewayFolder {
     pub lock: Option<Arc<File>>,
     /// The settings of every gateway.
     pub config: GatewayConfig,
+    /// The settings of gateways that have their own, in place of `config`.
+    pub overrides: BTreeMap<GatewayId, GatewayConfig>,
 }
 
 impl GatewayFolder {
@@ -43,7 +45,8 @@ impl GatewayFolder {
             clock: Arc::clone(&self.clock),
             lock: self.lock.clone(),
         };
-        Gateway::open(id, components, self.config.clone()).await
+        let config = self.overrides.get(&id).unwrap_or(&self.config).clone();
+        Gateway::open(id, components, config).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a gateway does by itself: automatic flushes, plain files, backpressure, and openings that read only what is
 //! not flushed.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,6 +207,7 @@ fn folder_of(lake: &Lake, world: &World, config: GatewayConfig) -> GatewayFolder
         clock: Arc::clone(&world.clock) as Arc<dyn WallClock>,
         lock: None,
         config,
+        overrides: BTreeMap::new(),
     }
 }
 

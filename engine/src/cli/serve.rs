@@ -50,6 +50,8 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     let lake = Lake::builder(&args.place.dir)
         .with_config(config.gateway.clone())
         .with_limits(config.limits);
+    let overrides = config.gateway_overrides.clone().into_iter();
+    let lake = overrides.fold(lake, |lake, (id, own)| lake.with_gateway_config(id, own));
     let gateways = config.gateways.iter().cloned().chain([named]);
     let lake = gateways.fold(lake, |lake, gateway| lake.with_gateway(gateway));
     let lake = lake.open().await?;

@@ -18,14 +18,17 @@ use toml::{Table, Value as Toml};
 
 use super::effective::wrong;
 use super::error::{ConfigError, Source};
-use super::keys::variable;
 use super::kind::{Kind, Setting};
-use super::nearest::nearest;
+use super::named::{self, Field, Named};
 
 /// How many connectors a configuration may name: each has a queue and a table of its types.
-pub(crate) const CONNECTORS_MAX: usize = 100;
+const CONNECTORS_MAX: usize = 100;
 /// How many action types a connector may have: they are listed in one answer.
 const TYPES_MAX: usize = 100;
+/// The section's root and how it is written.
+const ROOT: (&str, &str) = ("actions", "[actions.NAME]");
+/// What a connector holds beside its settings.
+const TYPES: &str = "types";
 
 /// A setting of a connector: name, kind, default, what it is.
 pub(crate) struct ConnectorKey {
@@ -85,19 +88,14 @@ pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
 /// One connector as configured.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Connector {
-    /// Where its section stands.
-    pub(crate) source: Source,
-    settings: BTreeMap<&'static str, (Setting, Source)>,
+    pub(crate) settings: Named,
     pub(crate) types: Vec<ActionType>,
 }
 
 impl Connector {
     /// A setting and where it came from; [`Setting::Unset`] when nothing sets it.
     pub(crate) fn get(&self, name: &str) -> (&Setting, &Source) {
-        match self.settings.get(name) {
-            Some((setting, source)) => (setting, source),
-            None => (&Setting::Unset, &Source::Default),
-        }
+        self.settings.get(name)
     }
 }
 
@@ -106,10 +104,6 @@ impl Connector {
 pub(crate) struct Connectors(BTreeMap<String, Connector>);
 
 impl Connectors {
-    pub(crate) fn new() -> Self {
-        Self::default()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -118,13 +112,15 @@ impl Connectors {
         self.0.iter()
     }
 
-    /// Reads one section.
-    pub(crate) fn add(
-        &mut self,
-        source: &Source,
-        name: &str,
-        value: Toml,
-    ) -> Result<(), ConfigError> {
+    /// Reads all of `[actions]`.
+    pub(crate) fn file(&mut self, source: &Source, value: Option<Toml>) -> Result<(), ConfigError> {
+        for (name, value) in named::sections(source, ROOT, value, CONNECTORS_MAX)? {
+            self.add(source, &name, value)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, source: &Source, name: &str, value: Toml) -> Result<(), ConfigError> {
         let section = format!("actions.{name}");
         if !is_name(name) {
             let reason = "is no name of a connector: letters, digits, `_` and `-`, at most 64";
@@ -138,29 +134,22 @@ impl Connectors {
             ));
         };
         let mut connector = Connector {
-            source: source.clone(),
-            settings: BTreeMap::new(),
+            settings: Named::new(source),
             types: Vec::new(),
         };
         for key in CONNECTOR_KEYS.iter().filter(|key| !key.default.is_empty()) {
             let setting = key.kind.read_text(key.default);
             let setting = setting.expect("a test reads every default");
-            connector
-                .settings
-                .insert(key.name, (setting, Source::Default));
+            connector.settings.put(&Source::Default, key.name, setting);
         }
         for (key, value) in table {
-            let path = format!("{section}.{key}");
-            if key == "types" {
-                connector.types = types(source, &path, value)?;
+            if key == TYPES {
+                connector.types = types(source, &format!("{section}.{key}"), value)?;
                 continue;
             }
-            let key = known(source, &section, &key)?;
-            let setting = key.kind.read(&value);
-            let setting = setting.map_err(|reason| wrong(source, &path, reason))?;
-            connector
-                .settings
-                .insert(key.name, (setting, source.clone()));
+            let field = named::known(source, &section, &key, fields(), &[TYPES])?;
+            let settings = &mut connector.settings;
+            settings.put_value(source, &section, field, &value)?;
         }
         self.0.insert(name.to_owned(), connector);
         Ok(())
@@ -173,50 +162,26 @@ impl Connectors {
         rest: &str,
         text: &str,
     ) -> Result<(), ConfigError> {
-        let Some((upper, name)) = rest.rsplit_once("__") else {
-            return Err(wrong(
-                source,
-                "actions",
-                "should be LAKESYNC_ACTIONS__NAME__KEY",
-            ));
+        let Some((upper, key)) = rest.rsplit_once("__") else {
+            let reason = "should be LAKESYNC_ACTIONS__NAME__KEY";
+            return Err(wrong(source, ROOT.0, reason));
         };
-        let of = |name: &str| variable(name) == variable(&upper.to_ascii_lowercase());
-        let Some((connector, settings)) = self.0.iter_mut().find(|(name, _)| of(name)) else {
-            let reason = "names a connector that no [actions.NAME] of the file has; only the file makes connectors";
-            return Err(wrong(
-                source,
-                &format!("actions.{}", upper.to_ascii_lowercase()),
-                reason,
-            ));
-        };
-        let section = format!("actions.{connector}");
-        let key = known(source, &section, &name.to_ascii_lowercase())?;
-        let setting = key.kind.read_text(text);
-        let setting =
-            setting.map_err(|reason| wrong(source, &format!("{section}.{}", key.name), reason))?;
-        settings
-            .settings
-            .insert(key.name, (setting, source.clone()));
-        Ok(())
+        let (name, connector) = named::of_variable(source, ROOT, &mut self.0, upper)?;
+        let section = format!("actions.{name}");
+        let key = key.to_ascii_lowercase();
+        let field = named::known(source, &section, &key, fields(), &[TYPES])?;
+        let settings = &mut connector.settings;
+        settings.put_text(source, &section, field, text)
     }
+}
+
+fn fields() -> impl Iterator<Item = Field> + Clone {
+    CONNECTOR_KEYS.iter().map(|key| (key.name, key.kind))
 }
 
 fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     !name.is_empty() && name.len() <= 64 && name.chars().all(allowed)
-}
-
-fn known(source: &Source, section: &str, name: &str) -> Result<&'static ConnectorKey, ConfigError> {
-    let found = CONNECTOR_KEYS.iter().find(|key| key.name == name);
-    found.ok_or_else(|| ConfigError::Unknown {
-        place: source.clone(),
-        path: format!("{section}.{name}"),
-        suggestion: nearest(
-            name,
-            CONNECTOR_KEYS.iter().map(|key| key.name).chain(["types"]),
-        )
-        .map(|name| format!("{section}.{name}")),
-    })
 }
 
 fn types(source: &Source, path: &str, value: Toml) -> Result<Vec<ActionType>, ConfigError> {
@@ -266,12 +231,8 @@ fn action_type(source: &Source, path: &str, table: Table) -> Result<ActionType, 
                 ));
             }
             (key, _) => {
-                return Err(ConfigError::Unknown {
-                    place: source.clone(),
-                    path: format!("{path}.{key}"),
-                    suggestion: nearest(key, ["name", "description", "params_schema"])
-                        .map(|name| format!("{path}.{name}")),
-                });
+                let known = ["name", "description", "params_schema"];
+                return Err(named::unknown(source, path, key, known.into_iter()));
             }
         }
     }
@@ -350,7 +311,7 @@ mod tests {
             (
                 MAIL,
                 vec![("LAKESYNC_ACTIONS__OTHER__URL", "x")],
-                "only the file makes connectors",
+                "only the file makes such sections",
             ),
             (
                 MAIL,

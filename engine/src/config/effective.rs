@@ -13,8 +13,9 @@ use std::path::PathBuf;
 
 use toml::{Table, Value as Toml};
 
-use super::connectors::{self, CONNECTORS_MAX, Connectors};
+use super::connectors::{self, Connectors};
 use super::error::{ConfigError, Source};
+use super::gateways::{self, GatewaySections};
 use super::keys::{KEYS, key, variable};
 use super::kind::Setting;
 use super::nearest::nearest;
@@ -43,6 +44,7 @@ pub struct Sources {
 pub(crate) struct Effective {
     settings: BTreeMap<&'static str, (Setting, Source)>,
     pub(crate) connectors: Connectors,
+    pub(crate) gateways: GatewaySections,
     pub(crate) dir: PathBuf,
 }
 
@@ -54,7 +56,8 @@ impl Effective {
     pub(crate) fn read(sources: &Sources) -> Result<Self, ConfigError> {
         let mut effective = Self {
             settings: BTreeMap::new(),
-            connectors: Connectors::new(),
+            connectors: Connectors::default(),
+            gateways: GatewaySections::default(),
             dir: sources.dir.clone(),
         };
         for key in KEYS {
@@ -81,7 +84,11 @@ impl Effective {
             effective.variable(name, text)?;
         }
         for (flag, path, text) in &sources.flags {
-            effective.put(&Source::Flag(flag.clone()), path, text)?;
+            let source = Source::Flag(flag.clone());
+            match path.strip_prefix("gateway.") {
+                Some(rest) => effective.gateways.flag(&source, rest, text)?,
+                None => effective.put(&source, path, text)?,
+            }
         }
         Ok(effective)
     }
@@ -103,28 +110,10 @@ impl Effective {
 
     fn file(&mut self, source: &Source, mut table: Table) -> Result<(), ConfigError> {
         let actions = table.remove("actions");
+        let gateways = table.remove("gateway");
         self.table(source, "", table)?;
-        match actions {
-            None => Ok(()),
-            Some(Toml::Table(connectors)) => {
-                for (name, value) in connectors {
-                    self.connectors.add(source, &name, value)?;
-                }
-                match self.connectors.len() > CONNECTORS_MAX {
-                    true => Err(wrong(
-                        source,
-                        "actions",
-                        format!("may hold {CONNECTORS_MAX} connectors"),
-                    )),
-                    false => Ok(()),
-                }
-            }
-            Some(_) => Err(wrong(
-                source,
-                "actions",
-                "should be a section, [actions.NAME]",
-            )),
-        }
+        self.connectors.file(source, actions)?;
+        self.gateways.file(source, gateways)
     }
 
     /// Every key of a table whose own path is `prefix`.
@@ -160,6 +149,9 @@ impl Effective {
         if let Some(rest) = rest.strip_prefix("ACTIONS__") {
             return self.connectors.variable(&source, rest, text);
         }
+        if let Some(rest) = rest.strip_prefix("GATEWAY__") {
+            return self.gateways.variable(&source, rest, text);
+        }
         // Other names are other programs' or tests'; two underscores make it a setting.
         match rest.contains("__") {
             false => Ok(()),
@@ -192,7 +184,8 @@ fn is_section(path: &str) -> bool {
 fn unknown(source: &Source, path: &str) -> ConfigError {
     let sections = KEYS.iter().map(|key| key.split().0);
     let known = KEYS.iter().map(|key| key.path).chain(sections);
-    let known = known.chain(connectors::paths());
+    let known = known.chain(connectors::paths()).chain(gateways::paths());
+    let known = known.chain(["actions", "gateway"]);
     let suggestion = nearest(path, known.filter(|known| !known.is_empty()));
     ConfigError::Unknown {
         place: source.clone(),

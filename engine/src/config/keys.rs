@@ -48,7 +48,7 @@ const fn new(path: &'static str, kind: Kind, default: &'static str, doc: &'stati
     }
 }
 
-/// Every setting but those of connectors, in the order in which they are shown.
+/// Every setting but those of connectors and single gateways, in the order in which they are shown.
 pub(crate) const KEYS: &[Key] = &[
     new(
         "gateways",

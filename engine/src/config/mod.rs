@@ -10,8 +10,10 @@
 mod connectors;
 mod effective;
 mod error;
+mod gateways;
 mod keys;
 mod kind;
+mod named;
 mod nearest;
 mod settings;
 mod shown;

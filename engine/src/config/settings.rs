@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a `Config` that exists can be served, but for what only the machine can say (a taken port, a full disk).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub struct Config {
     pub gateways: Vec<GatewayId>,
     /// The settings of every gateway.
     pub gateway: GatewayConfig,
+    /// Those of gateways that have their own, whether they exist yet or not.
+    pub gateway_overrides: BTreeMap<GatewayId, GatewayConfig>,
     /// What all gateways may hold together.
     pub limits: PressureLimits,
     /// The limits of the routes.
@@ -96,12 +99,14 @@ impl Config {
     /// Checks and resolves the settings.
     pub(super) fn resolve(effective: &Effective) -> Result<Self, ConfigError> {
         let auth = auth(effective)?;
+        let gateway = gateway(effective)?;
         Ok(Self {
             server: server(effective)?,
             http: http(effective, auth.as_ref())?,
             auth,
             gateways: gateways(effective)?,
-            gateway: gateway(effective)?,
+            gateway_overrides: gateway_overrides(effective, &gateway)?,
+            gateway,
             limits: pressure(effective, "limits.process_hot_soft", "limits.process_hot")?,
             connectors: connectors(effective)?,
             statements: StatementLimits {
@@ -289,18 +294,11 @@ fn gateways(effective: &Effective) -> Result<Vec<GatewayId>, ConfigError> {
 }
 
 fn gateway(effective: &Effective) -> Result<GatewayConfig, ConfigError> {
-    let time_or_none = |path| match effective.get(path).0 {
-        Setting::Time(time) => Some(*time),
-        _ => None,
-    };
     Ok(GatewayConfig {
         drift: effective.time("sync.drift"),
-        delta_ids: match effective.text("sync.delta_ids") {
-            Some("accept") => DeltaIds::Accept,
-            _ => DeltaIds::Verify,
-        },
-        late_window: time_or_none("sync.late_window"),
-        clock_jump: time_or_none("sync.clock_jump"),
+        delta_ids: delta_ids(effective.get("sync.delta_ids").0),
+        late_window: time_or_none(effective.get("sync.late_window").0),
+        clock_jump: time_or_none(effective.get("sync.clock_jump").0),
         pull_window: effective.time("sync.pull_window"),
         feed_bytes_max: usize::try_from(effective.size("limits.feed")).unwrap_or(usize::MAX),
         flush: FlushPolicy {
@@ -318,6 +316,46 @@ fn gateway(effective: &Effective) -> Result<GatewayConfig, ConfigError> {
         pressure: pressure(effective, "limits.hot_soft", "limits.hot")?,
         ..GatewayConfig::default()
     })
+}
+
+fn time_or_none(setting: &Setting) -> Option<Duration> {
+    match setting {
+        Setting::Time(time) => Some(*time),
+        _ => None,
+    }
+}
+
+fn delta_ids(setting: &Setting) -> DeltaIds {
+    match setting {
+        Setting::Text(word) if word == "accept" => DeltaIds::Accept,
+        _ => DeltaIds::Verify,
+    }
+}
+
+/// The settings of gateways that have their own: what they do not set is as in `all`.
+fn gateway_overrides(
+    effective: &Effective,
+    all: &GatewayConfig,
+) -> Result<BTreeMap<GatewayId, GatewayConfig>, ConfigError> {
+    let mut overrides = BTreeMap::new();
+    for (name, own) in effective.gateways.iter() {
+        let id = GatewayId::parse(name);
+        let id = id.map_err(|error| wrong(&own.source, "gateway", error.to_string()))?;
+        let mut config = all.clone();
+        if let Setting::Time(drift) = own.get("drift").0 {
+            config.drift = *drift;
+        }
+        match own.get("late_window").0 {
+            Setting::Unset => {}
+            set => config.late_window = time_or_none(set),
+        }
+        match own.get("delta_ids").0 {
+            Setting::Unset => {}
+            set => config.delta_ids = delta_ids(set),
+        }
+        overrides.insert(id, config);
+    }
+    Ok(overrides)
 }
 
 fn pressure(effective: &Effective, soft: &str, hard: &str) -> Result<PressureLimits, ConfigError> {
@@ -413,9 +451,9 @@ fn connectors(effective: &Effective) -> Result<Vec<Connector>, ConfigError> {
         Err(error) => {
             let sections = effective.connectors.iter();
             let mut sections = sections.filter(|(name, _)| **name == error.connector);
-            let source = sections
-                .next()
-                .map_or(Source::Default, |(_, section)| section.source.clone());
+            let source = sections.next().map_or(Source::Default, |(_, section)| {
+                section.settings.source.clone()
+            });
             Err(wrong(
                 &source,
                 &format!("actions.{}", error.connector),
@@ -428,7 +466,7 @@ fn connectors(effective: &Effective) -> Result<Vec<Connector>, ConfigError> {
 fn connector(name: &str, section: &Section) -> Result<Connector, ConfigError> {
     let at = |key: &str, reason: &str| {
         Err(wrong(
-            &section.source,
+            &section.settings.source,
             &format!("actions.{name}.{key}"),
             reason,
         ))

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::connectors::{CONNECTOR_KEYS, Connector};
 use super::effective::Effective;
 use super::error::Source;
+use super::gateways;
 use super::keys::KEYS;
 use super::kind::{MASK, Setting};
 
@@ -34,11 +35,34 @@ pub(crate) fn shown(effective: &Effective) -> String {
         comment(&mut out, &key.variable());
         line(&mut out, name, effective.get(key.path));
     }
+    gateway_sections(&mut out, effective);
     actions(&mut out, effective);
     out
 }
 
 const FITS: &str = "a text takes everything";
+
+fn gateway_sections(out: &mut String, effective: &Effective) {
+    out.push_str("\n\n");
+    comment(
+        out,
+        "Gateways with settings of their own: gateway NAME takes these in place of those of [sync], also when it is \
+         created later; what is not set is as there. Their variables are LAKESYNC_GATEWAY__NAME__SYNC__DRIFT and so on.",
+    );
+    for (name, own) in effective.gateways.iter() {
+        writeln!(out, "\n[gateway.{name}.sync]").expect(FITS);
+        for key in gateways::keys() {
+            let (_, name) = key.split();
+            line(out, name, own.get(name));
+        }
+    }
+    if effective.gateways.iter().next().is_none() {
+        comment(out, "[gateway.NAME.sync]");
+        for key in gateways::keys() {
+            comment(out, &format!("{} = (as in [sync])", key.split().1));
+        }
+    }
+}
 
 fn actions(out: &mut String, effective: &Effective) {
     out.push_str("\n\n");
@@ -142,6 +166,8 @@ mod tests {
     #[test]
     fn what_is_shown_is_a_file_with_the_same_settings() {
         let text = "gateways = [\"a\", \"b\"]\n[sync]\nlate_window = \"none\"\n[server.tls]\ncert = \"c.pem\"\nkey = \"k.pem\"\n\
+                    [gateway.a-b.sync]\nlate_window = \"none\"\ndrift = \"1m\"\n[gateway.c.sync]\ndelta_ids = \"accept\"\n\
+                    [gateway.d.sync]\nlate_window = \"90 days\"\n\
                     [actions.mail]\nurl = \"https://a.example\"\n[[actions.mail.types]]\nname = \"send\"\n\
                     params_schema = { type = \"object\", required = [\"to\"] }";
         for text in [text, ""] {
@@ -159,6 +185,7 @@ mod tests {
                 types.collect::<Vec<_>>()
             };
             assert_eq!(types(&before), types(&after), "{printed}");
+            assert_eq!(before.gateways, after.gateways, "{printed}");
         }
     }
 

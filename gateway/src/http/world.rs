@@ -1,5 +1,6 @@
 //! A gateway behind its routes on a real socket, for the tests of this module.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -115,6 +116,7 @@ impl World {
                 clock: Arc::clone(&clock) as Arc<dyn WallClock>,
                 lock: None,
                 config: GatewayConfig::default(),
+                overrides: BTreeMap::new(),
             },
             PressureLimits::of_process(),
         );
