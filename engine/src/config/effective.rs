@@ -16,7 +16,7 @@ use toml::{Table, Value as Toml};
 use super::connectors::{self, Connectors};
 use super::error::{ConfigError, Source};
 use super::gateways::{self, GatewaySections};
-use super::keys::{KEYS, key, variable};
+use super::keys::{KEYS, Key, key, variable};
 use super::kind::Setting;
 use super::nearest::nearest;
 
@@ -154,7 +154,7 @@ impl Effective {
         }
         // Other names are other programs' or tests'; two underscores make it a setting.
         match rest.contains("__") {
-            false => Ok(()),
+            false => refuse_misspelt(&source, name),
             true => Err(unknown(
                 &source,
                 &rest.to_ascii_lowercase().replace("__", "."),
@@ -203,6 +203,19 @@ pub(crate) fn wrong(source: &Source, path: &str, reason: impl Into<String>) -> C
         place: source.clone(),
         path: path.to_owned(),
         reason: reason.into(),
+    }
+}
+
+/// Refuses the variable of a setting that lacks an underscore between section and key.
+fn refuse_misspelt(source: &Source, name: &str) -> Result<(), ConfigError> {
+    let mut variables = KEYS.iter().map(Key::variable);
+    match variables.find(|variable| variable.replace("__", "_") == name && variable != name) {
+        None => Ok(()),
+        Some(meant) => Err(wrong(
+            source,
+            name,
+            format!("is no setting: two underscores stand between section and key, as in {meant}"),
+        )),
     }
 }
 
@@ -276,6 +289,10 @@ mod tests {
     #[test]
     fn a_name_that_does_not_exist_is_refused_with_the_nearest_that_does() {
         for (sources, said) in [
+            (
+                sources("", &[("LAKESYNC_FLUSH_MAX_AGE", "2s")], &[]),
+                ["`LAKESYNC_FLUSH_MAX_AGE`", "LAKESYNC_FLUSH__MAX_AGE"],
+            ),
             (
                 sources("[flush]\nmax_byte = 1", &[], &[]),
                 ["`flush.max_byte`", "`flush.max_bytes`"],
