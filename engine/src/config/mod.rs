@@ -7,6 +7,7 @@
 //! **Invariant:** a setting that is not understood is refused by name and place, never ignored; nothing inside reads the
 //! file, the environment or a text form again.
 
+mod auth;
 mod connectors;
 mod effective;
 mod error;

@@ -10,16 +10,17 @@ use std::time::Duration;
 
 use lakesync_compactor::CompactionConfig;
 use lakesync_gateway::actions::{Connector, Webhooks};
-use lakesync_gateway::auth::{AuthConfig, AuthConfigError, JwksSource, Secret as AuthSecret};
+use lakesync_gateway::auth::AuthConfig;
 use lakesync_gateway::http::{ConnectionLimits, Cors, HttpConfig, Rate};
 use lakesync_gateway::{DeltaIds, FlushFormat, FlushPolicy, GatewayConfig, PressureLimits};
 use lakesync_proto::GatewayId;
 use tracing_subscriber::EnvFilter;
 
+use super::auth::auth;
 use super::connectors::Connector as Section;
 use super::effective::{Effective, wrong};
 use super::error::{ConfigError, Source};
-use super::kind::{MASK, Secret, Setting};
+use super::kind::{MASK, Setting};
 use super::{read_bounded, read_named};
 use crate::maintenance::CompactPolicy;
 use crate::server::StatementLimits;
@@ -129,42 +130,42 @@ impl Config {
 
 /// Reading the table: that a path has this kind is the table's promise, and a test resolves all of them.
 impl Effective {
-    fn size(&self, path: &str) -> u64 {
+    pub(super) fn size(&self, path: &str) -> u64 {
         match self.get(path).0 {
             Setting::Size(bytes) => *bytes,
             other => unreachable!("`{path}` is a size, not {other:?}"),
         }
     }
 
-    fn count(&self, path: &str) -> u64 {
+    pub(super) fn count(&self, path: &str) -> u64 {
         match self.get(path).0 {
             Setting::Count(count) => *count,
             other => unreachable!("`{path}` is a number, not {other:?}"),
         }
     }
 
-    fn time(&self, path: &str) -> Duration {
+    pub(super) fn time(&self, path: &str) -> Duration {
         match self.get(path).0 {
             Setting::Time(time) => *time,
             other => unreachable!("`{path}` is a length of time, not {other:?}"),
         }
     }
 
-    fn text(&self, path: &str) -> Option<&str> {
+    pub(super) fn text(&self, path: &str) -> Option<&str> {
         match self.get(path).0 {
             Setting::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    fn texts(&self, path: &str) -> &[String] {
+    pub(super) fn texts(&self, path: &str) -> &[String] {
         match self.get(path).0 {
             Setting::Texts(texts) => texts,
             other => unreachable!("`{path}` is a list, not {other:?}"),
         }
     }
 
-    fn path(&self, path: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, path: &str) -> Option<PathBuf> {
         match self.get(path) {
             (Setting::Path(file), source) => Some(beside(file.clone(), source)),
             _ => None,
@@ -173,7 +174,7 @@ impl Effective {
 }
 
 /// A relative path of the configuration file begins where that file is.
-fn beside(path: PathBuf, source: &Source) -> PathBuf {
+pub(super) fn beside(path: PathBuf, source: &Source) -> PathBuf {
     match source {
         Source::File(file) => file
             .parent()
@@ -218,71 +219,6 @@ fn positive(effective: &Effective, path: &str) -> Result<Duration, ConfigError> 
         Duration::ZERO => Err(effective.wrong(path, "should be longer than nothing")),
         time => Ok(time),
     }
-}
-
-fn auth(effective: &Effective) -> Result<Option<AuthConfig>, ConfigError> {
-    let hs256 = secrets(effective)?;
-    let jwks = effective
-        .text("auth.jwks")
-        .map(|text| match text.contains("://") {
-            true => JwksSource::Url(text.to_owned()),
-            false => JwksSource::File(beside(text.into(), effective.get("auth.jwks").1)),
-        });
-    let text = |path: &str| effective.text(path).map(str::to_owned);
-    let (issuer, audience) = (text("auth.issuer"), text("auth.audience"));
-    if hs256.is_empty() && jwks.is_none() {
-        let lone = [("auth.issuer", &issuer), ("auth.audience", &audience)];
-        return match lone.into_iter().find(|(_, set)| set.is_some()) {
-            Some((path, _)) => Err(effective.wrong(
-                path,
-                "needs a key that tokens are checked with: auth.hs256_secrets or auth.jwks",
-            )),
-            None => Ok(None),
-        };
-    }
-    Ok(Some(AuthConfig {
-        hs256,
-        jwks,
-        issuer,
-        audience,
-        ..AuthConfig::default()
-    }))
-}
-
-/// The secrets, from the setting or from the file that it names.
-fn secrets(effective: &Effective) -> Result<Vec<AuthSecret>, ConfigError> {
-    const HERE: &str = "auth.hs256_secrets";
-    const FILE: &str = "auth.hs256_secrets_file";
-    let here: &[Secret] = match effective.get(HERE).0 {
-        Setting::Secrets(secrets) => secrets,
-        _ => &[],
-    };
-    let (path, texts) = match (here, effective.path(FILE)) {
-        (here, None) => (
-            HERE,
-            here.iter()
-                .map(|secret| secret.reveal().to_owned())
-                .collect(),
-        ),
-        ([], Some(file)) => {
-            let text = read_bounded(&file)?;
-            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-            (FILE, lines.map(str::to_owned).collect::<Vec<_>>())
-        }
-        (_, Some(_)) => {
-            return Err(effective.wrong(FILE, "and auth.hs256_secrets are both set; keep one"));
-        }
-    };
-    if path == FILE && texts.is_empty() {
-        return Err(effective.wrong(path, "holds no secret"));
-    }
-    if texts.len() > 2 {
-        let reason = AuthConfigError::TooManySecrets(texts.len()).to_string();
-        return Err(effective.wrong(path, reason));
-    }
-    let secrets = texts.iter().map(|text| AuthSecret::parse(text));
-    let secrets: Result<Vec<_>, String> = secrets.collect();
-    secrets.map_err(|reason| effective.wrong(path, format!("is refused: {reason}")))
 }
 
 fn gateways(effective: &Effective) -> Result<Vec<GatewayId>, ConfigError> {
@@ -520,6 +456,7 @@ fn log(effective: &Effective) -> Result<LogSettings, ConfigError> {
 mod tests {
     use super::super::Sources;
     use super::*;
+    use lakesync_gateway::auth::JwksSource;
 
     fn read(file: &str) -> Result<Config, ConfigError> {
         Config::read(&Sources {
