@@ -2,14 +2,15 @@
 //! holds the same.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
-use lakesync_proto::{ErrorCode, Seq, TableName};
+use lakesync_proto::{ErrorCode, Schemas, Seq, TableName, decode_chunk, encode_page_json};
 use serde_json::{Value, json};
 
 use super::answer::{ApiError, error_answer};
@@ -19,19 +20,26 @@ use super::negotiate::takes;
 use super::pull::client;
 use super::security::Caller;
 use super::sync;
-use crate::checkpoint::{CheckpointForm, CheckpointRequest};
+use crate::checkpoint::{CheckpointForm, CheckpointRequest, Chunk};
+use crate::error::{Refusal, Result};
 
 pub(super) const CHECKPOINT_HLC: HeaderName = HeaderName::from_static("x-checkpoint-hlc");
 pub(super) const CHECKPOINT_CURSOR: HeaderName = HeaderName::from_static("x-checkpoint-cursor");
 /// How many tables may be named: the longest list that a query of some kilobytes holds.
 const TABLES_MAX: usize = 1_000;
 const STREAM: &str = "application/x-lakesync-checkpoint-stream";
+/// The same as JSON, a page a line; who asks for JSON gets it too.
+const LINES: &str = "application/x-ndjson";
+const JSON: &str = "application/json";
+/// The length that stands before each chunk.
+const CHUNK_LENGTH_BYTES: usize = 4;
 
 /// The merged state of all rows that the caller sees, at one seq, in chunks.
 ///
 /// The body is a sequence of a 4-byte big-endian length and a protobuf SyncResponse. Each chunk of the native form has a
 /// field `resume`: a download that broke off goes on behind its last whole chunk when that is sent as `resume`, with the
-/// other parameters as they were.
+/// other parameters as they were. With `accept: application/x-ndjson` each chunk is a line of JSON instead: a page, as a
+/// pull answers it, with `resume`.
 #[utoipa::path(
     get,
     path = "/v1/sync/{g}/checkpoint",
@@ -57,8 +65,11 @@ pub(super) async fn checkpoint(
     Query(params): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    if !takes(&headers, STREAM) {
-        let text = format!("accept: a checkpoint is `{STREAM}` and nothing else");
+    let Some(content_type) = [STREAM, LINES, JSON]
+        .into_iter()
+        .find(|of| takes(&headers, of))
+    else {
+        let text = format!("accept: a checkpoint is `{STREAM}` or `{LINES}`, and nothing else");
         let status = StatusCode::NOT_ACCEPTABLE;
         return Ok(error_answer(
             status,
@@ -66,7 +77,7 @@ pub(super) async fn checkpoint(
             &text,
             None,
         ));
-    }
+    };
     if params.contains_key("clientId") {
         client(&caller, &params)?;
     }
@@ -80,7 +91,12 @@ pub(super) async fn checkpoint(
     let begun = caller.gateway.checkpoint(request, &audience).await;
     let checkpoint = begun.map_err(|error| sync::with_checkpoint(error, &caller))?;
     let mut head = HeaderMap::new();
-    head.insert(header::CONTENT_TYPE, HeaderValue::from_static(STREAM));
+    let content_type = if content_type == JSON {
+        LINES
+    } else {
+        content_type
+    };
+    head.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     head.insert(CHECKPOINT_HLC, checkpoint.seq.as_u64().into());
     let cursor =
         HeaderValue::try_from(checkpoint.cursor.to_string()).expect("a cursor's text is base64");
@@ -88,10 +104,15 @@ pub(super) async fn checkpoint(
     let gateway = caller.gateway.id().clone();
     let name = format!("a checkpoint of `{gateway}`");
     let stalled = front.config().stalled;
+    let live = Arc::clone(caller.gateway.live());
     let chunks = checkpoint.chunks.map(move |chunk| {
         let _held_to_the_end = &turn;
+        let bytes = chunk.and_then(|chunk| match content_type {
+            STREAM => Ok(chunk.bytes),
+            _ => line(&chunk, live.as_ref()),
+        });
         // The body breaks off before its last chunk, which every client sees.
-        chunk.map(|chunk| chunk.bytes).map_err(|error| {
+        bytes.map_err(|error| {
             tracing::error!(%gateway, %error, "a checkpoint broke off");
             std::io::Error::other(error.to_string())
         })
@@ -100,6 +121,18 @@ pub(super) async fn checkpoint(
         caller.is_expired(front.now_ms())
     });
     Ok((StatusCode::OK, head, Body::from_stream(body)).into_response())
+}
+
+/// The chunk as a line of JSON: a page, as a pull answers it, and the token that resumes behind it.
+fn line(chunk: &Chunk, schemas: &dyn Schemas) -> Result<Bytes> {
+    let message = &chunk.bytes[CHUNK_LENGTH_BYTES..];
+    let page = decode_chunk(message, schemas).map_err(Refusal::from)?;
+    let mut line = encode_page_json(&page);
+    let closed = line.pop();
+    debug_assert_eq!(closed, Some(b'}'), "a page is an object");
+    // A token is base64, so it needs no escapes.
+    line.extend_from_slice(format!(",\"resume\":\"{}\"}}\n", chunk.resume).as_bytes());
+    Ok(line.into())
 }
 
 /// Rows, cells and a hash over the visible state, which a client computes over its own.

@@ -661,6 +661,44 @@ async fn a_checkpoint_is_streamed_and_says_where_to_go_on() {
     }
 }
 
+#[tokio::test]
+async fn a_checkpoint_comes_as_lines_of_json_to_those_who_ask_for_json() {
+    let world = World::open().await;
+    world.push("ada", &["r1", "r2"]).await;
+    for accept in ["application/x-ndjson", "application/json"] {
+        let path = "/v1/sync/g/checkpoint?form=native";
+        let answer = world.ask(request("GET", path, &[("accept", accept)])).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-type"), "application/x-ndjson");
+        let text = String::from_utf8(answer.bytes.clone()).unwrap();
+        let pages: Vec<Json> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let rows = pages
+            .iter()
+            .flat_map(|page| page["deltas"].as_array().unwrap());
+        let rows: Vec<&str> = rows.map(|delta| delta["rowId"].as_str().unwrap()).collect();
+        assert_eq!(rows, ["r1", "r2"]);
+        let last = pages.last().unwrap();
+        assert_eq!(last["hasMore"], false);
+        assert_eq!(last["cursor"], answer.header("x-checkpoint-cursor"));
+        // What a line says resumes: nothing comes behind the last one but the end.
+        let resume = last["resume"].as_str().unwrap();
+        let path = format!("{path}&resume={resume}");
+        let rest = world
+            .ask(request("GET", &path, &[("accept", accept)]))
+            .await;
+        assert_eq!(
+            rest.status,
+            200,
+            "{:?}",
+            String::from_utf8_lossy(&rest.bytes)
+        );
+        assert!(!String::from_utf8_lossy(&rest.bytes).contains("rowId"));
+    }
+}
+
 const RULES: &[u8] = br#"{"version":1,"buckets":[{"name":"own","tables":["todos"],
     "where":"title like 'mine%' and jwt('sub') = 'ada'"},{"name":"team","tables":["todos"],
     "filters":[{"column":"title","op":"eq","value":"jwt:team"}]}]}"#;
