@@ -291,7 +291,7 @@ async fn a_huge_insert_is_refused_and_the_gateway_takes_the_next_push() {
         .await
         .unwrap();
     // Two halves: one alone would be more than a function may make at once.
-    let half = "select repeat('x', 4000000) from generate_series(1, 12)";
+    let half = "select repeat('x', 4000000 + value % 2) from generate_series(1, 12)";
     let sql = format!("insert into big (v) {half} union all {half}");
     let error = lake
         .sql(&sql)
