@@ -24,14 +24,15 @@ pub enum ClientError {
         what: String,
     },
 
-    /// The file was written by a newer version of LakeSync.
+    /// The file has another format than this client's.
     #[error(
-        "the local database has format {found}, this client knows up to {known}: use a newer client"
+        "the local database has format {found}, this client reads {known}: open it with the version of LakeSync that wrote \
+         it, or sync into a new file"
     )]
-    NewerFormat {
+    OtherFormat {
         /// The format of the file.
         found: i64,
-        /// The newest format this client reads.
+        /// The format that this client reads.
         known: i64,
     },
 
@@ -184,7 +185,7 @@ impl ClientError {
         match self {
             ClientError::Database(_)
             | ClientError::Damaged { .. }
-            | ClientError::NewerFormat { .. }
+            | ClientError::OtherFormat { .. }
             | ClientError::OtherClient { .. }
             | ClientError::Clock(_) => ErrorKind::Local,
             ClientError::PushRefused { .. } => ErrorKind::Refused,

@@ -1,12 +1,20 @@
 //! `_lakesync_state`: who this client is, how far it has read, and its clock.
 //!
 //! ```text
-//! name       value
-//! format     1                     refused when newer
-//! client     the client id         fixed at the first opening
-//! cursor     seq                   every delta up to here has been applied
-//! epoch      text                  the log that the cursor counts in
-//! clock      HLC                   the greatest stamp given or learned
+//! name        value
+//! format      2                   another one is refused
+//! client      the client id       fixed at the first opening
+//! registry    counts up           raised with every change of a registered schema: other connections load it anew
+//! migrations  how many of the application's migrations have run
+//! cursor      the native cursor's text, as the gateway gave it
+//! seq         seq                 everything of the gateway up to here has been applied
+//! epoch       text                the log that seq counts in
+//! clock       HLC                 the greatest stamp given to an own edit, or learned
+//! known       HLC                 the greatest stamp that the gateway is known to have accepted, of whomever
+//! skew_ms     milliseconds        what the gateway's wall clock shows more than this machine's
+//! durable     seq                 what the warehouse holds, as the gateway last said
+//! schemas     64 bits as text     the hash over the gateway's schemas in `_lakesync_meta`
+//! checkpoint  JSON                a checkpoint that is being loaded: apply/checkpoint.rs
 //! ```
 //! Invariant: a value changes only in the transaction of what it describes: the clock with the delta it stamped, the
 //! cursor with the page it counts.
@@ -17,60 +25,59 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::ClientError;
 
-/// The newest format of the local database that this client reads, and the one it writes.
-const FORMAT: i64 = 1;
-
-const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS _lakesync_state (
-    name TEXT PRIMARY KEY, value ANY NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS _lakesync_meta (
-    table_name TEXT PRIMARY KEY, schema_version INTEGER NOT NULL, schema_json TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS _lakesync_rows (
-    table_name TEXT NOT NULL, row_id TEXT NOT NULL, written BLOB, deleted BLOB,
-    PRIMARY KEY (table_name, row_id)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS _lakesync_cells (
-    table_name TEXT NOT NULL, row_id TEXT NOT NULL, column_name TEXT NOT NULL, stamp BLOB NOT NULL,
-    PRIMARY KEY (table_name, row_id, column_name)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS _lakesync_outbox (
-    entry INTEGER PRIMARY KEY AUTOINCREMENT, delta_id BLOB NOT NULL UNIQUE, delta BLOB NOT NULL
-) STRICT;
-";
-
-/// Makes the client's own tables, or finds that they are of a format and client it may use.
-pub(crate) fn initialise(connection: &Connection, client_id: &ClientId) -> Result<(), ClientError> {
-    connection.execute_batch(TABLES)?;
-    match get::<i64>(connection, "format")? {
-        None => set(connection, "format", FORMAT)?,
-        Some(found) if found > FORMAT => {
-            return Err(ClientError::NewerFormat {
-                found,
-                known: FORMAT,
-            });
-        }
-        Some(_) => {}
-    }
-    match get::<String>(connection, "client")? {
-        None => set(connection, "client", client_id.as_str()),
-        Some(found) if found == client_id.as_str() => Ok(()),
-        Some(found) => Err(ClientError::OtherClient {
-            found: ClientId::parse(&found)?,
-            wanted: client_id.clone(),
-        }),
-    }
+/// The format of the file; none in a file that is being made.
+pub(crate) fn format(connection: &Connection) -> Result<Option<i64>, ClientError> {
+    get(connection, "format")
 }
 
-/// Every delta up to here has been applied.
-pub(crate) fn cursor(connection: &Connection) -> Result<Seq, ClientError> {
-    let seq = get::<i64>(connection, "cursor")?.unwrap_or(0);
-    Seq::from_i64(seq).map_err(|_| damaged("cursor", seq))
+pub(crate) fn set_format(connection: &Connection, format: i64) -> Result<(), ClientError> {
+    set(connection, "format", format)
 }
 
-pub(crate) fn set_cursor(connection: &Connection, cursor: Seq) -> Result<(), ClientError> {
-    set(connection, "cursor", cursor.as_i64())
+/// Whose file it is; none in a file that is being made.
+pub(crate) fn client(connection: &Connection) -> Result<Option<ClientId>, ClientError> {
+    let client = get::<String>(connection, "client")?;
+    Ok(client.as_deref().map(ClientId::parse).transpose()?)
+}
+
+pub(crate) fn set_client(connection: &Connection, client: &ClientId) -> Result<(), ClientError> {
+    set(connection, "client", client.as_str())
+}
+
+/// Counts the changes of registered schemas.
+pub(crate) fn registry(connection: &Connection) -> Result<i64, ClientError> {
+    Ok(get(connection, "registry")?.unwrap_or(0))
+}
+
+pub(crate) fn raise_registry(connection: &Connection) -> Result<(), ClientError> {
+    set(connection, "registry", registry(connection)? + 1)
+}
+
+/// How many of the application's migrations have run.
+pub(crate) fn migrations(connection: &Connection) -> Result<i64, ClientError> {
+    Ok(get(connection, "migrations")?.unwrap_or(0))
+}
+
+pub(crate) fn set_migrations(connection: &Connection, run: i64) -> Result<(), ClientError> {
+    set(connection, "migrations", run)
+}
+
+/// The native cursor; none before the first answer.
+pub(crate) fn cursor(connection: &Connection) -> Result<Option<String>, ClientError> {
+    get(connection, "cursor")
+}
+
+pub(crate) fn set_cursor(connection: &Connection, cursor: &str) -> Result<(), ClientError> {
+    set(connection, "cursor", cursor)
+}
+
+/// Everything of the gateway up to here has been applied.
+pub(crate) fn seq(connection: &Connection) -> Result<Seq, ClientError> {
+    read_seq(connection, "seq")
+}
+
+pub(crate) fn set_seq(connection: &Connection, seq: Seq) -> Result<(), ClientError> {
+    set(connection, "seq", seq.as_i64())
 }
 
 /// The log that the cursor counts in; none before the first answer.
@@ -85,12 +92,83 @@ pub(crate) fn set_epoch(connection: &Connection, epoch: &Epoch) -> Result<(), Cl
 
 /// The greatest stamp given or learned.
 pub(crate) fn clock(connection: &Connection) -> Result<Hlc, ClientError> {
-    let hlc = get::<i64>(connection, "clock")?.unwrap_or(0);
-    Hlc::from_i64(hlc).map_err(|_| damaged("clock", hlc))
+    read_hlc(connection, "clock")
 }
 
 pub(crate) fn set_clock(connection: &Connection, hlc: Hlc) -> Result<(), ClientError> {
     set(connection, "clock", hlc.as_i64())
+}
+
+/// The greatest stamp that the gateway is known to have accepted.
+pub(crate) fn known(connection: &Connection) -> Result<Hlc, ClientError> {
+    read_hlc(connection, "known")
+}
+
+/// Raises what [`known`] says; a smaller stamp changes nothing.
+pub(crate) fn raise_known(connection: &Connection, hlc: Hlc) -> Result<(), ClientError> {
+    if hlc > known(connection)? {
+        set(connection, "known", hlc.as_i64())?;
+    }
+    Ok(())
+}
+
+/// What the gateway's wall clock shows more than this machine's, in milliseconds.
+pub(crate) fn skew_ms(connection: &Connection) -> Result<i64, ClientError> {
+    Ok(get(connection, "skew_ms")?.unwrap_or(0))
+}
+
+pub(crate) fn set_skew_ms(connection: &Connection, skew_ms: i64) -> Result<(), ClientError> {
+    set(connection, "skew_ms", skew_ms)
+}
+
+/// What the warehouse holds, as the gateway last said.
+pub(crate) fn durable(connection: &Connection) -> Result<Seq, ClientError> {
+    read_seq(connection, "durable")
+}
+
+pub(crate) fn set_durable(connection: &Connection, seq: Seq) -> Result<(), ClientError> {
+    set(connection, "durable", seq.as_i64())
+}
+
+/// The hash over the gateway's schemas that `_lakesync_meta` holds; none when they were never asked for.
+pub(crate) fn schemas_hash(connection: &Connection) -> Result<Option<u64>, ClientError> {
+    let text = get::<String>(connection, "schemas")?;
+    Ok(text.and_then(|text| text.parse().ok()))
+}
+
+pub(crate) fn set_schemas_hash(connection: &Connection, hash: u64) -> Result<(), ClientError> {
+    set(connection, "schemas", hash.to_string())
+}
+
+/// The checkpoint that is being loaded, as `apply::checkpoint` writes it.
+pub(crate) fn checkpoint(connection: &Connection) -> Result<Option<String>, ClientError> {
+    get(connection, "checkpoint")
+}
+
+/// Keeps the checkpoint's progress; none when it is done.
+pub(crate) fn set_checkpoint(
+    connection: &Connection,
+    progress: Option<&str>,
+) -> Result<(), ClientError> {
+    match progress {
+        Some(progress) => set(connection, "checkpoint", progress),
+        None => {
+            connection
+                .prepare_cached("DELETE FROM _lakesync_state WHERE name = 'checkpoint'")?
+                .execute([])?;
+            Ok(())
+        }
+    }
+}
+
+fn read_seq(connection: &Connection, name: &str) -> Result<Seq, ClientError> {
+    let seq = get::<i64>(connection, name)?.unwrap_or(0);
+    Seq::from_i64(seq).map_err(|_| damaged(name, seq))
+}
+
+fn read_hlc(connection: &Connection, name: &str) -> Result<Hlc, ClientError> {
+    let hlc = get::<i64>(connection, name)?.unwrap_or(0);
+    Hlc::from_i64(hlc).map_err(|_| damaged(name, hlc))
 }
 
 fn get<T: FromSql>(connection: &Connection, name: &str) -> Result<Option<T>, ClientError> {
@@ -100,8 +178,9 @@ fn get<T: FromSql>(connection: &Connection, name: &str) -> Result<Option<T>, Cli
 }
 
 fn set(connection: &Connection, name: &str, value: impl ToSql) -> Result<(), ClientError> {
-    let mut statement = connection
-        .prepare_cached("INSERT INTO _lakesync_state VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value")?;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO _lakesync_state VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
+    )?;
     statement.execute((name, value))?;
     Ok(())
 }

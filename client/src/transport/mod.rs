@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use lakesync_proto::{
-    ClientId, DecodeError, PullPage, Push, PushAck, Schemas, Seq, TableDefinition, TableSchema,
+    DecodeError, PullPage, Push, PushAck, TableDefinition, TableSchema,
 };
+
+use crate::sync::{CheckpointRequest, Pull};
 
 /// How a client talks to one gateway.
 pub trait Transport: Send {
@@ -18,11 +20,17 @@ pub trait Transport: Send {
     /// the batch was accepted.
     fn push(&self, push: &Push) -> Result<PushAck, TransportError>;
 
-    /// Asks for the deltas behind a cursor. Values are read by `schemas`.
+    /// Asks for the deltas behind a cursor.
     ///
     /// # Errors
-    /// [`TransportError::Decode`] when a delta names a table or column that `schemas` does not know.
-    fn pull(&self, pull: &Pull, schemas: &dyn Schemas) -> Result<PullPage, TransportError>;
+    /// [`TransportError::Decode`] when a delta names a table or column that the pull's schemas do not know.
+    fn pull(&self, pull: &Pull) -> Result<PullPage, TransportError>;
+
+    /// Opens a checkpoint.
+    ///
+    /// # Errors
+    /// When the gateway cannot be reached or refuses.
+    fn checkpoint(&self, request: &CheckpointRequest) -> Result<Box<dyn Chunks>, TransportError>;
 
     /// The gateway's tables.
     ///
@@ -37,15 +45,13 @@ pub trait Transport: Send {
     fn put_schema(&self, definition: &TableDefinition) -> Result<(), TransportError>;
 }
 
-/// What to pull.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pull {
-    /// Who asks.
-    pub client_id: ClientId,
-    /// Deltas with a greater seq are asked for.
-    pub since: Seq,
-    /// Greatest number of deltas in the answer.
-    pub limit: u32,
+/// A checkpoint that is being read.
+pub trait Chunks: Send {
+    /// The next chunk; `None` is the end of the stream.
+    ///
+    /// # Errors
+    /// When the stream breaks off, or a chunk names a table or column that the request's schemas do not know.
+    fn next(&mut self) -> Result<Option<PullPage>, TransportError>;
 }
 
 /// A failed exchange with a gateway.
@@ -124,6 +130,8 @@ pub struct Refusal {
     pub request_id: Option<String>,
     /// How long to wait before asking again.
     pub retry_after: Option<Duration>,
+    /// The further fields of the answer, such as `skewMs`, `tables` and `cursor`: a JSON object.
+    pub details: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Refusal {

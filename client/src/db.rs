@@ -1,0 +1,130 @@
+//! The database as the application holds it.
+//!
+//! Invariant: a handle is cheap to clone and may go to any thread; whatever it does to the file is one transaction, so a
+//! crash leaves a state that it could have been in. Nobody is told of a change before it has committed.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lakesync_proto::{ClientId, WallClock};
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::error::ClientError;
+use crate::local::{Local, Work};
+use crate::schema::Registry;
+use crate::watch::Hub;
+use crate::{format, state};
+
+/// Prepared statements kept: about thirty of the client's own, and some for each table.
+const STATEMENTS_CACHED: usize = 256;
+
+/// How long a write waits for another process that writes, in milliseconds.
+const BUSY_MS: u64 = 5_000;
+
+/// A local database that syncs. See the [crate documentation](crate).
+#[derive(Clone)]
+pub struct LocalDb {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    local: Mutex<Local>,
+    hub: Hub,
+}
+
+impl LocalDb {
+    /// Opens a database file, and makes it when there is none. `:memory:` opens one that is gone with its last handle.
+    ///
+    /// The id must be this database's alone: two databases that write under one id are told apart by nobody.
+    ///
+    /// # Errors
+    /// When the file cannot be used: no database, of another format, or of another client.
+    pub fn open(
+        path: impl AsRef<Path>,
+        client_id: ClientId,
+        wall_clock: Arc<dyn WallClock>,
+    ) -> Result<LocalDb, ClientError> {
+        let mut connection = Connection::open(path)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+        connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+        // An edit that was reported as made must outlive a power cut, so every commit is synced to the disk. Without
+        // recursive triggers REPLACE would take a row away in silence.
+        connection.execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON;",
+        )?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        format::initialise(&transaction)?;
+        match state::client(&transaction)? {
+            None => state::set_client(&transaction, &client_id)?,
+            Some(found) if found == client_id => {}
+            Some(found) => {
+                return Err(ClientError::OtherClient {
+                    found,
+                    wanted: client_id,
+                });
+            }
+        }
+        let registry = Registry::load(&transaction)?;
+        transaction.commit()?;
+        let local = Local {
+            connection,
+            registry,
+            client_id,
+            wall_clock,
+        };
+        Ok(LocalDb {
+            shared: Arc::new(Shared {
+                local: Mutex::new(local),
+                hub: Hub::default(),
+            }),
+        })
+    }
+
+    /// The id that this database's edits carry.
+    pub fn client_id(&self) -> ClientId {
+        self.local().client_id.clone()
+    }
+
+    /// The open file. A panic of another holder left a transaction that was rolled back, never half a write.
+    pub(crate) fn local(&self) -> MutexGuard<'_, Local> {
+        self.shared
+            .local
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.shared.hub
+    }
+
+    /// See [`Local::edit`].
+    pub(crate) fn edit<T, E: From<ClientError>>(
+        &self,
+        work: impl FnOnce(&mut Work<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let (value, touched) = self.local().edit(work)?;
+        self.hub().publish(touched);
+        Ok(value)
+    }
+
+    /// See [`Local::keep`].
+    pub(crate) fn keep<T>(
+        &self,
+        work: impl FnOnce(&mut Work<'_>) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let (value, touched) = self.local().keep(work)?;
+        self.hub().publish(touched);
+        Ok(value)
+    }
+}
+
+impl fmt::Debug for LocalDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let local = self.local();
+        f.debug_struct("LocalDb")
+            .field("client_id", &local.client_id)
+            .field("path", &local.connection.path())
+            .finish_non_exhaustive()
+    }
+}

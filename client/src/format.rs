@@ -1,0 +1,84 @@
+//! The client's own tables, and the format of the file.
+//!
+//! ```text
+//! t                       the visible rows: what is confirmed, with own uncovered edits merged in
+//! _lakesync_state         who this is, how far it has read, its clock                     state.rs
+//! _lakesync_meta          the registered tables, each with a number that is never reused  schema/registry.rs
+//! _lakesync_columns       their columns, each with a slot that is never reused            schema/registry.rs
+//! _lakesync_gate          one row: 1 while the client itself writes, so nothing is captured
+//! _lakesync_changes       what triggers captured and nobody has sealed yet                capture/
+//! _lakesync_commits       which of those one transaction of ours made, and when           capture/
+//! _lakesync_outbox        own deltas, from their seal to the gateway's confirmation       outbox/
+//! _lakesync_rows          the confirmed clocks of each row                                rows/clocks.rs
+//! _lakesync_confirmed     confirmed values that own uncovered edits hide                  rows/image.rs
+//! _lakesync_seen          rows that a repeated checkpoint has brought so far              apply/checkpoint.rs
+//! ```
+//! Invariant: `visible = merge(confirmed, own edits that the cursor has not covered)`, in every committed state of the
+//! file. A confirmed value is in `_lakesync_confirmed` when it is there for the cell, else in `t`.
+
+use rusqlite::Connection;
+
+use crate::error::ClientError;
+use crate::state;
+
+/// The newest format of the local database that this client reads, and the one it writes.
+const FORMAT: i64 = 2;
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS _lakesync_state (
+    name TEXT PRIMARY KEY, value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _lakesync_meta (
+    table_name TEXT PRIMARY KEY, table_number INTEGER NOT NULL UNIQUE, schema_json TEXT NOT NULL,
+    gateway_json TEXT, conflict TEXT
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _lakesync_columns (
+    table_number INTEGER NOT NULL, slot INTEGER NOT NULL, column_name TEXT NOT NULL, living INTEGER NOT NULL,
+    PRIMARY KEY (table_number, slot)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _lakesync_gate (applying INTEGER NOT NULL) STRICT;
+INSERT INTO _lakesync_gate SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM _lakesync_gate);
+CREATE TABLE IF NOT EXISTS _lakesync_changes (
+    change INTEGER PRIMARY KEY, kind INTEGER NOT NULL, table_number INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    row_id TEXT, new_row_id TEXT
+) STRICT;
+CREATE TABLE IF NOT EXISTS _lakesync_commits (
+    last INTEGER PRIMARY KEY, first INTEGER NOT NULL, at_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS _lakesync_outbox (
+    entry INTEGER PRIMARY KEY AUTOINCREMENT, state INTEGER NOT NULL, table_number INTEGER NOT NULL,
+    row_id TEXT NOT NULL, hlc INTEGER NOT NULL, doubt INTEGER NOT NULL DEFAULT 0, seq INTEGER, reason TEXT,
+    delta BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS _lakesync_outbox_rows ON _lakesync_outbox (table_number, row_id) WHERE state <= 2;
+CREATE INDEX IF NOT EXISTS _lakesync_outbox_states ON _lakesync_outbox (state, entry);
+CREATE TABLE IF NOT EXISTS _lakesync_rows (
+    table_number INTEGER NOT NULL, row_id TEXT NOT NULL, clocks BLOB NOT NULL,
+    PRIMARY KEY (table_number, row_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _lakesync_confirmed (
+    table_number INTEGER NOT NULL, row_id TEXT NOT NULL, slot INTEGER NOT NULL, value ANY,
+    PRIMARY KEY (table_number, row_id, slot)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _lakesync_seen (
+    table_number INTEGER NOT NULL, row_id TEXT NOT NULL, PRIMARY KEY (table_number, row_id)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Makes the client's own tables, or finds that they are of a format that it may use.
+pub(crate) fn initialise(connection: &Connection) -> Result<(), ClientError> {
+    let known: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_lakesync_state')",
+        [],
+        |row| row.get(0),
+    )?;
+    let found = if known { state::format(connection)? } else { None };
+    match found {
+        Some(found) if found != FORMAT => Err(ClientError::OtherFormat { found, known: FORMAT }),
+        Some(_) => Ok(()),
+        None => {
+            connection.execute_batch(TABLES)?;
+            state::set_format(connection, FORMAT)
+        }
+    }
+}
