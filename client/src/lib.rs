@@ -4,10 +4,14 @@ mod apply;
 mod capture;
 mod db;
 mod digest;
+mod edit;
 mod error;
 mod format;
 mod local;
+mod migrate;
 mod outbox;
+mod query;
+mod register;
 mod rows;
 mod schema;
 mod state;
@@ -18,8 +22,10 @@ mod watch;
 
 pub use db::LocalDb;
 pub use digest::{GatewayDigest, TableDigest};
+pub use edit::Edit;
 pub use error::{ClientError, ErrorKind, RefusedDelta};
 pub use outbox::OutboxCounts;
+pub use query::Rows;
 pub use rusqlite::types::Value as SqlValue;
 pub use sync::{
     CheckpointRequest, FirstSync, KeepUntil, Mode, Phase, Pull, Reply, SchemaState, Session,
