@@ -27,5 +27,5 @@ pub use sync::{
 };
 pub use transport::{Chunks, Refusal, Transport, TransportError};
 pub use watch::{
-    ChangedRows, Changes, Origins, StatusWatch, Subscription, Watch,
+    ChangedRows, Changes, Origins, QueryWatch, StatusWatch, Subscription, Watch,
 };
