@@ -205,16 +205,7 @@ impl LocalDb {
     /// # Errors
     /// [`ClientError::NoDeadLetter`] when there is none of this number.
     pub fn discard(&self, entry: i64) -> Result<(), ClientError> {
-        self.keep(|work| {
-            let deleted = work.tx.execute(
-                "DELETE FROM _lakesync_outbox WHERE entry = ?1 AND state = 4",
-                [entry],
-            )?;
-            match deleted {
-                0 => Err(ClientError::NoDeadLetter { entry }),
-                _ => Ok(()),
-            }
-        })?;
+        self.keep(|work| discard(work, entry))?;
         self.hub().publish_outbox();
         Ok(())
     }
@@ -234,7 +225,18 @@ impl LocalDb {
     }
 }
 
-fn retry(work: &mut Work<'_>, entry: i64) -> Result<(), ClientError> {
+pub(super) fn discard(work: &mut Work<'_>, entry: i64) -> Result<(), ClientError> {
+    let deleted = work.tx.execute(
+        "DELETE FROM _lakesync_outbox WHERE entry = ?1 AND state = 4",
+        [entry],
+    )?;
+    match deleted {
+        0 => Err(ClientError::NoDeadLetter { entry }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn retry(work: &mut Work<'_>, entry: i64) -> Result<(), ClientError> {
     let mut statement = work
         .tx
         .prepare_cached("SELECT hlc FROM _lakesync_outbox WHERE entry = ?1 AND state = ?2")?;
@@ -260,7 +262,7 @@ fn retry(work: &mut Work<'_>, entry: i64) -> Result<(), ClientError> {
     rows::restore(work, &table, &delta.row_id)
 }
 
-fn retry_all_too_late(work: &mut Work<'_>) -> Result<u64, ClientError> {
+pub(super) fn retry_all_too_late(work: &mut Work<'_>) -> Result<u64, ClientError> {
     let mut count = 0;
     let mut behind = 0;
     while let Some(entry) = next_too_late(work, behind)? {

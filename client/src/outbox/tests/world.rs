@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, Epoch, ErrorCode, HlcClock, Notes, Op, Outcome,
-    PushAck, RowDelta, RowId, Seq, TableDefinition, TableName, TableSchema, Value,
+    PushAck, RowDelta, RowId, RowState, Seq, TableDefinition, TableName, TableSchema, Value,
 };
 use rusqlite::{Connection, OptionalExtension};
 
@@ -120,6 +120,20 @@ impl World {
         self.work(|work| {
             state::set_seq(work.tx, seq).unwrap();
             outbox::cover(work, seq).unwrap();
+        });
+    }
+
+    /// What a checkpoint of an empty log does.
+    pub(super) fn forget_confirmed(&mut self, rows: &[&str]) {
+        self.work(|work| {
+            let table = TableName::parse("todos").unwrap();
+            let table = Arc::clone(work.registry.table(&table).unwrap());
+            for row in rows {
+                let row_id = RowId::parse(row).unwrap();
+                let mut image = RowImage::load(work, &table, &row_id).unwrap();
+                image.confirmed = RowState::default();
+                image.store(work, &table, &row_id).unwrap();
+            }
         });
     }
 
