@@ -17,8 +17,8 @@ use crate::capture;
 use crate::error::ClientError;
 use crate::outbox::DeadLetter;
 use crate::schema::Registry;
-use crate::state;
 use crate::watch::Touched;
+use crate::{state, watch};
 
 /// An open database.
 pub(crate) struct Local {
@@ -59,6 +59,7 @@ impl Local {
             let first = capture::next_change(open.tx)?;
             let value = work(open)?;
             capture::mark_commit(open, first)?;
+            open.touched.origins.own = true;
             Ok(value)
         })
     }
@@ -72,6 +73,8 @@ impl Local {
             set_gate(open.tx, true)?;
             capture::seal(open)?;
             let value = work(open)?;
+            watch::spread(open)?;
+            open.touched.origins.synced = true;
             set_gate(open.tx, false)?;
             Ok(value)
         })
