@@ -3,6 +3,7 @@
 mod apply;
 mod capture;
 mod db;
+mod digest;
 mod error;
 mod format;
 mod local;
@@ -16,8 +17,13 @@ mod value;
 mod watch;
 
 pub use db::LocalDb;
+pub use digest::{GatewayDigest, TableDigest};
 pub use error::{ClientError, ErrorKind, RefusedDelta};
 pub use outbox::OutboxCounts;
 pub use rusqlite::types::Value as SqlValue;
-pub use sync::{CheckpointRequest, Pull, Reply, Step, Subscribe};
+pub use sync::{
+    CheckpointRequest, FirstSync, KeepUntil, Mode, Phase, Pull, Reply, SchemaState, Session,
+    SessionOptions, Status, Step, Subscribe, SyncError, TableSchemaState, Updates, Wish,
+};
 pub use transport::{Chunks, Refusal, Transport, TransportError};
+pub use watch::{ChangedRows, Changes, Origins};
