@@ -99,42 +99,6 @@ impl TransportError {
             _ => false,
         }
     }
-
-    /// The error again, for one who must hand the first away. A source becomes its text.
-    pub(crate) fn again(&self) -> TransportError {
-        match self {
-            TransportError::Address { url, reason } => TransportError::Address {
-                url: url.clone(),
-                reason,
-            },
-            TransportError::Certificate { reason } => TransportError::Certificate {
-                reason: reason.clone(),
-            },
-            TransportError::Unreachable { url, source } => TransportError::Unreachable {
-                url: url.clone(),
-                source: source.to_string().into(),
-            },
-            TransportError::Refused(refusal) => TransportError::Refused(refusal.clone()),
-            TransportError::Foreign { url, status, hint } => TransportError::Foreign {
-                url: url.clone(),
-                status: *status,
-                hint: hint.clone(),
-            },
-            TransportError::TooLong { url, limit_bytes } => TransportError::TooLong {
-                url: url.clone(),
-                limit_bytes: *limit_bytes,
-            },
-            TransportError::Decode(error) => TransportError::Decode(error.clone()),
-            TransportError::Answer { url, reason } => TransportError::Answer {
-                url: url.clone(),
-                reason: reason.clone(),
-            },
-            TransportError::Token { reason } => TransportError::Token {
-                reason: reason.clone(),
-            },
-            TransportError::NotLive { reason } => TransportError::NotLive { reason },
-        }
-    }
 }
 
 /// What a gateway says when it refuses.

@@ -26,13 +26,16 @@ mod live;
 mod live_reader;
 #[cfg(feature = "live")]
 mod proxy;
+#[cfg(feature = "http")]
+mod roots;
 #[cfg(feature = "live")]
 mod socket;
 #[cfg(all(test, feature = "http"))]
 mod tests;
 
-use lakesync_proto::{PullPage, Push, PushAck, TableDefinition, TableSchema};
+use lakesync_proto::{ClientId, PullPage, Push, PushAck, TableDefinition, TableSchema};
 
+use crate::digest::GatewayDigest;
 use crate::sync::{CheckpointRequest, Pull, Subscribe};
 
 pub use error::{Refusal, TransportError};
@@ -74,6 +77,12 @@ pub trait Transport: Send {
     /// # Errors
     /// [`TransportError::Refused`] when the change is none that a table can make.
     fn put_schema(&self, definition: &TableDefinition) -> Result<(), TransportError>;
+
+    /// The digest of what this client sees.
+    ///
+    /// # Errors
+    /// When the gateway cannot be reached or refuses.
+    fn digest(&self, client_id: &ClientId) -> Result<GatewayDigest, TransportError>;
 
     /// Opens a live connection: returns once the gateway has taken the subscription, and tells `events` every page from
     /// then on, the first one included, from a thread of its own.
