@@ -15,7 +15,6 @@ use crate::error::ClientError;
 use crate::local::Work;
 use crate::outbox;
 use crate::schema::{LocalColumn, LocalTable, Slot};
-use crate::value::from_sqlite;
 
 /// One row as the file keeps it.
 #[derive(Debug, Clone, Default, PartialEq)]
