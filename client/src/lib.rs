@@ -19,7 +19,7 @@ mod watch;
 pub use db::LocalDb;
 pub use digest::{GatewayDigest, TableDigest};
 pub use error::{ClientError, ErrorKind, RefusedDelta};
-pub use outbox::OutboxCounts;
+pub use outbox::{DeadLetter, EntryState, OutboxCounts, OutboxEntry, Reason};
 pub use rusqlite::types::Value as SqlValue;
 pub use sync::{
     CheckpointRequest, FirstSync, KeepUntil, Mode, Phase, Pull, Reply, SchemaState, Session,

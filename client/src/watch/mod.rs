@@ -30,8 +30,6 @@ pub(crate) use signal::Signal;
 pub(crate) use spread::spread;
 pub use status::StatusWatch;
 pub use subscription::Subscription;
+pub(crate) use crate::outbox::DeadLetter;
 pub use table::Watch;
 
-/// What is told of a refused edit; the outbox brings its own.
-#[derive(Clone, Debug)]
-pub(crate) struct DeadLetter;
