@@ -86,7 +86,7 @@ pub(super) fn hide_value(
 }
 
 /// Nothing hides the row's confirmed values any more.
-pub(crate) fn forget_values(
+pub(super) fn forget_values(
     connection: &Connection,
     (table, row_id): Place<'_>,
 ) -> Result<(), ClientError> {

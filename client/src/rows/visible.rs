@@ -171,7 +171,7 @@ impl<'a> RowStatements<'a> {
 }
 
 /// What SQLite says when a write breaks a constraint.
-pub(crate) fn constraint(error: &ClientError) -> Option<String> {
+fn constraint(error: &ClientError) -> Option<String> {
     match error {
         ClientError::Database(rusqlite::Error::SqliteFailure(code, text))
             if code.code == rusqlite::ErrorCode::ConstraintViolation =>
@@ -194,7 +194,7 @@ pub(super) fn read(
 }
 
 /// Every column beside the key, behind a 1: a row may have no other column.
-pub(crate) fn select_sql(table: &LocalTable, columns: &[LocalColumn]) -> String {
+fn select_sql(table: &LocalTable, columns: &[LocalColumn]) -> String {
     let names: String = columns
         .iter()
         .map(|column| format!(", \"{}\"", column.name))
