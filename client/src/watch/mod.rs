@@ -25,6 +25,7 @@ mod tests;
 pub(crate) use changes::Touched;
 pub use changes::{ChangedRows, Changes, Origins};
 pub(crate) use hub::Hub;
+pub(crate) use inbox::{First, Interest, Mail};
 pub(crate) use signal::Signal;
 pub(crate) use spread::spread;
 pub use status::StatusWatch;
