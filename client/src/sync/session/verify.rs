@@ -3,14 +3,12 @@
 //! Invariant: digests are compared at one cursor only. Tables that differ are loaded anew once; what still differs then is
 //! said, and left alone.
 
-use std::collections::BTreeMap;
-
 use lakesync_proto::{Cursor, TableName};
 
 use super::Session;
 use super::errors::protocol;
 use crate::apply;
-use crate::digest::{GatewayDigest, TableDigest};
+use crate::digest::GatewayDigest;
 use crate::error::{ClientError, ErrorKind};
 use crate::sync::machine::{Exchange, Lane, Verify};
 use crate::transport::TransportError;
@@ -29,29 +27,31 @@ impl Session {
             Err(error) => return Err(self.failed_here(Exchange::Digest, error)),
         };
         self.answered(Exchange::Digest);
-        if own.cursor.as_deref() != Some(theirs.cursor.as_str()) {
+        let Some(differing) = own.differing(&theirs) else {
             self.machine.verify_again();
             if self.machine.verify() == Verify::No {
                 self.say("the rows could not be compared with the gateway's: it was written to all the time".to_owned());
             }
             return Ok(());
-        }
-        let differing = differing(&own.tables, &theirs.tables);
+        };
         if differing.is_empty() {
             self.machine.verified();
             return Ok(());
         }
         self.mismatches += u64::try_from(differing.len()).unwrap_or(u64::MAX);
-        if self.is_reloaded {
+        // A table that the gateway lacks cannot be loaded from it.
+        let there = |table: &&TableName| theirs.tables.iter().any(|digest| digest.table == **table);
+        let loadable: Vec<TableName> = differing.iter().filter(there).cloned().collect();
+        if self.is_reloaded || loadable.is_empty() {
             self.machine.verified();
             let names: Vec<&str> = differing.iter().map(TableName::as_str).collect();
             self.say(format!(
-                "these tables differ from the gateway's even after they were loaded anew: {}",
+                "these tables differ from the gateway's, and loading them anew does not help: {}",
                 names.join(", ")
             ));
             return Ok(());
         }
-        match self.reload(&differing, &theirs.cursor) {
+        match self.reload(&loadable, &theirs.cursor) {
             Ok(()) => {
                 self.is_reloaded = true;
                 self.machine.verify_again();
@@ -75,16 +75,4 @@ impl Session {
         self.errors
             .show(Lane::Verify, ErrorKind::Local, message, now_ms);
     }
-}
-
-/// The gateway's tables that are others here.
-fn differing(own: &[TableDigest], theirs: &[TableDigest]) -> Vec<TableName> {
-    let own: BTreeMap<&TableName, &TableDigest> =
-        own.iter().map(|digest| (&digest.table, digest)).collect();
-    let is_same = |theirs: &TableDigest| match own.get(&theirs.table) {
-        Some(own) => *own == theirs,
-        None => theirs.rows == 0,
-    };
-    let others = theirs.iter().filter(|theirs| !is_same(theirs));
-    others.map(|theirs| theirs.table.clone()).collect()
 }
