@@ -10,6 +10,7 @@ mod error;
 mod format;
 mod local;
 mod outbox;
+mod query;
 mod rows;
 mod schema;
 mod state;
@@ -23,7 +24,8 @@ mod watch;
 pub use db::LocalDb;
 pub use digest::{Digest, GatewayDigest, TableDigest};
 pub use error::{ClientError, ErrorKind, RefusedDelta};
-pub use outbox::{DeadLetter, OutboxCounts, OutboxEntry, Reason};
+pub use outbox::{DeadLetter, EntryState, OutboxCounts, OutboxEntry, Reason};
+pub use query::Rows;
 pub use rusqlite::types::Value as SqlValue;
 pub use sync::{
     CheckpointRequest, FirstSync, KeepUntil, Mode, Phase, Pull, Reply, SchemaState, Session,
