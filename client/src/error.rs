@@ -78,6 +78,44 @@ pub enum ClientError {
         reason: String,
     },
 
+    /// The table has more columns than the local database can capture.
+    #[error(
+        "{table} has used {columns} columns, {limit} are possible in a local table, dropped ones counted: split the table"
+    )]
+    TooWide {
+        /// The table.
+        table: TableName,
+        /// Columns that it has had, dropped ones counted.
+        columns: usize,
+        /// How many it can have.
+        limit: usize,
+    },
+
+    /// The value is none that the column takes.
+    #[error("column {column} of {table} takes {wanted}")]
+    NotWanted {
+        /// The table.
+        table: TableName,
+        /// The column, or `row_id`.
+        column: String,
+        /// What the column takes.
+        wanted: String,
+    },
+
+    /// What the gateway says of a row breaks a rule that the application has made for this database.
+    #[error(
+        "row {row_id} of {table}, as the gateway has it, is not allowed here: {reason}; the other replicas have it, so drop \
+         the index, constraint or trigger that forbids it"
+    )]
+    RowForbidden {
+        /// The table.
+        table: TableName,
+        /// The row.
+        row_id: RowId,
+        /// What SQLite says.
+        reason: String,
+    },
+
     /// INSERT of a row that is there.
     #[error("row {row_id} of {table} exists: update it")]
     RowExists {
@@ -128,6 +166,22 @@ pub enum ClientError {
     /// The wall clock shows a time that no stamp can hold.
     #[error("no stamp could be given: set the wall clock of this machine")]
     Clock(#[from] HlcError),
+
+    /// There is no such dead letter, or it has been retried or discarded already.
+    #[error("entry {entry} of the outbox is no dead letter: list them with dead_letters")]
+    NoDeadLetter {
+        /// The entry that was named.
+        entry: i64,
+    },
+
+    /// The dead letter holds values that no edit can have, so there is nothing to send.
+    #[error(
+        "dead letter {entry} cannot be sent again: its values never fitted the table; write the row anew and discard it"
+    )]
+    NeverAnEdit {
+        /// The dead letter.
+        entry: i64,
+    },
 
     /// A query that would write.
     #[error("query only reads: write with insert, update and delete, so that the edit is synced")]
@@ -186,6 +240,7 @@ impl ClientError {
             ClientError::Database(_)
             | ClientError::Damaged { .. }
             | ClientError::OtherFormat { .. }
+            | ClientError::RowForbidden { .. }
             | ClientError::OtherClient { .. }
             | ClientError::Clock(_) => ErrorKind::Local,
             ClientError::PushRefused { .. } => ErrorKind::Refused,

@@ -10,6 +10,7 @@ mod error;
 mod format;
 mod local;
 mod outbox;
+mod query;
 mod rows;
 mod schema;
 mod state;
@@ -21,9 +22,10 @@ mod value;
 mod watch;
 
 pub use db::LocalDb;
-pub use digest::{GatewayDigest, TableDigest};
+pub use digest::{Digest, GatewayDigest, TableDigest};
 pub use error::{ClientError, ErrorKind, RefusedDelta};
-pub use outbox::OutboxCounts;
+pub use outbox::{DeadLetter, EntryState, OutboxCounts, OutboxEntry, Reason};
+pub use query::Rows;
 pub use rusqlite::types::Value as SqlValue;
 pub use sync::{
     CheckpointRequest, FirstSync, KeepUntil, Mode, Phase, Pull, Reply, SchemaState, Session,
@@ -32,10 +34,12 @@ pub use sync::{
 pub use transport::{
     Chunks, LiveConnection, LiveEvents, LiveReplies, Refusal, Transport, TransportError,
 };
+pub use watch::{
+    ChangedRows, Changes, Origins, QueryWatch, StatusWatch, Subscription, Watch,
+};
 #[cfg(feature = "http")]
 pub use {
     drive::{AsyncSync, Runtime, SyncHandle, SyncRemote, Synced},
     system_clock::SystemClock,
     transport::{HttpTransport, Timeouts},
 };
-pub use watch::{ChangedRows, Changes, Origins};

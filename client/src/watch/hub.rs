@@ -8,10 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::DeadLetter;
 use super::changes::Touched;
 use super::inbox::{Callback, First, Inbox, Interest};
 use super::signal::Signal;
+use crate::outbox::DeadLetter;
 use crate::sync::Status;
 
 /// Everybody who watches one database.
@@ -31,16 +31,20 @@ struct State {
 }
 
 impl Hub {
-    /// Tells everybody what a transaction changed, after its commit. Without changes nobody hears of it.
+    /// Tells everybody what a transaction changed, after its commit. Of one of the client's own that changed no row nobody
+    /// hears: a driver that waits would be woken by its own session.
     pub(crate) fn publish(&self, touched: Touched) {
-        if touched.is_empty() {
+        // An edit may have written tables of the application's own.
+        let of_others = touched.origins.own || touched.origins.elsewhere;
+        if touched.is_empty() && !of_others {
             return;
         }
-        let watching = self.watching();
-        watching
-            .iter()
-            .for_each(|inbox| inbox.put_changes(&touched));
-        self.signal.raise();
+        for inbox in self.watching() {
+            inbox.put_changes(&touched);
+        }
+        if !touched.is_empty() || touched.origins.elsewhere {
+            self.signal.raise();
+        }
         self.deliver();
     }
 
