@@ -6,11 +6,14 @@ mod db;
 mod digest;
 #[cfg(feature = "http")]
 mod drive;
+mod edit;
 mod error;
 mod format;
 mod local;
+mod migrate;
 mod outbox;
 mod query;
+mod register;
 mod rows;
 mod schema;
 mod state;
@@ -23,6 +26,7 @@ mod watch;
 
 pub use db::LocalDb;
 pub use digest::{Digest, GatewayDigest, TableDigest};
+pub use edit::Edit;
 pub use error::{ClientError, ErrorKind, RefusedDelta};
 pub use outbox::{DeadLetter, EntryState, OutboxCounts, OutboxEntry, Reason};
 pub use query::Rows;
