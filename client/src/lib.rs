@@ -7,6 +7,7 @@ mod error;
 mod format;
 mod local;
 mod outbox;
+mod overview;
 mod rows;
 mod schema;
 mod state;
@@ -18,6 +19,9 @@ mod watch;
 pub use db::LocalDb;
 pub use error::{ClientError, ErrorKind, RefusedDelta};
 pub use outbox::OutboxCounts;
+pub use overview::{Overview, SchemaOverview, TableOverview};
+/// What [`LocalDb::with_connection`] hands out, in the version that it has.
+pub use rusqlite;
 pub use rusqlite::types::Value as SqlValue;
 pub use sync::{CheckpointRequest, Pull, Reply, Step, Subscribe};
 pub use transport::{Chunks, Refusal, Transport, TransportError};
