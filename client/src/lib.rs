@@ -21,7 +21,7 @@ pub use db::LocalDb;
 pub use digest::{GatewayDigest, TableDigest};
 pub use error::{ClientError, ErrorKind, RefusedDelta};
 pub use outbox::OutboxCounts;
-pub use overview::{Overview, SchemaOverview, TableOverview};
+pub use overview::{Overview, TableOverview};
 /// What [`LocalDb::with_connection`] hands out, in the version that it has.
 pub use rusqlite;
 pub use rusqlite::types::Value as SqlValue;

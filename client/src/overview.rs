@@ -2,7 +2,7 @@
 //!
 //! Invariant: one transaction reads it all, so its numbers belong together, and nobody is asked.
 
-use lakesync_proto::{Epoch, Seq, TableName};
+use lakesync_proto::{Epoch, Seq, TableName, TableSchema};
 use rusqlite::Connection;
 
 use crate::db::LocalDb;
@@ -11,6 +11,7 @@ use crate::local::Work;
 use crate::outbox::{self, OutboxCounts};
 use crate::schema::LocalTable;
 use crate::state;
+use crate::sync::SchemaState;
 
 /// The state of a client database, see [`LocalDb::overview`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Overview {
     pub skew_ms: i64,
     /// Whether a checkpoint has been loaded in part: the next sync goes on with it.
     pub is_loading: bool,
+    /// Whether the gateway's tables are known.
+    pub knows_gateway: bool,
     /// Own edits, by state.
     pub outbox: OutboxCounts,
     /// The registered tables, by name.
@@ -43,28 +46,8 @@ pub struct TableOverview {
     pub rows: u64,
     /// Edits that wait to be sent.
     pub waiting: u64,
-    /// What is known of the gateway's table of this name.
-    pub schema: SchemaOverview,
-}
-
-/// How a table here and the gateway's table of that name go together, as far as the gateway has said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SchemaOverview {
-    /// They have the same columns.
-    Same,
-    /// The gateway was never asked.
-    NotAsked,
-    /// The gateway has no such table: its edits wait until there is one.
-    Missing,
-    /// The gateway lacks columns: edits of them wait until it has them.
-    GatewayBehind,
-    /// The gateway has columns that come here with the first edit that needs them.
-    GatewayAhead,
-    /// They cannot be brought together; edits wait until one of them is changed.
-    Conflict {
-        /// Why.
-        reason: String,
-    },
+    /// How it differs from the gateway's table of this name; none when it does not, or when nobody has asked yet.
+    pub schema: Option<SchemaState>,
 }
 
 impl LocalDb {
@@ -79,14 +62,17 @@ impl LocalDb {
 
 fn read(work: &mut Work<'_>) -> Result<Overview, ClientError> {
     let connection = work.tx;
-    let asked = state::schemas_hash(connection)?.is_some();
-    let tables = work.registry.tables();
-    let tables = tables.map(|table| {
+    let knows_gateway = state::schemas_hash(connection)?.is_some();
+    let tables = work.registry.tables().map(|table| {
+        let waiting = waiting(connection, table)?;
         Ok(TableOverview {
             table: table.schema.table.clone(),
             rows: rows(connection, table)?,
-            waiting: waiting(connection, table)?,
-            schema: schema(table, asked),
+            waiting,
+            schema: match knows_gateway {
+                true => difference(table, waiting),
+                false => None,
+            },
         })
     });
     Ok(Overview {
@@ -97,6 +83,7 @@ fn read(work: &mut Work<'_>) -> Result<Overview, ClientError> {
         durable: state::durable(connection)?,
         skew_ms: state::skew_ms(connection)?,
         is_loading: state::checkpoint(connection)?.is_some(),
+        knows_gateway,
         outbox: outbox::counts(connection)?,
     })
 }
@@ -118,27 +105,23 @@ fn count(counted: i64) -> Result<u64, ClientError> {
     })
 }
 
-fn schema(table: &LocalTable, asked: bool) -> SchemaOverview {
+fn difference(table: &LocalTable, waiting: u64) -> Option<SchemaState> {
     if let Some(reason) = &table.conflict {
-        return SchemaOverview::Conflict {
-            reason: reason.clone(),
-        };
+        let reason = reason.clone();
+        return Some(SchemaState::Conflict { reason });
     }
     let Some(gateway) = &table.gateway else {
-        return match asked {
-            true => SchemaOverview::Missing,
-            false => SchemaOverview::NotAsked,
-        };
+        return Some(SchemaState::UnknownToGateway { waiting });
     };
-    let lacks = |mine: &lakesync_proto::TableSchema, theirs: &lakesync_proto::TableSchema| {
-        let mut columns = theirs.columns.iter();
-        columns.any(|column| mine.column(column.name.as_ref()).is_none())
+    let lacks = |one: &TableSchema, other: &TableSchema| {
+        let mut columns = other.columns.iter();
+        columns.any(|column| one.column(column.name.as_ref()).is_none())
     };
     if lacks(gateway, &table.schema) {
-        SchemaOverview::GatewayBehind
+        Some(SchemaState::GatewayBehind { waiting })
     } else if lacks(&table.schema, gateway) {
-        SchemaOverview::GatewayAhead
+        Some(SchemaState::GatewayAhead)
     } else {
-        SchemaOverview::Same
+        None
     }
 }
