@@ -94,9 +94,10 @@ fn found(connection: &Connection) -> Result<Option<i64>, ClientError> {
     match known {
         false => Ok(None),
         true => match state::format(connection)? {
-            Some(found) if found != FORMAT => {
-                Err(ClientError::OtherFormat { found, known: FORMAT })
-            }
+            Some(found) if found != FORMAT => Err(ClientError::OtherFormat {
+                found,
+                known: FORMAT,
+            }),
             found => Ok(found),
         },
     }

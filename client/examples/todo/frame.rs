@@ -55,7 +55,10 @@ impl Line {
     }
 
     fn chars(&self) -> usize {
-        self.pieces.iter().map(|(_, text)| text.chars().count()).sum()
+        self.pieces
+            .iter()
+            .map(|(_, text)| text.chars().count())
+            .sum()
     }
 
     /// Cut to `width`, so that nothing wraps.
@@ -63,7 +66,11 @@ impl Line {
         let mut left = width;
         for (_, text) in &mut self.pieces {
             // A control character in a title must not move the cursor.
-            *text = text.chars().filter(|c| !c.is_control()).take(left).collect();
+            *text = text
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(left)
+                .collect();
             left -= text.chars().count();
         }
         self
@@ -84,7 +91,10 @@ pub fn frame(view: &View, width: usize, height: usize) -> Vec<Line> {
     let shown = view.todos.iter().enumerate().skip(first).take(room);
     lines.extend(shown.map(|(at, todo)| entry(todo, at == view.chosen, width)));
     if view.todos.is_empty() {
-        lines.push(Line::of([(Look::Dim, "   nothing to do; a adds".to_owned())]));
+        lines.push(Line::of([(
+            Look::Dim,
+            "   nothing to do; a adds".to_owned(),
+        )]));
     }
     lines.resize(height.saturating_sub(2), Line::default());
     lines.push(prompt(view));
@@ -136,7 +146,10 @@ fn entry(todo: &Todo, chosen: bool, width: usize) -> Line {
         (false, false) => Look::Plain,
     };
     let mut line = Line::of([
-        (if chosen { Look::Bold } else { Look::Plain }, mark.to_owned()),
+        (
+            if chosen { Look::Bold } else { Look::Plain },
+            mark.to_owned(),
+        ),
         (look, format!("{tick}{}", todo.title)),
     ]);
     if chosen {
@@ -156,7 +169,9 @@ fn prompt(view: &View) -> Line {
     match &view.prompt {
         Prompt::New(text) => typing("new", text),
         Prompt::Rename(text) => typing("rename", text),
-        Prompt::None if !view.message.is_empty() => Line::of([(Look::Bad, format!(" {}", view.message))]),
+        Prompt::None if !view.message.is_empty() => {
+            Line::of([(Look::Bad, format!(" {}", view.message))])
+        }
         Prompt::None => match &view.status.last_error {
             Some(error) => Line::of([(Look::Bad, format!(" {}", error.message))]),
             None => Line::default(),
@@ -198,7 +213,10 @@ mod tests {
 
     fn text(view: &View, width: usize, height: usize) -> Vec<String> {
         let lines = frame(view, width, height);
-        lines.iter().map(|line| line.text().trim_end().to_owned()).collect()
+        lines
+            .iter()
+            .map(|line| line.text().trim_end().to_owned())
+            .collect()
     }
 
     #[test]
@@ -223,7 +241,9 @@ mod tests {
 
     #[test]
     fn every_frame_fits_its_screen_and_has_the_chosen_one() {
-        let titles: Vec<String> = (0..50).map(|at| format!("{at} {}\n\u{1b}[2J", "long ".repeat(at))).collect();
+        let titles: Vec<String> = (0..50)
+            .map(|at| format!("{at} {}\n\u{1b}[2J", "long ".repeat(at)))
+            .collect();
         let todos: Vec<(&str, bool)> = titles.iter().map(|title| (title.as_str(), false)).collect();
         for (width, height) in [(80, 24), (48, 13), (20, 5), (3, 4), (1, 1), (200, 60)] {
             for chosen in [0, 7, 49] {

@@ -94,7 +94,10 @@ pub fn create_table(transport: &dyn Transport) {
     };
     let definition = TableDefinition::from_json(todos::TABLE.as_bytes());
     let definition = definition.expect("the example's own table is well-formed");
-    if schemas.iter().all(|schema| schema.table != definition.table) {
+    if schemas
+        .iter()
+        .all(|schema| schema.table != definition.table)
+    {
         // A refusal shows in the status: the gateway has no such table, and edits wait.
         drop(transport.put_schema(&definition));
     }

@@ -30,7 +30,8 @@ use lakesync_proto::{ClientId, GatewayId};
 use link::Link;
 use todos::Todos;
 
-const USAGE: &str = "usage: todo FILE [--client-id ID] [--url URL] [--gateway NAME] [--token TOKEN] [--offline]
+const USAGE: &str =
+    "usage: todo FILE [--client-id ID] [--url URL] [--gateway NAME] [--token TOKEN] [--offline]
   FILE         the local database; made when there is none, which needs --client-id
   --client-id  who this is: an id that no other database has
   --url        the server, as in http://localhost:7420; without it nothing is synced
@@ -74,7 +75,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     });
     let transport = transport.transpose()?;
     if !stdin().is_terminal() || !stdout().is_terminal() {
-        let transport = transport.as_ref().map(|transport| transport as &dyn Transport);
+        let transport = transport
+            .as_ref()
+            .map(|transport| transport as &dyn Transport);
         return lines::run(&todos, transport, stdin().lock(), stdout());
     }
     let mut link = Link::new(todos.db().clone(), transport);
@@ -88,9 +91,17 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 
 fn open(file: &Path, client_id: Option<&str>) -> Result<LocalDb, Box<dyn Error>> {
     match client_id {
-        Some(id) => Ok(LocalDb::open(file, ClientId::parse(id)?, Arc::new(SystemClock))?),
+        Some(id) => Ok(LocalDb::open(
+            file,
+            ClientId::parse(id)?,
+            Arc::new(SystemClock),
+        )?),
         None if file.exists() => Ok(LocalDb::reopen(file, Arc::new(SystemClock))?),
-        None => Err(format!("{} is not there: a new one needs --client-id\n{USAGE}", file.display()).into()),
+        None => Err(format!(
+            "{} is not there: a new one needs --client-id\n{USAGE}",
+            file.display()
+        )
+        .into()),
     }
 }
 
@@ -105,7 +116,11 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
     };
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
-        let mut value = || given.next().ok_or_else(|| format!("{argument} needs a value\n{USAGE}"));
+        let mut value = || {
+            given
+                .next()
+                .ok_or_else(|| format!("{argument} needs a value\n{USAGE}"))
+        };
         match argument.as_str() {
             "--client-id" => found.client_id = Some(value()?),
             "--url" => found.url = Some(value()?),

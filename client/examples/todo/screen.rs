@@ -6,12 +6,10 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use crossterm::style::{
-    Attribute, Color, Print, ResetColor, SetAttribute, SetForegroundColor,
-};
+use crossterm::style::{Attribute, Color, Print, ResetColor, SetAttribute, SetForegroundColor};
 use crossterm::terminal::{
-    BeginSynchronizedUpdate, Clear, ClearType, DisableLineWrap, EnableLineWrap, EndSynchronizedUpdate,
-    EnterAlternateScreen, LeaveAlternateScreen,
+    BeginSynchronizedUpdate, Clear, ClearType, DisableLineWrap, EnableLineWrap,
+    EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen,
 };
 use crossterm::{cursor, execute, queue, terminal};
 use lakesync_client::ClientError;
@@ -69,7 +67,12 @@ enum Next {
     Quit,
 }
 
-fn press(view: &mut View, key: KeyEvent, todos: &Todos, link: &mut Link) -> Result<Next, ClientError> {
+fn press(
+    view: &mut View,
+    key: KeyEvent,
+    todos: &Todos,
+    link: &mut Link,
+) -> Result<Next, ClientError> {
     if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
         return Ok(Next::Quit);
     }
@@ -101,7 +104,12 @@ fn press(view: &mut View, key: KeyEvent, todos: &Todos, link: &mut Link) -> Resu
     }
 }
 
-fn command(view: &mut View, key: KeyEvent, todos: &Todos, link: &mut Link) -> Result<Next, ClientError> {
+fn command(
+    view: &mut View,
+    key: KeyEvent,
+    todos: &Todos,
+    link: &mut Link,
+) -> Result<Next, ClientError> {
     let last = view.todos.len().saturating_sub(1);
     let chosen = view.todos.get(view.chosen);
     match (key.code, chosen) {
@@ -109,7 +117,9 @@ fn command(view: &mut View, key: KeyEvent, todos: &Todos, link: &mut Link) -> Re
         (KeyCode::Char('o'), _) => link.toggle(),
         (KeyCode::Char('a'), _) => view.prompt = Prompt::New(String::new()),
         (KeyCode::Char('e'), Some(todo)) => view.prompt = Prompt::Rename(todo.title.clone()),
-        (KeyCode::Char(' ' | 'x') | KeyCode::Enter, Some(todo)) => todos.set_done(todo, !todo.done)?,
+        (KeyCode::Char(' ' | 'x') | KeyCode::Enter, Some(todo)) => {
+            todos.set_done(todo, !todo.done)?
+        }
         (KeyCode::Char('d') | KeyCode::Delete, Some(todo)) => todos.delete(todo)?,
         (KeyCode::Char('j') | KeyCode::Down, _) => view.chosen = last.min(view.chosen + 1),
         (KeyCode::Char('k') | KeyCode::Up, _) => view.chosen = view.chosen.saturating_sub(1),
@@ -204,7 +214,12 @@ impl Terminal {
         }));
         terminal::enable_raw_mode()?;
         let taken = Terminal;
-        execute!(io::stdout(), EnterAlternateScreen, DisableLineWrap, cursor::Hide)?;
+        execute!(
+            io::stdout(),
+            EnterAlternateScreen,
+            DisableLineWrap,
+            cursor::Hide
+        )?;
         Ok(taken)
     }
 }
@@ -217,6 +232,11 @@ impl Drop for Terminal {
 
 fn give_back() {
     // Nobody is left to be told when the terminal itself has gone.
-    drop(execute!(io::stdout(), cursor::Show, EnableLineWrap, LeaveAlternateScreen));
+    drop(execute!(
+        io::stdout(),
+        cursor::Show,
+        EnableLineWrap,
+        LeaveAlternateScreen
+    ));
     drop(terminal::disable_raw_mode());
 }

@@ -117,7 +117,16 @@ fn list(db: &LocalDb, args: &ListArgs) -> Result<(), CliError> {
 }
 
 fn dead(db: &LocalDb, args: &ListArgs) -> Result<(), CliError> {
-    let columns = ["entry", "table", "row_id", "edit", "code", "reason", "request", "refused_at"];
+    let columns = [
+        "entry",
+        "table",
+        "row_id",
+        "edit",
+        "code",
+        "reason",
+        "request",
+        "refused_at",
+    ];
     let mut table = Table::new(columns);
     let mut late = 0;
     for letter in db.dead_letters(args.limit).map_err(explained)? {
@@ -195,7 +204,9 @@ fn edit(op: Op, columns: &[ColumnChange]) -> String {
         format!("{} = {shown}", change.column)
     });
     let changes: Vec<String> = changes.collect();
-    format!("{verb} {}", changes.join(", ")).trim_end().to_owned()
+    format!("{verb} {}", changes.join(", "))
+        .trim_end()
+        .to_owned()
 }
 
 /// RFC 3339 in UTC, to the millisecond.

@@ -54,24 +54,24 @@ impl Table {
 
 fn array(values: Vec<SqlValue>) -> ArrayRef {
     match column_type(&values) {
-        DataType::Int64 => Arc::new(Int64Array::from_iter(values.iter().map(|value| {
-            match value {
+        DataType::Int64 => Arc::new(Int64Array::from_iter(values.iter().map(
+            |value| match value {
                 SqlValue::Integer(number) => Some(*number),
                 _ => None,
-            }
-        }))),
-        DataType::Float64 => Arc::new(Float64Array::from_iter(values.iter().map(|value| {
-            match value {
+            },
+        ))),
+        DataType::Float64 => Arc::new(Float64Array::from_iter(values.iter().map(
+            |value| match value {
                 SqlValue::Real(number) => Some(*number),
                 _ => None,
-            }
-        }))),
-        DataType::Binary => Arc::new(BinaryArray::from_iter(values.iter().map(|value| {
-            match value {
+            },
+        ))),
+        DataType::Binary => Arc::new(BinaryArray::from_iter(values.iter().map(
+            |value| match value {
                 SqlValue::Blob(bytes) => Some(bytes),
                 _ => None,
-            }
-        }))),
+            },
+        ))),
         _ => Arc::new(StringArray::from_iter(values.into_iter().map(text))),
     }
 }
@@ -118,9 +118,16 @@ mod tests {
         let text = || SqlValue::Text("a".into());
         assert_eq!(column_type(&[SqlValue::Null, integer()]), DataType::Int64);
         assert_eq!(column_type(&[SqlValue::Null]), DataType::Utf8);
-        assert_eq!(column_type(&[SqlValue::Real(0.5), integer()]), DataType::Utf8);
+        assert_eq!(
+            column_type(&[SqlValue::Real(0.5), integer()]),
+            DataType::Utf8
+        );
         assert_eq!(column_type(&[text(), text()]), DataType::Utf8);
-        let mixed = array(vec![integer(), SqlValue::Blob(vec![0, 255]), SqlValue::Null]);
+        let mixed = array(vec![
+            integer(),
+            SqlValue::Blob(vec![0, 255]),
+            SqlValue::Null,
+        ]);
         let mixed = mixed.as_any().downcast_ref::<StringArray>().unwrap();
         let found: Vec<Option<&str>> = mixed.iter().collect();
         assert_eq!(found, [Some("1152921504606846976"), Some("x'00ff'"), None]);

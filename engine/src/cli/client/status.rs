@@ -108,7 +108,9 @@ fn verify(
     let mut tables: Vec<_> = theirs.tables.iter().collect();
     let known = |table: &&TableDigest| theirs.tables.iter().any(|t| t.table == table.table);
     tables.extend(ours.tables.iter().filter(|table| !known(table)));
-    let pairs = tables.into_iter().map(|table| (find(&ours.tables, table), find(&theirs.tables, table)));
+    let pairs = tables
+        .into_iter()
+        .map(|table| (find(&ours.tables, table), find(&theirs.tables, table)));
     let pairs: Vec<_> = pairs.collect();
     let differing = pairs.iter().filter(|(ours, theirs)| ours != theirs);
     Ok(Verified {
@@ -128,13 +130,23 @@ fn to_text(
     writeln!(text, "client    {}", db.client_id())?;
     match address {
         Some(address) => writeln!(text, "gateway   {} at {}", address.gateway, address.url)?,
-        None => writeln!(text, "gateway   not known to this file (`lakesync client init`)")?,
+        None => writeln!(
+            text,
+            "gateway   not known to this file (`lakesync client init`)"
+        )?,
     }
     writeln!(text, "place     {}", place(overview))?;
     if overview.skew_ms != 0 {
         let seconds = overview.skew_ms.unsigned_abs() / 1_000;
-        let side = if overview.skew_ms > 0 { "behind" } else { "ahead of" };
-        writeln!(text, "clock     {seconds} s {side} the gateway's; stamps follow the gateway's")?;
+        let side = if overview.skew_ms > 0 {
+            "behind"
+        } else {
+            "ahead of"
+        };
+        writeln!(
+            text,
+            "clock     {seconds} s {side} the gateway's; stamps follow the gateway's"
+        )?;
     }
     let outbox = &overview.outbox;
     writeln!(
@@ -143,7 +155,11 @@ fn to_text(
         outbox.pending, outbox.in_flight, outbox.acknowledged, outbox.kept
     )?;
     if outbox.rejected > 0 {
-        writeln!(text, "refused   {} dead letters: `lakesync client outbox FILE dead`", outbox.rejected)?;
+        writeln!(
+            text,
+            "refused   {} dead letters: `lakesync client outbox FILE dead`",
+            outbox.rejected
+        )?;
     }
     if let Some(verified) = verified {
         writeln!(text, "verified  {}", verdict(verified))?;
@@ -154,7 +170,12 @@ fn to_text(
         let mut table = TextTable::new(["table", "rows", "waiting", "schema"]);
         for known in &overview.tables {
             let (rows, waiting) = (known.rows.to_string(), known.waiting.to_string());
-            table.row([known.table.to_string(), rows, waiting, schema(overview, known)]);
+            table.row([
+                known.table.to_string(),
+                rows,
+                waiting,
+                schema(overview, known),
+            ]);
         }
         write!(text, "{table}")?;
     }
@@ -198,7 +219,10 @@ fn verdict(verified: &Verified) -> String {
         ),
         None if verified.differing.is_empty() => {
             let rows: u64 = verified.tables.iter().map(|(ours, _)| ours.rows).sum();
-            format!("equal: {} tables, {rows} confirmed rows", verified.tables.len())
+            format!(
+                "equal: {} tables, {rows} confirmed rows",
+                verified.tables.len()
+            )
         }
         None => format!("different: {}", verified.differing.join(", ")),
     }

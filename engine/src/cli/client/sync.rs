@@ -64,7 +64,10 @@ async fn once(db: LocalDb, transport: HttpTransport, args: &SyncArgs) -> Result<
     let before = blocking(move || watched.overview().map_err(explained)).await?;
     let (synced_db, verify) = (db.clone(), args.verify);
     let mut syncing = tokio::task::spawn_blocking(move || {
-        let synced = synced_db.sync(&transport).map_err(explained).map_err(hint)?;
+        let synced = synced_db
+            .sync(&transport)
+            .map_err(explained)
+            .map_err(hint)?;
         if verify {
             mend(&synced_db, &transport)?;
         }
@@ -86,7 +89,11 @@ async fn once(db: LocalDb, transport: HttpTransport, args: &SyncArgs) -> Result<
         synced.applied,
         after.seq.as_u64()
     ));
-    refused(&args.file.file, before.outbox.rejected, after.outbox.rejected);
+    refused(
+        &args.file.file,
+        before.outbox.rejected,
+        after.outbox.rejected,
+    );
     if after.outbox.pending > 0 {
         say(&format!(
             "{} edits wait; `lakesync client status {}` says for what",

@@ -121,18 +121,36 @@ impl Story {
             "a delete against a later update: the row shows what was written after the delete";
         let clock = "his clock is an hour behind, but the gateway's answers have told him the time";
         let edits = [
-            ("ana", "UPDATE tasks SET title = 'Buy oat milk' WHERE id = '1'", different),
-            ("bo", "UPDATE tasks SET status = 'done' WHERE id = '1'", different),
+            (
+                "ana",
+                "UPDATE tasks SET title = 'Buy oat milk' WHERE id = '1'",
+                different,
+            ),
+            (
+                "bo",
+                "UPDATE tasks SET status = 'done' WHERE id = '1'",
+                different,
+            ),
             ("bo", "UPDATE tasks SET points = 8 WHERE id = '2'", same),
             ("ana", "UPDATE tasks SET points = 13 WHERE id = '2'", same),
             ("bo", "DELETE FROM tasks WHERE id = '3'", delete),
-            ("ana", "UPDATE tasks SET owner = 'ana' WHERE id = '3'", delete),
+            (
+                "ana",
+                "UPDATE tasks SET owner = 'ana' WHERE id = '3'",
+                delete,
+            ),
             ("cy", "UPDATE tasks SET owner = 'cy' WHERE id = '4'", clock),
         ];
         for (who, sql, _) in edits {
             self.of(who).execute(sql, [])?;
         }
-        Ok(edits.map(|(client, sql, lesson)| Edit { client, sql, lesson }).to_vec())
+        Ok(edits
+            .map(|(client, sql, lesson)| Edit {
+                client,
+                sql,
+                lesson,
+            })
+            .to_vec())
     }
 
     /// The late-delta case: a stamp from before the compaction arrives after it.
