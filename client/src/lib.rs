@@ -30,3 +30,6 @@ pub use sync::{
     SessionOptions, Status, Step, Subscribe, SyncError, TableSchemaState, Updates, Wish,
 };
 pub use transport::{Chunks, Refusal, Transport, TransportError};
+pub use watch::{
+    ChangedRows, Changes, Origins, StatusWatch, Subscription, Watch,
+};
