@@ -133,6 +133,22 @@ pub enum ClientError {
     #[error("no stamp could be given: set the wall clock of this machine")]
     Clock(#[from] HlcError),
 
+    /// There is no such dead letter, or it has been retried or discarded already.
+    #[error("entry {entry} of the outbox is no dead letter: list them with dead_letters")]
+    NoDeadLetter {
+        /// The entry that was named.
+        entry: i64,
+    },
+
+    /// The dead letter holds values that no edit can have, so there is nothing to send.
+    #[error(
+        "dead letter {entry} cannot be sent again: its values never fitted the table; write the row anew and discard it"
+    )]
+    NeverAnEdit {
+        /// The dead letter.
+        entry: i64,
+    },
+
     /// A query that would write.
     #[error("query only reads: write with insert, update and delete, so that the edit is synced")]
     ReadOnly,

@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS _lakesync_outbox (
     delta BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS _lakesync_outbox_rows ON _lakesync_outbox (table_number, row_id) WHERE state <= 2;
-CREATE INDEX IF NOT EXISTS _lakesync_outbox_states ON _lakesync_outbox (state, entry);
+CREATE INDEX IF NOT EXISTS _lakesync_outbox_states ON _lakesync_outbox (state, seq, entry);
 CREATE TABLE IF NOT EXISTS _lakesync_rows (
     table_number INTEGER NOT NULL, row_id TEXT NOT NULL, clocks BLOB NOT NULL,
     PRIMARY KEY (table_number, row_id)
