@@ -82,6 +82,30 @@ pub enum ClientError {
         reason: String,
     },
 
+    /// The table has more columns than the local database can capture.
+    #[error(
+        "{table} has used {columns} columns, {limit} are possible in a local table, dropped ones counted: split the table"
+    )]
+    TooWide {
+        /// The table.
+        table: TableName,
+        /// Columns that it has had, dropped ones counted.
+        columns: usize,
+        /// How many it can have.
+        limit: usize,
+    },
+
+    /// The value is none that the column takes.
+    #[error("column {column} of {table} takes {wanted}")]
+    NotWanted {
+        /// The table.
+        table: TableName,
+        /// The column, or `row_id`.
+        column: String,
+        /// What the column takes.
+        wanted: String,
+    },
+
     /// INSERT of a row that is there.
     #[error("row {row_id} of {table} exists: update it")]
     RowExists {
