@@ -1,5 +1,7 @@
 //! The sync machine: what to ask the gateway next, and what its answers mean. It does no I/O.
 
+mod backoff;
+mod machine;
 mod options;
 mod session;
 mod status;
