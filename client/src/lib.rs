@@ -4,6 +4,8 @@ mod apply;
 mod capture;
 mod db;
 mod digest;
+#[cfg(feature = "http")]
+mod drive;
 mod error;
 mod format;
 mod local;
@@ -13,14 +15,16 @@ mod rows;
 mod schema;
 mod state;
 mod sync;
+#[cfg(feature = "http")]
+mod system_clock;
 mod transport;
 mod value;
 mod watch;
 
 pub use db::LocalDb;
-pub use digest::{GatewayDigest, TableDigest};
+pub use digest::{Digest, GatewayDigest, TableDigest};
 pub use error::{ClientError, ErrorKind, RefusedDelta};
-pub use outbox::OutboxCounts;
+pub use outbox::{DeadLetter, EntryState, OutboxCounts, OutboxEntry, Reason};
 pub use overview::{Overview, TableOverview};
 /// What [`LocalDb::with_connection`] hands out, in the version that it has.
 pub use rusqlite;
@@ -29,7 +33,15 @@ pub use sync::{
     CheckpointRequest, FirstSync, KeepUntil, Mode, Phase, Pull, Reply, SchemaState, Session,
     SessionOptions, Status, Step, Subscribe, SyncError, TableSchemaState, Updates, Wish,
 };
-pub use transport::{Chunks, Refusal, Transport, TransportError};
+pub use transport::{
+    Chunks, LiveConnection, LiveEvents, LiveReplies, Refusal, Transport, TransportError,
+};
 pub use watch::{
-    ChangedRows, Changes, Origins, StatusWatch, Subscription, Watch,
+    ChangedRows, Changes, Origins, QueryWatch, StatusWatch, Subscription, Watch,
+};
+#[cfg(feature = "http")]
+pub use {
+    drive::{AsyncSync, Runtime, SyncHandle, SyncRemote, Synced},
+    system_clock::SystemClock,
+    transport::{HttpTransport, Timeouts},
 };
