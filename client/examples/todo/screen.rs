@@ -188,10 +188,10 @@ fn wear(out: &mut impl Write, look: Look) -> io::Result<()> {
     match look {
         Look::Plain => Ok(()),
         Look::Bold => queue!(out, SetAttribute(Attribute::Bold)),
-        Look::Dim => queue!(out, SetAttribute(Attribute::Dim)),
+        Look::Dim => queue!(out, SetForegroundColor(Color::DarkGrey)),
         Look::Done => queue!(
             out,
-            SetAttribute(Attribute::Dim),
+            SetForegroundColor(Color::DarkGrey),
             SetAttribute(Attribute::CrossedOut)
         ),
         Look::Chosen => queue!(out, SetAttribute(Attribute::Reverse)),

@@ -116,7 +116,7 @@ fn refused(file: &Path, before: u64, after: u64) {
 }
 
 async fn live(db: LocalDb, transport: HttpTransport) -> Result<(), CliError> {
-    let handle = SyncHandle::start(db.clone(), Box::new(transport), SessionOptions::default());
+    let handle = SyncHandle::start(db.clone(), transport, SessionOptions::default());
     let mut looks = tokio::time::interval(LOOK_EVERY);
     let mut said = String::new();
     let stopped = tokio::signal::ctrl_c();
