@@ -6,11 +6,15 @@ mod db;
 mod digest;
 #[cfg(feature = "http")]
 mod drive;
+mod edit;
 mod error;
 mod format;
 mod local;
+mod migrate;
 mod outbox;
 mod overview;
+mod query;
+mod register;
 mod rows;
 mod schema;
 mod state;
@@ -23,11 +27,13 @@ mod watch;
 
 pub use db::LocalDb;
 pub use digest::{Digest, GatewayDigest, TableDigest};
+pub use edit::Edit;
 pub use error::{ClientError, ErrorKind, RefusedDelta};
 pub use outbox::{DeadLetter, EntryState, OutboxCounts, OutboxEntry, Reason};
 pub use overview::{Overview, TableOverview};
 /// What [`LocalDb::with_connection`] hands out, in the version that it has.
 pub use rusqlite;
+pub use query::Rows;
 pub use rusqlite::types::Value as SqlValue;
 pub use sync::{
     CheckpointRequest, FirstSync, KeepUntil, Mode, Phase, Pull, Reply, SchemaState, Session,

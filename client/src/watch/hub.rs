@@ -8,10 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::DeadLetter;
 use super::changes::Touched;
 use super::inbox::{Callback, First, Inbox, Interest};
 use super::signal::Signal;
+use crate::outbox::DeadLetter;
 use crate::sync::Status;
 
 /// Everybody who watches one database.
@@ -97,6 +97,11 @@ impl Hub {
     pub(crate) fn call(&self, inbox: &Inbox, callback: Callback) {
         inbox.set_callback(callback);
         self.deliver();
+    }
+
+    /// Remembers `PRAGMA data_version`, if none was seen before.
+    pub(crate) fn first_data_version(&self, data_version: i64) {
+        self.state().data_version.get_or_insert(data_version);
     }
 
     /// Remembers `PRAGMA data_version`; whether it is another one than at the last look.

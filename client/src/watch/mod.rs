@@ -34,7 +34,3 @@ pub(crate) use spread::spread;
 pub use status::StatusWatch;
 pub use subscription::Subscription;
 pub use table::Watch;
-
-/// What is told of a refused edit; the outbox brings its own.
-#[derive(Clone, Debug)]
-pub(crate) struct DeadLetter;

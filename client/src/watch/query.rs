@@ -8,8 +8,8 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
-use rusqlite::{ToSql, params_from_iter};
 use rusqlite::types::{ToSqlOutput, Value as SqlValue};
+use rusqlite::{ToSql, params_from_iter};
 
 use super::changes::Changes;
 use super::inbox::{First, Inbox, Interest, Mail};
@@ -52,7 +52,7 @@ impl LocalDb {
             .iter()
             .map(|param| owned(*param))
             .collect::<Result<_, _>>()?;
-        self.look_elsewhere()?;
+        self.begin_to_look()?;
         // Whoever writes a query wrong wants to hear it here.
         reads::of(&mut self.local(), sql)?;
         Ok(QueryWatch {
