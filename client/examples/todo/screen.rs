@@ -26,7 +26,7 @@ const TITLE_CHARS_MAX: usize = 200;
 /// Shows the list until the person has had enough.
 pub fn run(todos: &Todos, link: &mut Link) -> Result<(), Box<dyn std::error::Error>> {
     let _terminal = Terminal::take()?;
-    let mut watch = todos.watch()?;
+    let watch = todos.watch()?;
     let mut view = View {
         who: todos.db().client_id().to_string(),
         todos: todos.list()?,
