@@ -36,6 +36,10 @@ pub enum ClientError {
         known: i64,
     },
 
+    /// The file is there, but no client wrote it.
+    #[error("the file is no local database of a LakeSync client")]
+    NoClient,
+
     /// The file belongs to another client; its outbox holds that client's edits.
     #[error(
         "the local database belongs to client {found}, not {wanted}: open it under its own id, or use another file"
@@ -76,6 +80,30 @@ pub enum ClientError {
         table: TableName,
         /// What differs.
         reason: String,
+    },
+
+    /// The table has more columns than the local database can capture.
+    #[error(
+        "{table} has used {columns} columns, {limit} are possible in a local table, dropped ones counted: split the table"
+    )]
+    TooWide {
+        /// The table.
+        table: TableName,
+        /// Columns that it has had, dropped ones counted.
+        columns: usize,
+        /// How many it can have.
+        limit: usize,
+    },
+
+    /// The value is none that the column takes.
+    #[error("column {column} of {table} takes {wanted}")]
+    NotWanted {
+        /// The table.
+        table: TableName,
+        /// The column, or `row_id`.
+        column: String,
+        /// What the column takes.
+        wanted: String,
     },
 
     /// INSERT of a row that is there.
@@ -128,6 +156,22 @@ pub enum ClientError {
     /// The wall clock shows a time that no stamp can hold.
     #[error("no stamp could be given: set the wall clock of this machine")]
     Clock(#[from] HlcError),
+
+    /// There is no such dead letter, or it has been retried or discarded already.
+    #[error("entry {entry} of the outbox is no dead letter: list them with dead_letters")]
+    NoDeadLetter {
+        /// The entry that was named.
+        entry: i64,
+    },
+
+    /// The dead letter holds values that no edit can have, so there is nothing to send.
+    #[error(
+        "dead letter {entry} cannot be sent again: its values never fitted the table; write the row anew and discard it"
+    )]
+    NeverAnEdit {
+        /// The dead letter.
+        entry: i64,
+    },
 
     /// A query that would write.
     #[error("query only reads: write with insert, update and delete, so that the edit is synced")]
@@ -186,6 +230,7 @@ impl ClientError {
             ClientError::Database(_)
             | ClientError::Damaged { .. }
             | ClientError::OtherFormat { .. }
+            | ClientError::NoClient
             | ClientError::OtherClient { .. }
             | ClientError::Clock(_) => ErrorKind::Local,
             ClientError::PushRefused { .. } => ErrorKind::Refused,

@@ -16,6 +16,7 @@
 //! Invariant: `visible = merge(confirmed, own edits that the cursor has not covered)`, in every committed state of the
 //! file. A confirmed value is in `_lakesync_confirmed` when it is there for the cell, else in `t`.
 
+use lakesync_proto::ClientId;
 use rusqlite::Connection;
 
 use crate::error::ClientError;
@@ -51,7 +52,7 @@ CREATE TABLE IF NOT EXISTS _lakesync_outbox (
     delta BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS _lakesync_outbox_rows ON _lakesync_outbox (table_number, row_id) WHERE state <= 2;
-CREATE INDEX IF NOT EXISTS _lakesync_outbox_states ON _lakesync_outbox (state, entry);
+CREATE INDEX IF NOT EXISTS _lakesync_outbox_states ON _lakesync_outbox (state, seq, entry);
 CREATE TABLE IF NOT EXISTS _lakesync_rows (
     table_number INTEGER NOT NULL, row_id TEXT NOT NULL, clocks BLOB NOT NULL,
     PRIMARY KEY (table_number, row_id)
@@ -67,18 +68,37 @@ CREATE TABLE IF NOT EXISTS _lakesync_seen (
 
 /// Makes the client's own tables, or finds that they are of a format that it may use.
 pub(crate) fn initialise(connection: &Connection) -> Result<(), ClientError> {
-    let known: bool = connection.query_row(
-        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_lakesync_state')",
-        [],
-        |row| row.get(0),
-    )?;
-    let found = if known { state::format(connection)? } else { None };
-    match found {
-        Some(found) if found != FORMAT => Err(ClientError::OtherFormat { found, known: FORMAT }),
+    match found(connection)? {
         Some(_) => Ok(()),
         None => {
             connection.execute_batch(TABLES)?;
             state::set_format(connection, FORMAT)
         }
+    }
+}
+
+/// Whose file it is; none when it is no client's.
+pub(crate) fn owner(connection: &Connection) -> Result<Option<ClientId>, ClientError> {
+    match found(connection)? {
+        Some(_) => state::client(connection),
+        None => Ok(None),
+    }
+}
+
+fn found(connection: &Connection) -> Result<Option<i64>, ClientError> {
+    let known: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_lakesync_state')",
+        [],
+        |row| row.get(0),
+    )?;
+    match known {
+        false => Ok(None),
+        true => match state::format(connection)? {
+            Some(found) if found != FORMAT => Err(ClientError::OtherFormat {
+                found,
+                known: FORMAT,
+            }),
+            found => Ok(found),
+        },
     }
 }

@@ -3,10 +3,12 @@
 mod apply;
 mod capture;
 mod db;
+mod digest;
 mod error;
 mod format;
 mod local;
 mod outbox;
+mod overview;
 mod rows;
 mod schema;
 mod state;
@@ -16,8 +18,18 @@ mod value;
 mod watch;
 
 pub use db::LocalDb;
+pub use digest::{GatewayDigest, TableDigest};
 pub use error::{ClientError, ErrorKind, RefusedDelta};
 pub use outbox::OutboxCounts;
+pub use overview::{Overview, TableOverview};
+/// What [`LocalDb::with_connection`] hands out, in the version that it has.
+pub use rusqlite;
 pub use rusqlite::types::Value as SqlValue;
-pub use sync::{CheckpointRequest, Pull, Reply, Step, Subscribe};
+pub use sync::{
+    CheckpointRequest, FirstSync, KeepUntil, Mode, Phase, Pull, Reply, SchemaState, Session,
+    SessionOptions, Status, Step, Subscribe, SyncError, TableSchemaState, Updates, Wish,
+};
 pub use transport::{Chunks, Refusal, Transport, TransportError};
+pub use watch::{
+    ChangedRows, Changes, Origins, StatusWatch, Subscription, Watch,
+};

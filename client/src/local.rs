@@ -16,8 +16,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::capture;
 use crate::error::ClientError;
 use crate::schema::Registry;
-use crate::state;
 use crate::watch::Touched;
+use crate::{state, watch};
 
 /// An open database.
 pub(crate) struct Local {
@@ -49,6 +49,7 @@ impl Local {
             let first = capture::next_change(open.tx)?;
             let value = work(open)?;
             capture::mark_commit(open, first)?;
+            open.touched.origins.own = true;
             Ok(value)
         })
     }
@@ -62,6 +63,8 @@ impl Local {
             set_gate(open.tx, true)?;
             capture::seal(open)?;
             let value = work(open)?;
+            watch::spread(open)?;
+            open.touched.origins.synced = true;
             set_gate(open.tx, false)?;
             Ok(value)
         })

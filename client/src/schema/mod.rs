@@ -1,5 +1,14 @@
 //! Which tables this database has, and how they follow the gateway's.
 
+mod alter;
+mod ddl;
 mod registry;
+mod table;
+#[cfg(test)]
+mod tests;
+mod triggers;
+mod union;
 
-pub(crate) use registry::{LocalColumn, LocalTable, Registry, Slot, TableNumber};
+pub(crate) use registry::{Refusal, Registry};
+pub(crate) use table::{LocalColumn, LocalTable, Slot, TableNumber};
+pub(crate) use triggers::{DELETE, INSERT, MOVE, UPDATE};

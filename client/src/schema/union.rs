@@ -4,13 +4,11 @@
 //! newer has never heard of. Only what a schema says it dropped is dropped.
 
 use lakesync_proto::{Column, TableSchema};
-use rusqlite::Connection;
 
 use crate::error::ClientError;
-use crate::sqlite_value::storage_class;
 
 /// Both schemas in one: the newer as it is, and behind its columns those that it has never heard of.
-pub(crate) fn union(
+pub(super) fn union(
     known: &TableSchema,
     incoming: &TableSchema,
 ) -> Result<TableSchema, ClientError> {
@@ -53,7 +51,7 @@ pub(crate) fn union(
 }
 
 /// Refuses a schema that breaks its own rules, such as two columns whose names differ in case only.
-pub(crate) fn checked(schema: &TableSchema) -> Result<(), ClientError> {
+pub(super) fn checked(schema: &TableSchema) -> Result<(), ClientError> {
     match TableSchema::from_json(&schema.to_json()) {
         Ok(_) => Ok(()),
         Err(error) => Err(conflict(schema, error.to_string())),
@@ -68,44 +66,9 @@ fn conflict(schema: &TableSchema, reason: String) -> ClientError {
 }
 
 /// Whether the schema has dropped just this column, be there another one of its name or not.
-fn has_dropped(schema: &TableSchema, column: &Column) -> bool {
+pub(super) fn has_dropped(schema: &TableSchema, column: &Column) -> bool {
     schema
         .dropped
         .iter()
         .any(|dropped| dropped.number == column.number && dropped.name == column.name)
-}
-
-/// Drops the columns that the merged schema has dropped, adds those that are new.
-pub(crate) fn alter_table(
-    connection: &Connection,
-    known: &TableSchema,
-    merged: &TableSchema,
-) -> Result<(), ClientError> {
-    let table = &merged.table;
-    for Column { name, .. } in known
-        .columns
-        .iter()
-        .filter(|column| has_dropped(merged, column))
-    {
-        connection.execute_batch(&format!("ALTER TABLE \"{table}\" DROP COLUMN \"{name}\""))?;
-        connection.execute(
-            "DELETE FROM _lakesync_cells WHERE table_name = ?1 AND column_name = ?2",
-            (table.as_str(), name.as_str()),
-        )?;
-    }
-    for column in &merged.columns {
-        let before = known.column(column.name.as_str());
-        if before.is_none_or(|before| has_dropped(merged, before)) {
-            connection.execute_batch(&format!(
-                "ALTER TABLE \"{table}\" ADD COLUMN {}",
-                definition(column)
-            ))?;
-        }
-    }
-    Ok(())
-}
-
-/// A column in CREATE TABLE and ADD COLUMN.
-pub(crate) fn definition(column: &Column) -> String {
-    format!("\"{}\" {}", column.name, storage_class(column.column_type))
 }

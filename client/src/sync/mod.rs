@@ -1,5 +1,13 @@
 //! The sync machine: what to ask the gateway next, and what its answers mean. It does no I/O.
 
+mod backoff;
+mod machine;
+mod options;
+mod session;
+mod status;
 mod step;
 
+pub use options::{FirstSync, KeepUntil, Mode, SessionOptions, Updates, Wish};
+pub use session::Session;
+pub use status::{Phase, SchemaState, Status, SyncError, TableSchemaState};
 pub use step::{CheckpointRequest, Pull, Reply, Step, Subscribe};

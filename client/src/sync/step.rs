@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use lakesync_proto::{ClientId, PullPage, Push, PushAck, Schemas, TableName, TableSchema};
 
+use crate::digest::GatewayDigest;
 use crate::transport::TransportError;
 
 /// What to do now.
@@ -16,7 +17,8 @@ pub enum Step {
     Push(Push),
     /// Ask for a page: [`Reply::Pulled`].
     Pull(Pull),
-    /// Open a checkpoint and read its first chunk, forgetting any that is open: [`Reply::Chunk`].
+    /// Open a checkpoint and read its first chunk, forgetting any that is open: [`Reply::Chunk`]. A chunk without
+    /// `has_more` is the last; the stream may then be let go.
     Checkpoint(CheckpointRequest),
     /// Read the next chunk of the open checkpoint: [`Reply::Chunk`].
     Chunk,
@@ -25,12 +27,17 @@ pub enum Step {
     /// Open a live connection: [`Reply::Subscribed`], then [`Reply::Live`] whenever a page comes, and
     /// [`Reply::LiveEnded`] when it ends.
     Subscribe(Subscribe),
-    /// Close the live connection, without a reply.
+    /// Ask for the gateway's digest of what this client sees: [`Reply::Digest`].
+    Digest {
+        /// Who asks.
+        client_id: ClientId,
+    },
+    /// Close the live connection, without a reply. Nothing that it brought may be told afterwards.
     Unsubscribe,
     /// Ask the application for a new token: [`Reply::Token`].
     RefreshToken,
     /// Nothing, until this wall clock in milliseconds, a local edit, a live page or a wish of the application, whichever
-    /// comes first. Without a time only the others end it.
+    /// comes first. Without a time only the others end it. It has no reply: the session is asked for the next step.
     Wait {
         /// When to ask again.
         until_ms: Option<u64>,
@@ -97,6 +104,8 @@ pub enum Reply {
     LiveEnded(TransportError),
     /// The live connection's token ends soon.
     Expiring,
+    /// Of [`Step::Digest`].
+    Digest(Result<GatewayDigest, TransportError>),
     /// Of [`Step::RefreshToken`]: whether there is a new one now.
     Token(bool),
 }
@@ -112,6 +121,7 @@ impl fmt::Debug for Step {
             Step::Chunk => f.write_str("Chunk"),
             Step::Schemas => f.write_str("Schemas"),
             Step::Subscribe(subscribe) => write!(f, "Subscribe({:?})", subscribe.cursor),
+            Step::Digest { .. } => f.write_str("Digest"),
             Step::Unsubscribe => f.write_str("Unsubscribe"),
             Step::RefreshToken => f.write_str("RefreshToken"),
             Step::Wait { until_ms } => write!(f, "Wait({until_ms:?})"),

@@ -1,57 +1,37 @@
 //! Telling the application what changed.
+//!
+//! ```text
+//!  edit, page, refusal ─► commit ─► Hub::publish ─┬─► the inbox of each watcher ─► try_next, changed, wait, a callback
+//!  another process ─► commit ─ ─ ─► poll ─────────┘                    Watch: rows of tables
+//!  the session ─► publish_status, publish_dead                         QueryWatch: the answer, when it is another one
+//!                                   │                                  StatusWatch: how syncing goes
+//!                                   └─► Signal ─► drivers that wait
+//! ```
+//! Invariant: a watcher is told after the commit and never before, of everything that could have changed and of little
+//! else; and however slowly it reads, what waits for it is bounded.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod changes;
+mod elsewhere;
+mod hub;
+mod inbox;
+mod signal;
+mod spread;
+mod status;
+mod subscription;
+mod table;
+#[cfg(test)]
+mod tests;
 
-use lakesync_proto::{RowId, TableName};
+pub(crate) use changes::Touched;
+pub use changes::{ChangedRows, Changes, Origins};
+pub(crate) use hub::Hub;
+pub(crate) use inbox::{First, Interest, Mail};
+pub(crate) use signal::Signal;
+pub(crate) use spread::spread;
+pub use status::StatusWatch;
+pub use subscription::Subscription;
+pub use table::Watch;
 
-/// Rows told one by one; a transaction that changes more of one table says so without naming them.
-const ROWS_TOLD_MAX: usize = 1_000;
-
-/// Which rows of a table changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rows {
-    /// These.
-    Some(BTreeSet<RowId>),
-    /// More than are told one by one.
-    Many,
-}
-
-/// The rows whose visible values a transaction changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Touched {
-    pub(crate) tables: BTreeMap<TableName, Rows>,
-}
-
-impl Touched {
-    pub(crate) fn row(&mut self, table: &TableName, row_id: &RowId) {
-        let rows = match self.tables.get_mut(table) {
-            Some(rows) => rows,
-            None => self
-                .tables
-                .entry(table.clone())
-                .or_insert_with(|| Rows::Some(BTreeSet::new())),
-        };
-        if let Rows::Some(known) = rows {
-            known.insert(row_id.clone());
-            if known.len() > ROWS_TOLD_MAX {
-                *rows = Rows::Many;
-            }
-        }
-    }
-
-    pub(crate) fn many(&mut self, table: &TableName) {
-        self.tables.insert(table.clone(), Rows::Many);
-    }
-}
-
-/// Those who watch.
-#[derive(Debug, Default)]
-pub(crate) struct Hub {}
-
-impl Hub {
-    /// Tells everybody, after the commit.
-    pub(crate) fn publish(&self, touched: Touched) {
-        let _ = touched;
-        unimplemented!("watch")
-    }
-}
+/// What is told of a refused edit; the outbox brings its own.
+#[derive(Clone, Debug)]
+pub(crate) struct DeadLetter;

@@ -1,0 +1,124 @@
+//! From acknowledged to gone: what pages confirm, what the warehouse has, and what goes again when a log was lost.
+//!
+//! Invariant: an edit that the gateway acknowledged is here until its pages have confirmed it and its warehouse holds it,
+//! so a gateway that loses its disk gets it back.
+
+use lakesync_proto::{RowId, Seq};
+
+use crate::error::ClientError;
+use crate::local::Work;
+use crate::outbox::entry::{CHUNK_ENTRIES, table_of};
+use crate::rows;
+use crate::schema::TableNumber;
+use crate::state;
+
+/// Confirmed entries kept for a warehouse that has not got them, at most: some hundred megabytes of a disk. A gateway
+/// that never writes to one would have them pile up for ever; beyond this the oldest go.
+const KEPT_ENTRIES_MAX: i64 = 1_000_000;
+
+/// The cursor has come to `seq`: acknowledged entries up to there are confirmed by pages, or not to be seen by this
+/// client.
+pub(crate) fn cover(work: &mut Work<'_>, seq: Seq) -> Result<(), ClientError> {
+    let durable = state::durable(work.tx)?.as_i64();
+    let mut any = false;
+    while let Some(chunk) = acknowledged(work, seq)? {
+        any = true;
+        work.tx
+            .prepare_cached("DELETE FROM _lakesync_outbox WHERE state = 2 AND seq <= min(?1, ?2)")?
+            .execute([chunk.last, durable])?;
+        work.tx
+            .prepare_cached("UPDATE _lakesync_outbox SET state = 3 WHERE state = 2 AND seq <= ?1")?
+            .execute([chunk.last])?;
+        restore(work, chunk.rows)?;
+    }
+    if any { trim(work) } else { Ok(()) }
+}
+
+/// The oldest acknowledged entries up to a seq.
+struct Chunk {
+    last: i64,
+    rows: Vec<(TableNumber, String)>,
+}
+
+fn acknowledged(work: &Work<'_>, seq: Seq) -> Result<Option<Chunk>, ClientError> {
+    let mut statement = work.tx.prepare_cached(
+        "SELECT seq, table_number, row_id FROM _lakesync_outbox WHERE state = 2 AND seq <= ?1 ORDER BY seq LIMIT ?2",
+    )?;
+    let limit = i64::try_from(CHUNK_ENTRIES).expect("ten thousand");
+    let mut found = statement.query([seq.as_i64(), limit])?;
+    let mut chunk = None;
+    while let Some(row) = found.next()? {
+        let chunk = chunk.get_or_insert_with(|| Chunk {
+            last: 0,
+            rows: Vec::new(),
+        });
+        chunk.last = row.get(0)?;
+        chunk.rows.push((row.get(1)?, row.get(2)?));
+    }
+    Ok(chunk)
+}
+
+/// Brings rows to what they must show, each once.
+fn restore(work: &mut Work<'_>, mut rows: Vec<(TableNumber, String)>) -> Result<(), ClientError> {
+    rows.sort_unstable();
+    rows.dedup();
+    for (number, row_id) in rows {
+        let table = table_of(work.registry, number)?;
+        rows::restore(work, &table, &RowId::parse(&row_id)?)?;
+    }
+    Ok(())
+}
+
+fn trim(work: &Work<'_>) -> Result<(), ClientError> {
+    work.tx
+        .prepare_cached(
+            "DELETE FROM _lakesync_outbox WHERE state = 3 AND seq <= \
+             (SELECT seq FROM _lakesync_outbox WHERE state = 3 ORDER BY seq DESC LIMIT 1 OFFSET ?1)",
+        )?
+        .execute([KEPT_ENTRIES_MAX])?;
+    Ok(())
+}
+
+/// The warehouse has everything up to `seq`: what was kept for it goes. [`Seq::MAX`] forgets all that is confirmed, which
+/// is what a session does that keeps nothing.
+pub(crate) fn forget(work: &mut Work<'_>, seq: Seq) -> Result<(), ClientError> {
+    work.tx
+        .prepare_cached("DELETE FROM _lakesync_outbox WHERE state = 3 AND seq <= ?1")?
+        .execute([seq.as_i64()])?;
+    Ok(())
+}
+
+/// The gateway's log is another one: what was acknowledged and is still here goes again.
+pub(crate) fn resend(work: &mut Work<'_>) -> Result<u64, ClientError> {
+    let mut count = 0;
+    loop {
+        // Confirmed until now, own edits again from now on: their rows have both.
+        let kept = kept(work)?;
+        if kept.is_empty() {
+            break;
+        }
+        let mut rows = Vec::with_capacity(kept.len());
+        for (entry, number, row_id) in kept {
+            count += again(work, "entry = ?1", entry)?;
+            rows.push((number, row_id));
+        }
+        restore(work, rows)?;
+    }
+    Ok(count + again(work, "state = ?1", 2)?)
+}
+
+fn kept(work: &Work<'_>) -> Result<Vec<(i64, TableNumber, String)>, ClientError> {
+    let mut statement = work.tx.prepare_cached(
+        "SELECT entry, table_number, row_id FROM _lakesync_outbox WHERE state = 3 LIMIT ?1",
+    )?;
+    let limit = i64::try_from(CHUNK_ENTRIES).expect("ten thousand");
+    let found = statement.query_map([limit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// Makes entries pending, in doubt: the new log may be a copy of the old one.
+fn again(work: &Work<'_>, which: &str, of: i64) -> Result<u64, ClientError> {
+    let sql = format!("UPDATE _lakesync_outbox SET state = 0, doubt = 1, seq = NULL WHERE {which}");
+    let changed = work.tx.prepare_cached(&sql)?.execute([of])?;
+    Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,114 @@
+//! New stamps for own edits: after a clock that had run ahead, or because a person sends a dead letter again.
+//!
+//! Invariant: only an edit that the gateway certainly never took is stamped anew. The new stamp is above everything that
+//! the gateway is known to have and above every own edit that keeps its stamp, so own edits stay in their order.
+
+use lakesync_proto::{DeltaKey, Hlc, HlcClock, RowDelta};
+
+use crate::error::ClientError;
+use crate::local::Work;
+use crate::outbox::Refused;
+use crate::outbox::entry::{CHUNK_ENTRIES, decode, replace, table_of};
+use crate::schema::TableNumber;
+use crate::{rows, state};
+
+/// How far this machine's clock may be from the gateway's before stamps are corrected for it, in milliseconds: the `Date`
+/// of an answer has whole seconds, and takes its time to arrive.
+const SKEW_MS_MIN: u64 = 2_000;
+
+/// The gateway refused `named` because it is `skew_ms` ahead of its clock.
+///
+/// What stands at `named` or above would be refused by the same answer, and would have been at any earlier time, so even
+/// what is in doubt was never taken. Below it, only what was never sent without an answer is certain.
+pub(super) fn ahead(
+    work: &mut Work<'_>,
+    named: Hlc,
+    skew_ms: Option<u64>,
+) -> Result<Refused, ClientError> {
+    let gateway_ms = match skew_ms {
+        Some(skew_ms) => {
+            let gateway_ms = named.wall_ms().saturating_sub(skew_ms);
+            learn_skew(work, gateway_ms)?;
+            gateway_ms
+        }
+        None => work.gateway_ms()?,
+    };
+    if named.wall_ms() <= gateway_ms {
+        // By all that is known the stamp was right: another one would be no better.
+        return Ok(Refused::Whole);
+    }
+    let now = Hlc::new(gateway_ms, u16::MAX)?;
+    let stays = greatest_that_stays(work, named, now)?;
+    let mut clock = HlcClock::starting_at(stays.max(state::known(work.tx)?));
+    let mut count = 0;
+    let mut behind = 0;
+    loop {
+        let found = page(work, (named, now), behind)?;
+        let Some((last, ..)) = found.last() else {
+            break;
+        };
+        behind = *last;
+        for (entry, number, blob) in found {
+            let delta = decode(&blob, work.registry)?;
+            let stamped = stamp(delta, clock.now(gateway_ms)?);
+            replace(work, entry, &stamped)?;
+            let table = table_of(work.registry, number)?;
+            rows::restore(work, &table, &stamped.row_id)?;
+            count += 1;
+        }
+    }
+    // Downwards too: what it stood at was given to nothing that anybody has.
+    state::set_clock(work.tx, clock.last())?;
+    Ok(Refused::Restamped { count })
+}
+
+/// Notes how far the gateway's clock is from this machine's.
+fn learn_skew(work: &Work<'_>, gateway_ms: u64) -> Result<(), ClientError> {
+    let skew_ms = match gateway_ms.abs_diff(work.now_ms) > SKEW_MS_MIN {
+        true => i64::try_from(i128::from(gateway_ms) - i128::from(work.now_ms)).unwrap_or(0),
+        false => 0,
+    };
+    state::set_skew_ms(work.tx, skew_ms)
+}
+
+/// The greatest stamp of an own edit that keeps its stamp and is not confirmed.
+fn greatest_that_stays(work: &Work<'_>, named: Hlc, now: Hlc) -> Result<Hlc, ClientError> {
+    let greatest: i64 = work.tx.query_row(
+        "SELECT coalesce(max(hlc), 0) FROM _lakesync_outbox \
+         WHERE state = 2 OR (state <= 1 AND hlc < ?1 AND (doubt = 1 OR hlc <= ?2))",
+        [named.as_i64(), now.as_i64()],
+        |row| row.get(0),
+    )?;
+    Hlc::from_i64(greatest).map_err(ClientError::from)
+}
+
+/// Entries that are to be stamped anew, behind entry `behind`.
+fn page(
+    work: &Work<'_>,
+    (named, now): (Hlc, Hlc),
+    behind: i64,
+) -> Result<Vec<(i64, TableNumber, Vec<u8>)>, ClientError> {
+    let mut statement = work.tx.prepare_cached(
+        "SELECT entry, table_number, delta FROM _lakesync_outbox \
+         WHERE entry > ?3 AND state <= 1 AND (hlc >= ?1 OR (doubt = 0 AND hlc > ?2)) ORDER BY entry LIMIT ?4",
+    )?;
+    let limit = i64::try_from(CHUNK_ENTRIES).expect("ten thousand");
+    let found = statement.query_map((named.as_i64(), now.as_i64(), behind, limit), |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// The same edit under another stamp. Its row keeps its id.
+pub(super) fn stamp(delta: RowDelta, hlc: Hlc) -> RowDelta {
+    let key = DeltaKey { hlc, ..delta.key() };
+    RowDelta::new(delta.op, key, delta.columns)
+}
+
+/// The next stamp of this client, as for a new edit.
+pub(super) fn next(work: &Work<'_>) -> Result<Hlc, ClientError> {
+    let mut clock = HlcClock::starting_at(state::clock(work.tx)?);
+    let hlc = clock.now(work.gateway_ms()?)?;
+    state::set_clock(work.tx, hlc)?;
+    Ok(hlc)
+}

@@ -1,0 +1,273 @@
+//! The triggers that write down every change of a tracked table, and the table they write into.
+//!
+//! ```text
+//! _lakesync_changes   change, kind, table_number, at_ms, row_id, new_row_id, n0, o0, n1, o1, …
+//!
+//! kind        n<slot>                        o<slot>
+//! 1 insert    new values                     1 beside a null: it was written explicitly
+//! 2 update    new values of what changed     old values of what changed; key columns in both
+//! 3 delete                                   all old values
+//! 4 move      all new values                 all old values        the key, or row_id, was another before
+//! ```
+//! A table without a key names its rows in `row_id` (and `new_row_id` of a move), one with a key by its key columns.
+//!
+//! Invariant: pure SQL, so whatever program changes the table through whatever connection is captured, in the same
+//! transaction. They fire before the triggers of the application, because SQLite fires the newest first: what such a
+//! trigger changes is captured after the change that it follows.
+
+use std::fmt::Write as _;
+
+use rusqlite::Connection;
+
+use super::ddl::NOW_MS;
+use super::table::{LocalColumn, LocalTable, Slot, TableNumber};
+use crate::error::ClientError;
+
+/// The kinds of captured changes, as the triggers number them.
+pub(crate) const INSERT: i64 = 1;
+pub(crate) const UPDATE: i64 = 2;
+pub(crate) const DELETE: i64 = 3;
+pub(crate) const MOVE: i64 = 4;
+
+/// Columns of `_lakesync_changes` before the first `n0`.
+const FIXED_COLUMNS: Slot = 6;
+
+/// What every trigger's name begins with.
+const PREFIX: &str = "_lakesync_";
+
+/// The four triggers of a table.
+const NAMES: [&str; 4] = ["insert", "update", "delete", "move"];
+
+/// Removes a table's triggers, so that its columns can change.
+pub(super) fn drop_all(connection: &Connection, number: TableNumber) -> Result<(), ClientError> {
+    for name in NAMES {
+        connection.execute_batch(&format!("DROP TRIGGER IF EXISTS {PREFIX}{name}_{number}"))?;
+    }
+    Ok(())
+}
+
+/// Writes a table's triggers anew, as the newest ones.
+pub(crate) fn create_all(connection: &Connection, table: &LocalTable) -> Result<(), ClientError> {
+    drop_all(connection, table.number)?;
+    connection.execute_batch(&insert(table))?;
+    connection.execute_batch(&delete(table))?;
+    connection.execute_batch(&update(table).unwrap_or_default())?;
+    connection.execute_batch(&moved(table))?;
+    Ok(())
+}
+
+/// Whether a trigger of the application on this table is newer than ours.
+pub(crate) fn are_overtaken(
+    connection: &Connection,
+    table: &LocalTable,
+) -> Result<bool, ClientError> {
+    let number = table.number;
+    let overtaken = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?1)
+             AND name NOT LIKE '\\_lakesync\\_%' ESCAPE '\\'
+             AND rowid > (SELECT min(rowid) FROM sqlite_schema WHERE type = 'trigger' AND name IN (?2, ?3, ?4, ?5)))",
+        )?
+        .query_row(
+            (
+                table.schema.table.as_str(),
+                format!("{PREFIX}insert_{number}"),
+                format!("{PREFIX}update_{number}"),
+                format!("{PREFIX}delete_{number}"),
+                format!("{PREFIX}move_{number}"),
+            ),
+            |row| row.get(0),
+        )?;
+    Ok(overtaken)
+}
+
+/// Gives `_lakesync_changes` columns for this many slots. Nothing may wait in it.
+pub(super) fn widen_changes(connection: &Connection, slots: Slot) -> Result<(), ClientError> {
+    let columns: Slot = connection.query_row(
+        "SELECT count(*) FROM pragma_table_info('_lakesync_changes')",
+        [],
+        |row| row.get(0),
+    )?;
+    let known = columns.saturating_sub(FIXED_COLUMNS) / 2;
+    if known >= slots {
+        return Ok(());
+    }
+    let (sql, waits): (String, bool) = connection.query_row(
+        "SELECT sql, EXISTS (SELECT 1 FROM _lakesync_changes) FROM sqlite_schema WHERE name = '_lakesync_changes'",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    )?;
+    let damaged = |what: &str| ClientError::Damaged {
+        what: format!("_lakesync_changes {what}"),
+    };
+    if waits {
+        return Err(damaged("holds unsealed changes while a schema changes"));
+    }
+    let (head, _) = sql
+        .rsplit_once(')')
+        .ok_or_else(|| damaged("has no columns"))?;
+    let mut wider = head.trim_end().to_owned();
+    for slot in known..slots {
+        let _ = write!(wider, ", n{slot} ANY, o{slot} ANY");
+    }
+    // In one go: each ALTER TABLE reads the whole schema again.
+    connection.execute_batch(&format!("DROP TABLE _lakesync_changes; {wider}) STRICT"))?;
+    Ok(())
+}
+
+fn insert(table: &LocalTable) -> String {
+    let values = table.columns.iter().map(|column| {
+        (
+            format!("n{}", column.slot),
+            format!("NEW.\"{}\"", column.name),
+        )
+    });
+    trigger(
+        table,
+        ("insert", "AFTER INSERT", ""),
+        (INSERT, row_id(table, &[("row_id", "NEW")])),
+        values.collect(),
+    )
+}
+
+fn delete(table: &LocalTable) -> String {
+    let values = table.columns.iter().map(|column| {
+        (
+            format!("o{}", column.slot),
+            format!("OLD.\"{}\"", column.name),
+        )
+    });
+    trigger(
+        table,
+        ("delete", "AFTER DELETE", ""),
+        (DELETE, row_id(table, &[("row_id", "OLD")])),
+        values.collect(),
+    )
+}
+
+/// None for a table whose columns are all key columns.
+fn update(table: &LocalTable) -> Option<String> {
+    let (key, others): (Vec<&LocalColumn>, Vec<&LocalColumn>) = table
+        .columns
+        .iter()
+        .partition(|column| table.is_key(&column.name));
+    if others.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = others.iter().map(|c| format!("\"{}\"", c.name)).collect();
+    let mut values = Vec::new();
+    for LocalColumn { name, slot, .. } in key {
+        values.push((format!("n{slot}"), format!("NEW.\"{name}\"")));
+        values.push((format!("o{slot}"), format!("NEW.\"{name}\"")));
+    }
+    for LocalColumn { name, slot, .. } in &others {
+        for (column, side) in [("n", "NEW"), ("o", "OLD")] {
+            let value = match others.len() {
+                // The trigger fires for nothing else.
+                1 => format!("{side}.\"{name}\""),
+                _ => format!(
+                    "CASE WHEN NEW.\"{name}\" IS NOT OLD.\"{name}\" THEN {side}.\"{name}\" END"
+                ),
+            };
+            values.push((format!("{column}{slot}"), value));
+        }
+    }
+    let changed: Vec<String> = others
+        .iter()
+        .map(|c| format!("NEW.\"{0}\" IS NOT OLD.\"{0}\"", c.name))
+        .collect();
+    let same: Vec<String> = identity(table)
+        .iter()
+        .map(|name| format!("NEW.\"{name}\" IS OLD.\"{name}\""))
+        .collect();
+    let when = format!(" AND {} AND {}", same.join(" AND "), any(&changed));
+    let event = format!("AFTER UPDATE OF {}", names.join(", "));
+    Some(trigger(
+        table,
+        ("update", &event, &when),
+        (UPDATE, row_id(table, &[("row_id", "NEW")])),
+        values,
+    ))
+}
+
+fn moved(table: &LocalTable) -> String {
+    let names = identity(table);
+    let event: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    let changed: Vec<String> = names
+        .iter()
+        .map(|name| format!("NEW.\"{name}\" IS NOT OLD.\"{name}\""))
+        .collect();
+    let values = table
+        .columns
+        .iter()
+        .flat_map(|LocalColumn { name, slot, .. }| {
+            [
+                (format!("n{slot}"), format!("NEW.\"{name}\"")),
+                (format!("o{slot}"), format!("OLD.\"{name}\"")),
+            ]
+        });
+    trigger(
+        table,
+        (
+            "move",
+            &format!("AFTER UPDATE OF {}", event.join(", ")),
+            &format!(" AND {}", any(&changed)),
+        ),
+        (
+            MOVE,
+            row_id(table, &[("row_id", "OLD"), ("new_row_id", "NEW")]),
+        ),
+        values.collect(),
+    )
+}
+
+/// One trigger: its name, event and further condition; its kind and the row ids; the slots' values.
+fn trigger(
+    table: &LocalTable,
+    (name, event, when): (&str, &str, &str),
+    (kind, row_ids): (i64, Vec<(String, String)>),
+    values: Vec<(String, String)>,
+) -> String {
+    let (columns, expressions): (Vec<String>, Vec<String>) =
+        row_ids.into_iter().chain(values).unzip();
+    let number = table.number;
+    format!(
+        "CREATE TRIGGER {PREFIX}{name}_{number} {event} ON \"{}\" WHEN (SELECT applying FROM _lakesync_gate) = 0{when} BEGIN \
+         INSERT INTO _lakesync_changes (kind, table_number, at_ms, {}) VALUES ({kind}, {number}, {NOW_MS}, {}); END",
+        table.schema.table,
+        columns.join(", "),
+        expressions.join(", ")
+    )
+}
+
+/// Where the row's own ids go, for a table that has them.
+fn row_id(table: &LocalTable, columns: &[(&str, &str)]) -> Vec<(String, String)> {
+    if table.schema.primary_key.is_empty() {
+        columns
+            .iter()
+            .map(|(column, side)| ((*column).to_owned(), format!("{side}.row_id")))
+            .collect()
+    } else {
+        Vec::new()
+    }
+}
+
+/// The columns that say which row it is.
+fn identity(table: &LocalTable) -> Vec<&str> {
+    match table.schema.primary_key.as_slice() {
+        [] => vec!["row_id"],
+        key => key.iter().map(|name| name.as_str()).collect(),
+    }
+}
+
+/// An OR of all, as a balanced tree: SQLite takes no expression deeper than 1,000.
+fn any(conditions: &[String]) -> String {
+    match conditions {
+        [] => "0".to_owned(),
+        [single] => single.clone(),
+        several => {
+            let (left, right) = several.split_at(several.len() / 2);
+            format!("({} OR {})", any(left), any(right))
+        }
+    }
+}

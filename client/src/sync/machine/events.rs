@@ -1,0 +1,317 @@
+//! What happened, and what the machine makes of it.
+//!
+//! Invariant: what is tried again at once is counted, and after so many times in a row its lane waits.
+
+use super::{
+    AtOnce, Connection, Exchange, Failure, LIVE_POLL_MS, Lane, Machine, OutboxMark, Place, Read,
+    Running, SchemaNeed, Sent, Stream, Token, Verify,
+};
+use crate::sync::options::{Updates, Wish};
+
+/// Refusals in a row that may be answered by sending the rest at once. Each takes at least one edit out of the way, so it
+/// is no loop; but a gateway that refuses everything is given a rest.
+const REFUSALS_MAX: u32 = 1_000;
+
+/// Stampings anew in a row that are sent at once: the second is for a clock that moved meanwhile.
+const RESTAMPS_MAX: u32 = 2;
+
+/// Beginnings anew in a row, without a page in between, that are made at once; those count that another process causes.
+const BEGINNINGS_MAX: u32 = 2;
+
+/// Comparisons after one wish: the first, two that meet at another cursor, one after a reload.
+const VERIFY_TRIES: u32 = 4;
+
+impl Machine {
+    pub(crate) fn wish(&mut self, wish: Wish) {
+        match wish {
+            Wish::Stop => self.wish = Running::Stopping,
+            _ if self.wish == Running::Stopping => {}
+            Wish::SyncNow => self.try_everything(),
+            Wish::Online => {
+                self.wish = Running::Online;
+                self.try_everything();
+            }
+            Wish::Offline => self.wish = Running::Offline,
+            Wish::Live => self.updates = Updates::Live,
+            Wish::Poll => {
+                self.updates = Updates::Poll;
+                if self.is_open() {
+                    self.connection = Connection::Closing;
+                }
+            }
+            Wish::Verify => {
+                self.verify = Verify::Wanted {
+                    tries: VERIFY_TRIES,
+                };
+                self.lanes.clear(Lane::Verify);
+            }
+        }
+    }
+
+    fn try_everything(&mut self) {
+        self.lanes.clear_all();
+        self.nothing_of = None;
+        self.at_once = AtOnce::default();
+        self.be_behind();
+        if self.token == Token::Renewed {
+            self.token = Token::Good;
+        }
+    }
+
+    /// Whether a reply of this exchange is waited for; it is not any more.
+    pub(crate) fn take_under_way(&mut self, exchange: Exchange) -> bool {
+        let is_it = match (self.under_way, exchange) {
+            (Some(Exchange::Checkpoint | Exchange::Chunk), Exchange::Chunk) => true,
+            (under_way, exchange) => under_way == Some(exchange),
+        };
+        if is_it {
+            self.under_way = None;
+        }
+        is_it
+    }
+
+    /// There was nothing to send; what the outbox held is `mark`.
+    pub(crate) fn nothing_to_send(&mut self, mark: OutboxMark) {
+        self.under_way = None;
+        self.nothing_of = Some(mark);
+    }
+
+    /// The gateway has looked at a push.
+    pub(crate) fn sent(&mut self, sent: Sent, now_ms: u64) {
+        self.answered(Lane::Push);
+        let (count, most) = match sent {
+            Sent::Taken => {
+                self.at_once.refusals = 0;
+                self.at_once.restamps = 0;
+                if !self.is_open() {
+                    self.be_behind();
+                }
+                return;
+            }
+            Sent::Held => {
+                self.schemas = SchemaNeed::Wanted;
+                (&mut self.at_once.refusals, REFUSALS_MAX)
+            }
+            Sent::Smaller => (&mut self.at_once.refusals, REFUSALS_MAX),
+            Sent::Restamped => (&mut self.at_once.restamps, RESTAMPS_MAX),
+        };
+        *count += 1;
+        if *count > most {
+            *count = 0;
+            self.lanes.fail(Lane::Push, now_ms, None);
+        }
+    }
+
+    /// A page of a pull is in the file.
+    pub(crate) fn pulled(&mut self, read: Read, now_ms: u64) {
+        self.took(read, now_ms);
+        match read {
+            Read::More => self.place = Place::Behind { more: true },
+            Read::Last => self.place = Place::UpToDate { at_ms: now_ms },
+            Read::Stale | Read::StartOver => self.be_behind(),
+        }
+        if matches!(read, Read::More | Read::Last) {
+            self.at_once.beginnings = 0;
+        }
+    }
+
+    /// A chunk is in the file.
+    pub(crate) fn loaded(&mut self, read: Read, now_ms: u64) {
+        self.took(read, now_ms);
+        self.stream = match read {
+            Read::More => Stream::Open,
+            Read::Last | Read::Stale | Read::StartOver => Stream::Closed,
+        };
+        if read == Read::Last {
+            self.be_behind();
+        }
+    }
+
+    fn took(&mut self, read: Read, now_ms: u64) {
+        self.answered(Lane::Read);
+        match read {
+            Read::More | Read::Last => {
+                self.at_once.schemas = 0;
+                self.at_once.garbled = 0;
+            }
+            Read::Stale | Read::StartOver => self.begin_anew(now_ms),
+        }
+    }
+
+    /// What was read is of no use: the checkpoint must be loaded, or another process has moved the cursor.
+    fn begin_anew(&mut self, now_ms: u64) {
+        self.stream = Stream::Closed;
+        self.be_behind();
+        self.at_once.beginnings += 1;
+        if self.at_once.beginnings > BEGINNINGS_MAX {
+            self.lanes.fail(Lane::Read, now_ms, None);
+        }
+    }
+
+    /// The gateway's schemas have come.
+    pub(crate) fn heard_schemas(&mut self) {
+        self.answered(Lane::Schemas);
+        self.schemas = SchemaNeed::None;
+        self.nothing_of = None;
+    }
+
+    /// An answer shows that the gateway's schemas are others than those known here.
+    pub(crate) fn want_schemas(&mut self) {
+        self.schemas = SchemaNeed::Wanted;
+    }
+
+    /// The live connection is open.
+    pub(crate) fn subscribed(&mut self, now_ms: u64) {
+        self.answered(Lane::Link);
+        self.connection = Connection::Open { since_ms: now_ms };
+    }
+
+    /// What a live page did.
+    pub(crate) fn live(&mut self, read: Read, now_ms: u64) {
+        match read {
+            Read::More | Read::Last => {
+                self.took(read, now_ms);
+                if let Place::UpToDate { at_ms } = &mut self.place {
+                    *at_ms = now_ms;
+                }
+            }
+            Read::Stale => self.close(now_ms),
+            Read::StartOver => {
+                self.close(now_ms);
+                self.begin_anew(now_ms);
+            }
+        }
+    }
+
+    /// The live connection has ended, by itself.
+    pub(crate) fn live_ended(&mut self, now_ms: u64) {
+        if self.is_open() {
+            self.close(now_ms);
+            self.connection = Connection::Closed;
+        }
+    }
+
+    /// The live connection must be opened anew, after a while, and what came meanwhile is pulled.
+    fn close(&mut self, now_ms: u64) {
+        if let Connection::Open { since_ms } = self.connection {
+            if now_ms.saturating_sub(since_ms) >= LIVE_POLL_MS {
+                self.lanes.clear(Lane::Live);
+            }
+            self.connection = Connection::Closing;
+        }
+        self.lanes.fail(Lane::Live, now_ms, None);
+        self.be_behind();
+    }
+
+    /// The token of the live connection ends soon.
+    pub(crate) fn expiring(&mut self) {
+        if self.is_open() && self.token == Token::Good {
+            self.token = Token::Ending;
+        }
+    }
+
+    /// Whether there is a new token.
+    pub(crate) fn token(&mut self, is_new: bool, now_ms: u64) {
+        match (self.token, is_new) {
+            (Token::Refused, true) => self.token = Token::Renewed,
+            (Token::Refused, false) => {
+                self.token = Token::Good;
+                self.lanes.fail(Lane::Link, now_ms, None);
+            }
+            (Token::Ending, true) => {
+                self.token = Token::Good;
+                self.close(now_ms);
+            }
+            (_, _) => self.token = Token::Good,
+        }
+    }
+
+    /// An exchange has failed: what of it waits now.
+    pub(crate) fn failed(&mut self, exchange: Exchange, failure: Failure, now_ms: u64) -> Lane {
+        let lane = exchange.lane();
+        if lane == Lane::Read {
+            self.stream = Stream::Closed;
+        }
+        let (lane, asked_ms) = match failure {
+            Failure::NoAnswer => (Lane::Link, None),
+            Failure::Local => (Lane::Local, None),
+            Failure::Refused { retry_after_ms } => (lane, retry_after_ms),
+            Failure::Token if self.token == Token::Renewed => {
+                self.token = Token::Good;
+                (Lane::Link, None)
+            }
+            Failure::Token => {
+                self.token = Token::Refused;
+                return Lane::Link;
+            }
+            Failure::Schema | Failure::Garbled => {
+                if self.is_tried_at_once(lane, failure) {
+                    return lane;
+                }
+                (lane, None)
+            }
+        };
+        if !matches!(lane, Lane::Link | Lane::Local) {
+            self.lanes.clear(Lane::Link);
+        }
+        self.lanes.fail(lane, now_ms, asked_ms);
+        lane
+    }
+
+    /// Whether a page that could not be taken is asked for again without a wait: once after asking for the schemas, once
+    /// after an answer that was damaged on its way.
+    fn is_tried_at_once(&mut self, lane: Lane, failure: Failure) -> bool {
+        let tries = match failure {
+            Failure::Schema => {
+                self.schemas = SchemaNeed::Wanted;
+                &mut self.at_once.schemas
+            }
+            _ => &mut self.at_once.garbled,
+        };
+        *tries = tries.saturating_add(1);
+        lane == Lane::Read && *tries == 1
+    }
+
+    /// A live page could not be taken.
+    pub(crate) fn live_failed(&mut self, failure: Failure, now_ms: u64) -> Lane {
+        self.close(now_ms);
+        self.failed(Exchange::Pull, failure, now_ms)
+    }
+
+    /// The rows are the gateway's, or cannot be compared.
+    pub(crate) fn verified(&mut self) {
+        self.answered(Lane::Verify);
+        self.verify = Verify::No;
+    }
+
+    /// The rows were not at the gateway's cursor, or some have been loaded anew: to be compared again, a few times.
+    pub(crate) fn verify_again(&mut self) {
+        self.answered(Lane::Verify);
+        self.verify = match self.verify {
+            Verify::Wanted { tries } if tries > 1 => Verify::Wanted { tries: tries - 1 },
+            _ => Verify::No,
+        };
+        self.be_behind();
+    }
+
+    /// Whether another comparison will be made.
+    pub(crate) fn verify(&self) -> Verify {
+        self.verify
+    }
+
+    /// The gateway has answered as it should.
+    fn answered(&mut self, lane: Lane) {
+        if self.token == Token::Renewed {
+            self.token = Token::Good;
+        }
+        for lane in [lane, Lane::Link, Lane::Local] {
+            self.lanes.clear(lane);
+        }
+    }
+
+    pub(super) fn be_behind(&mut self) {
+        if let Place::UpToDate { .. } = self.place {
+            self.place = Place::Behind { more: false };
+        }
+    }
+}
