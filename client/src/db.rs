@@ -11,7 +11,7 @@ use lakesync_proto::{ClientId, WallClock};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::error::ClientError;
-use crate::local::{Local, Work};
+use crate::local::{Local, News, Work};
 use crate::schema::Registry;
 use crate::watch::Hub;
 use crate::{format, state};
@@ -123,8 +123,8 @@ impl LocalDb {
         &self,
         work: impl FnOnce(&mut Work<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let (value, touched) = self.local().edit(work)?;
-        self.hub().publish(touched);
+        let (value, news) = self.local().edit(work)?;
+        self.publish(news);
         Ok(value)
     }
 
@@ -133,9 +133,16 @@ impl LocalDb {
         &self,
         work: impl FnOnce(&mut Work<'_>) -> Result<T, ClientError>,
     ) -> Result<T, ClientError> {
-        let (value, touched) = self.local().keep(work)?;
-        self.hub().publish(touched);
+        let (value, news) = self.local().keep(work)?;
+        self.publish(news);
         Ok(value)
+    }
+
+    fn publish(&self, news: News) {
+        self.hub().publish(news.touched);
+        if !news.dead.is_empty() {
+            self.hub().publish_dead(&news.dead);
+        }
     }
 }
 

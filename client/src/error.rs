@@ -106,6 +106,20 @@ pub enum ClientError {
         wanted: String,
     },
 
+    /// What the gateway says of a row breaks a rule that the application has made for this database.
+    #[error(
+        "row {row_id} of {table}, as the gateway has it, is not allowed here: {reason}; the other replicas have it, so drop \
+         the index, constraint or trigger that forbids it"
+    )]
+    RowForbidden {
+        /// The table.
+        table: TableName,
+        /// The row.
+        row_id: RowId,
+        /// What SQLite says.
+        reason: String,
+    },
+
     /// INSERT of a row that is there.
     #[error("row {row_id} of {table} exists: update it")]
     RowExists {
@@ -231,6 +245,7 @@ impl ClientError {
             | ClientError::Damaged { .. }
             | ClientError::OtherFormat { .. }
             | ClientError::NoClient
+            | ClientError::RowForbidden { .. }
             | ClientError::OtherClient { .. }
             | ClientError::Clock(_) => ErrorKind::Local,
             ClientError::PushRefused { .. } => ErrorKind::Refused,

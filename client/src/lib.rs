@@ -18,7 +18,7 @@ mod value;
 mod watch;
 
 pub use db::LocalDb;
-pub use digest::{GatewayDigest, TableDigest};
+pub use digest::{Digest, GatewayDigest, TableDigest};
 pub use error::{ClientError, ErrorKind, RefusedDelta};
 pub use outbox::OutboxCounts;
 pub use overview::{Overview, TableOverview};

@@ -15,6 +15,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::capture;
 use crate::error::ClientError;
+use crate::outbox::DeadLetter;
 use crate::schema::Registry;
 use crate::watch::Touched;
 use crate::{state, watch};
@@ -37,6 +38,15 @@ pub(crate) struct Work<'a> {
     pub(crate) now_ms: u64,
     /// The rows whose visible values the transaction changes: told to those who watch, once it has committed.
     pub(crate) touched: Touched,
+    /// The edits that it makes dead letters: told likewise.
+    pub(crate) dead: Vec<DeadLetter>,
+}
+
+/// What a transaction leaves to be told.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    pub(crate) touched: Touched,
+    pub(crate) dead: Vec<DeadLetter>,
 }
 
 impl Local {
@@ -44,7 +54,7 @@ impl Local {
     pub(crate) fn edit<T, E: From<ClientError>>(
         &mut self,
         work: impl FnOnce(&mut Work<'_>) -> Result<T, E>,
-    ) -> Result<(T, Touched), E> {
+    ) -> Result<(T, News), E> {
         self.transaction(|open| {
             let first = capture::next_change(open.tx)?;
             let value = work(open)?;
@@ -58,7 +68,7 @@ impl Local {
     pub(crate) fn keep<T>(
         &mut self,
         work: impl FnOnce(&mut Work<'_>) -> Result<T, ClientError>,
-    ) -> Result<(T, Touched), ClientError> {
+    ) -> Result<(T, News), ClientError> {
         self.transaction(|open| {
             set_gate(open.tx, true)?;
             capture::seal(open)?;
@@ -73,7 +83,7 @@ impl Local {
     fn transaction<T, E: From<ClientError>>(
         &mut self,
         work: impl FnOnce(&mut Work<'_>) -> Result<T, E>,
-    ) -> Result<(T, Touched), E> {
+    ) -> Result<(T, News), E> {
         let now_ms = self.wall_clock.now_ms();
         let transaction = self
             .connection
@@ -86,12 +96,16 @@ impl Local {
             client_id: &self.client_id,
             now_ms,
             touched: Touched::default(),
+            dead: Vec::new(),
         };
         let value = work(&mut open)?;
-        let touched = open.touched;
+        let news = News {
+            touched: open.touched,
+            dead: open.dead,
+        };
         transaction.commit().map_err(ClientError::from)?;
         self.registry = registry;
-        Ok((value, touched))
+        Ok((value, news))
     }
 }
 

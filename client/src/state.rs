@@ -71,6 +71,14 @@ pub(crate) fn set_cursor(connection: &Connection, cursor: &str) -> Result<(), Cl
     set(connection, "cursor", cursor)
 }
 
+/// Nothing is known of how far this file has read, nor of what the warehouse holds: the log is another one.
+pub(crate) fn forget_cursor(connection: &Connection) -> Result<(), ClientError> {
+    connection
+        .prepare_cached("DELETE FROM _lakesync_state WHERE name IN ('cursor', 'seq', 'durable')")?
+        .execute([])?;
+    Ok(())
+}
+
 /// Everything of the gateway up to here has been applied.
 pub(crate) fn seq(connection: &Connection) -> Result<Seq, ClientError> {
     read_seq(connection, "seq")

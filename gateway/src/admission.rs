@@ -14,6 +14,10 @@ use crate::error::Refusal;
 /// largest size takes about three times as much decoded.
 const VALUE_BYTES_MAX: usize = 4 * limits::PUSH_BODY_BYTES_MAX;
 
+/// The field of a late delta's refusal that tells the oldest stamp that is still taken, so that a client that was away for
+/// long knows at once what else of its edits is too late.
+const OLDEST: &str = "oldestHlc";
+
 /// Whose deltas a push may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Author {
@@ -134,7 +138,8 @@ pub(crate) fn check_window(delta: &RowDelta, oldest: Hlc) -> Result<(), Refusal>
             delta.hlc.wall_ms(),
             oldest.wall_ms()
         ),
-    ))
+    )
+    .with(OLDEST, oldest.to_string()))
 }
 
 /// Refuses a delta below the floor; the writer asks, with the floor of its critical section.
@@ -154,5 +159,6 @@ pub(crate) fn check_floor(delta: &RowDelta, floor: Hlc) -> Result<(), Refusal> {
             floor,
             floor.wall_ms()
         ),
-    ))
+    )
+    .with(OLDEST, floor.to_string()))
 }

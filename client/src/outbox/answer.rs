@@ -97,7 +97,7 @@ pub(crate) fn refuse(
             limit: (batch.entries.len() / 2).max(1),
         }),
         Verdict::Reject(index) => rejected(work, batch.entries[index], &reason),
-        Verdict::Late(index) => late(work, batch, index, &reason),
+        Verdict::Late(index) => late(work, batch, index, (&reason, oldest(refusal))),
         Verdict::Schema(index) => schema(work, batch.entries[index], &reason),
         Verdict::Ahead(index) => {
             let skew_ms = refusal.details.get("skewMs").and_then(|skew| skew.as_u64());
@@ -111,24 +111,28 @@ fn rejected(work: &mut Work<'_>, entry: i64, reason: &Reason) -> Result<Refused,
     Ok(Refused::Rejected { entry })
 }
 
-/// The named one is too old, and with it every older one of the batch that cannot have been taken before: the bound only
-/// rises.
+/// The named one is too old, and so are those of the batch that are stamped below what the gateway still takes and cannot
+/// have been taken before: that bound only rises. A gateway that does not tell it has them named one by one.
 fn late(
     work: &mut Work<'_>,
     batch: &Batch,
     index: usize,
-    reason: &Reason,
+    (reason, oldest): (&Reason, Option<Hlc>),
 ) -> Result<Refused, ClientError> {
-    let named = batch.deltas[index].hlc;
-    for (place, entry) in batch.entries.iter().enumerate() {
-        let is_older = batch.deltas[place].hlc <= named;
-        if place == index || (is_older && !is_in_doubt(work, *entry)?) {
+    for (place, (entry, delta)) in batch.entries.iter().zip(&batch.deltas).enumerate() {
+        let is_late = oldest.is_some_and(|oldest| delta.hlc < oldest);
+        if place == index || (is_late && !is_in_doubt(work, *entry)?) {
             reject(work, *entry, reason)?;
         }
     }
     Ok(Refused::Rejected {
         entry: batch.entries[index],
     })
+}
+
+/// The oldest stamp that the gateway still takes, when a refusal tells.
+fn oldest(refusal: &Refusal) -> Option<Hlc> {
+    refusal.details.get("oldestHlc")?.as_str()?.parse().ok()
 }
 
 fn is_in_doubt(work: &Work<'_>, entry: i64) -> Result<bool, ClientError> {

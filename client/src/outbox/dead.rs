@@ -3,10 +3,9 @@
 //! Invariant: a dead letter leaves only by a person's hand. Its cells show what is confirmed from the moment of the
 //! refusal on, and those who asked to be told hear of it once, after the commit.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use lakesync_proto::{ColumnChange, ErrorCode, Op, RowId, TableName};
+use lakesync_proto::{ColumnChange, ErrorCode, Op, TableName};
 use rusqlite::OptionalExtension;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +17,7 @@ use crate::outbox::restamp;
 use crate::rows;
 use crate::schema::LocalTable;
 use crate::transport::Refusal;
+use crate::watch::{First, Interest, Mail, Subscription};
 
 /// Dead letters of one transaction that are told to callbacks; when there are more, the rest is only in the list.
 const TOLD_MAX: usize = 1_000;
@@ -113,9 +113,9 @@ pub(super) fn reject(work: &mut Work<'_>, entry: i64, reason: &Reason) -> Result
 }
 
 fn tell(work: &mut Work<'_>, entry: i64) -> Result<(), ClientError> {
-    if work.touched.dead.len() < TOLD_MAX {
+    if work.dead.len() < TOLD_MAX {
         let found = read(work, "entry = ?1", (entry, 1))?;
-        work.touched.dead.extend(found);
+        work.dead.extend(found);
     }
     Ok(())
 }
@@ -184,7 +184,9 @@ impl LocalDb {
     /// [`ClientError::NoDeadLetter`] when there is none of this number, [`ClientError::NeverAnEdit`] when there is nothing
     /// to send, [`ClientError::Check`] when the table's schema has changed so that it does not fit any more.
     pub fn retry(&self, entry: i64) -> Result<(), ClientError> {
-        self.keep(|work| retry(work, entry))
+        self.keep(|work| retry(work, entry))?;
+        self.hub().publish_outbox();
+        Ok(())
     }
 
     /// Sends every dead letter again that was refused only because it came too late, each as an edit of now, in the order
@@ -193,7 +195,9 @@ impl LocalDb {
     /// # Errors
     /// When the database fails, or as [`LocalDb::retry`]: then none is sent.
     pub fn retry_all_too_late(&self) -> Result<u64, ClientError> {
-        self.keep(retry_all_too_late)
+        let count = self.keep(retry_all_too_late)?;
+        self.hub().publish_outbox();
+        Ok(count)
     }
 
     /// Throws a dead letter away.
@@ -201,29 +205,38 @@ impl LocalDb {
     /// # Errors
     /// [`ClientError::NoDeadLetter`] when there is none of this number.
     pub fn discard(&self, entry: i64) -> Result<(), ClientError> {
-        self.keep(|work| {
-            let deleted = work.tx.execute(
-                "DELETE FROM _lakesync_outbox WHERE entry = ?1 AND state = 4",
-                [entry],
-            )?;
-            match deleted {
-                0 => Err(ClientError::NoDeadLetter { entry }),
-                _ => Ok(()),
-            }
-        })
+        self.keep(|work| discard(work, entry))?;
+        self.hub().publish_outbox();
+        Ok(())
     }
 
     /// Calls `callback` for every edit that becomes a dead letter from now on, after it has. It may use the database. One
     /// transaction tells at most a thousand; all of them are in [`LocalDb::dead_letters`].
     ///
-    /// The callback lives as long as the database does, and runs on the thread that heard of the refusal, which is the one
-    /// that syncs: it should be quick.
-    pub fn on_dead_letter(&self, callback: impl Fn(&DeadLetter) + Send + Sync + 'static) {
-        self.dead_letter_listeners().add(Arc::new(callback));
+    /// The callback runs on the thread that heard of the refusal, which is the one that syncs, until the subscription is
+    /// dropped: it should be quick.
+    pub fn on_dead_letter(
+        &self,
+        mut callback: impl FnMut(&DeadLetter) + Send + 'static,
+    ) -> Subscription {
+        let inbox = self.hub().subscribe(Interest::Dead, First::Nothing);
+        let call = move |mail: Mail| mail.dead.iter().for_each(&mut callback);
+        Subscription::begin(self.clone(), inbox, Box::new(call))
     }
 }
 
-fn retry(work: &mut Work<'_>, entry: i64) -> Result<(), ClientError> {
+pub(super) fn discard(work: &mut Work<'_>, entry: i64) -> Result<(), ClientError> {
+    let deleted = work.tx.execute(
+        "DELETE FROM _lakesync_outbox WHERE entry = ?1 AND state = 4",
+        [entry],
+    )?;
+    match deleted {
+        0 => Err(ClientError::NoDeadLetter { entry }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn retry(work: &mut Work<'_>, entry: i64) -> Result<(), ClientError> {
     let mut statement = work
         .tx
         .prepare_cached("SELECT hlc FROM _lakesync_outbox WHERE entry = ?1 AND state = ?2")?;
@@ -249,7 +262,7 @@ fn retry(work: &mut Work<'_>, entry: i64) -> Result<(), ClientError> {
     rows::restore(work, &table, &delta.row_id)
 }
 
-fn retry_all_too_late(work: &mut Work<'_>) -> Result<u64, ClientError> {
+pub(super) fn retry_all_too_late(work: &mut Work<'_>) -> Result<u64, ClientError> {
     let mut count = 0;
     let mut behind = 0;
     while let Some(entry) = next_too_late(work, behind)? {
@@ -269,40 +282,4 @@ fn next_too_late(work: &Work<'_>, behind: i64) -> Result<Option<i64>, ClientErro
     Ok(statement
         .query_row((behind, late), |row| row.get(0))
         .optional()?)
-}
-
-type Callback = Arc<dyn Fn(&DeadLetter) + Send + Sync>;
-
-/// Those who want to hear of dead letters.
-#[derive(Default)]
-pub(crate) struct Listeners {
-    callbacks: Mutex<Vec<Callback>>,
-}
-
-impl Listeners {
-    fn add(&self, callback: Callback) {
-        let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
-        callbacks.push(callback);
-    }
-
-    /// Tells everybody. No lock is held meanwhile, so a callback may do what it likes.
-    pub(crate) fn tell(&self, letters: &[DeadLetter]) {
-        if letters.is_empty() {
-            return;
-        }
-        let callbacks = self
-            .callbacks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        for callback in &callbacks {
-            letters.iter().for_each(|letter| callback(letter));
-        }
-    }
-}
-
-impl fmt::Debug for Listeners {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Listeners")
-    }
 }

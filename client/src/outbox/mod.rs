@@ -40,7 +40,7 @@ use lakesync_proto::RowDelta;
 
 pub(crate) use answer::{Acknowledged, acknowledge, refuse};
 pub(crate) use batch::{doubt, put_back, recover, take};
-pub(crate) use dead::{Listeners, add_rejected};
+pub(crate) use dead::add_rejected;
 pub use dead::{DeadLetter, Reason};
 pub(crate) use durable::{cover, forget, resend};
 pub(crate) use entry::{add, any_uncovered, uncovered};
