@@ -4,6 +4,8 @@ mod apply;
 mod capture;
 mod db;
 mod digest;
+#[cfg(feature = "http")]
+mod drive;
 mod error;
 mod format;
 mod local;
@@ -13,6 +15,8 @@ mod rows;
 mod schema;
 mod state;
 mod sync;
+#[cfg(feature = "http")]
+mod system_clock;
 mod transport;
 mod value;
 mod watch;
@@ -29,7 +33,15 @@ pub use sync::{
     CheckpointRequest, FirstSync, KeepUntil, Mode, Phase, Pull, Reply, SchemaState, Session,
     SessionOptions, Status, Step, Subscribe, SyncError, TableSchemaState, Updates, Wish,
 };
-pub use transport::{Chunks, Refusal, Transport, TransportError};
+pub use transport::{
+    Chunks, LiveConnection, LiveEvents, LiveReplies, Refusal, Transport, TransportError,
+};
+#[cfg(feature = "http")]
+pub use {
+    drive::{AsyncSync, Runtime, SyncHandle, SyncRemote, Synced},
+    system_clock::SystemClock,
+    transport::{HttpTransport, Timeouts},
+};
 pub use watch::{
     ChangedRows, Changes, Origins, StatusWatch, Subscription, Watch,
 };

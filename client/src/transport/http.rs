@@ -1,260 +1,283 @@
-//! HTTP with JSON bodies.
+//! A gateway behind HTTP: protobuf for what there is much of, JSON for the rest.
 //!
-//! Invariant: every exchange is bounded, in bytes and in time. A gateway that hangs or floods costs an error.
+//! Invariant: what goes over the wire is decided here and nowhere else in the client: paths, types, packing.
 
-use std::io::Read;
-use std::time::Duration;
+use std::error::Error;
+use std::io::Write as _;
+use std::sync::Arc;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use lakesync_proto::{
-    GatewayId, PullPage, Push, PushAck, Schemas, TableDefinition, TableSchema, decode_ack_json,
-    decode_page_json, encode_push_json,
+    ClientId, GatewayId, PullPage, Push, PushAck, TableDefinition, TableName, TableSchema,
+    decode_ack_protobuf, decode_page_protobuf, encode_push_protobuf,
 };
-use serde_json::Value as Json;
-use ureq::http::Response;
-use ureq::{Agent, Body};
+use serde::Deserialize;
 
-use crate::transport::{Pull, Refusal, Transport, TransportError};
+use crate::digest::{GatewayDigest, TableDigest};
+use crate::sync::{CheckpointRequest, Pull};
+#[cfg(feature = "live")]
+use crate::sync::Subscribe;
+use crate::transport::address::Address;
+use crate::transport::checkpoint::HttpChunks;
+use crate::transport::credentials::Credentials;
+use crate::transport::exchange::{Ask, Content, Exchanges, Length, Timeouts};
+use crate::transport::roots::Roots;
+#[cfg(feature = "live")]
+use crate::transport::{LiveConnection, LiveEvents, live};
+use crate::transport::{Chunks, Transport, TransportError};
 
-/// Longest answer that is read, in bytes: a page of ordinary rows is a hundredth of it.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const PROTOBUF: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
+const CHECKPOINT: &str = "application/x-lakesync-checkpoint-stream";
 
-/// Longest text kept of an error answer that is no JSON, in characters.
-const TEXT_CHARS_MAX: usize = 200;
+/// A shorter push is sent as it is: packing would cost more than it saves.
+const PACKED_BYTES_MIN: usize = 1 << 10;
 
 /// A gateway behind HTTP.
+///
+/// A clone shares the connections and the token.
 #[derive(Clone, Debug)]
 pub struct HttpTransport {
-    agent: Agent,
-    base_url: String,
+    exchanges: Exchanges,
     gateway: GatewayId,
-    token: Option<String>,
-}
-
-/// How long an exchange may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// To connect.
-    pub connect: Duration,
-    /// For the whole exchange, the connection included.
-    pub exchange: Duration,
-}
-
-impl Default for Timeouts {
-    /// 10 s to connect, 60 s for the whole: twice what a gateway gives itself to answer.
-    fn default() -> Timeouts {
-        Timeouts {
-            connect: Duration::from_secs(10),
-            exchange: Duration::from_secs(60),
-        }
-    }
 }
 
 impl HttpTransport {
-    /// The gateway `gateway` of the server at `base_url`, such as `http://127.0.0.1:4400`.
+    /// The gateway `gateway` of the server at `base_url`, such as `https://sync.example.org` or
+    /// `http://127.0.0.1:7420`.
     ///
     /// # Errors
     /// [`TransportError::Address`] when the URL is none that this transport speaks.
     pub fn new(base_url: &str, gateway: GatewayId) -> Result<HttpTransport, TransportError> {
-        let address = |reason| TransportError::Address {
-            url: base_url.to_owned(),
-            reason,
-        };
-        let host = base_url
-            .strip_prefix("http://")
-            .ok_or_else(|| address("it must start with http://"))?;
-        if host.trim_matches('/').is_empty() || host.contains(['?', '#']) {
-            return Err(address("it must be a host and a port, and perhaps a path"));
-        }
-        Ok(HttpTransport {
-            agent: agent(Timeouts::default(), host),
-            base_url: base_url.trim_end_matches('/').to_owned(),
-            gateway,
-            token: None,
-        })
+        let address = Address::parse(base_url)?;
+        let exchanges = Exchanges::new(address, Timeouts::default(), Roots::default());
+        Ok(HttpTransport { exchanges, gateway })
     }
 
     /// Presents this bearer token.
     #[must_use]
     pub fn with_token(mut self, token: &str) -> HttpTransport {
-        self.token = Some(token.to_owned());
+        self.exchanges.credentials = Credentials::of_token(token);
+        self
+    }
+
+    /// Presents the bearer tokens that `source` gives: one before the first request, and another whenever the gateway has
+    /// refused the last. It is called from the thread that syncs, which waits for it.
+    #[must_use]
+    pub fn with_token_source(
+        mut self,
+        source: impl Fn() -> Result<String, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
+    ) -> HttpTransport {
+        self.exchanges.credentials = Credentials::of_source(Arc::new(source));
         self
     }
 
     /// Waits this long instead of the default.
     #[must_use]
     pub fn with_timeouts(mut self, timeouts: Timeouts) -> HttpTransport {
-        let host = self.base_url.trim_start_matches("http://");
-        self.agent = agent(timeouts, host);
+        let roots = self.exchanges.roots.clone();
+        self.exchanges = self.exchanges.rebuilt(timeouts, roots);
         self
     }
 
-    fn get(&self, path: &str) -> Result<Answer, TransportError> {
-        let url = format!("{}{path}", self.base_url);
-        let mut request = self.agent.get(&url);
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        answer(url, request.call())
+    /// Trusts the certificates in the text of a PEM file, and no longer the public authorities. Called again, it adds
+    /// more of them.
+    ///
+    /// # Errors
+    /// [`TransportError::Certificate`] when there is none in it, or one that cannot be read.
+    #[cfg(feature = "tls")]
+    pub fn with_root_certificate(mut self, pem: &[u8]) -> Result<HttpTransport, TransportError> {
+        let roots = self.exchanges.roots.clone().with_pem(pem)?;
+        let timeouts = self.exchanges.timeouts;
+        self.exchanges = self.exchanges.rebuilt(timeouts, roots);
+        Ok(self)
     }
 
-    fn post(&self, path: &str, body: &[u8]) -> Result<Answer, TransportError> {
-        let url = format!("{}{path}", self.base_url);
-        let mut request = self
-            .agent
-            .post(&url)
-            .header("Content-Type", "application/json");
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        answer(url, request.send(body))
+    fn of_gateway(&self, rest: &str) -> String {
+        format!("/v1/sync/{}/{rest}", self.gateway)
+    }
+
+    fn json<'de, T: Deserialize<'de>>(url: &str, body: &'de [u8]) -> Result<T, TransportError> {
+        serde_json::from_slice(body).map_err(|error| TransportError::Answer {
+            url: url.to_owned(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+fn whole<'a>(path: &'a str, accept: &'static str) -> Ask<'a> {
+    Ask {
+        path,
+        accept,
+        length: Length::Whole,
+    }
+}
+
+/// The answer to `GET …/schema`.
+#[derive(Deserialize)]
+struct SchemasAnswer {
+    tables: Vec<serde_json::Value>,
+}
+
+/// The answer to `GET …/digest`.
+#[derive(Deserialize)]
+struct DigestAnswer {
+    cursor: String,
+    tables: Vec<TableDigestAnswer>,
+}
+
+#[derive(Deserialize)]
+struct TableDigestAnswer {
+    table: String,
+    rows: u64,
+    cells: u64,
+    /// Decimal: it has 64 bits.
+    hash: String,
+}
+
+impl TableDigestAnswer {
+    fn read(&self) -> Result<TableDigest, String> {
+        let table = TableName::parse(&self.table).map_err(|error| error.to_string())?;
+        let hash = self.hash.parse();
+        Ok(TableDigest {
+            table,
+            rows: self.rows,
+            cells: self.cells,
+            hash: hash.map_err(|_| "a hash is a decimal number of 64 bits".to_owned())?,
+        })
     }
 }
 
 impl Transport for HttpTransport {
     fn push(&self, push: &Push) -> Result<PushAck, TransportError> {
-        let answer = self.post(
-            &format!("/v1/sync/{}/push", self.gateway),
-            &encode_push_json(push),
-        )?;
-        Ok(decode_ack_json(&answer.body)?)
+        let path = self.of_gateway("push");
+        let body = encode_push_protobuf(push);
+        let content = match body.len() < PACKED_BYTES_MIN {
+            true => Content {
+                content_type: PROTOBUF,
+                zipped: false,
+                bytes: body,
+            },
+            false => Content {
+                content_type: PROTOBUF,
+                zipped: true,
+                bytes: packed(&body),
+            },
+        };
+        let answer = self.exchanges.post(&whole(&path, PROTOBUF), content)?;
+        let (_, body) = answer.whole()?;
+        Ok(decode_ack_protobuf(&body)?)
     }
 
-    fn pull(&self, pull: &Pull, schemas: &dyn Schemas) -> Result<PullPage, TransportError> {
-        let (since, limit) = (pull.since, pull.limit);
+    fn pull(&self, pull: &Pull) -> Result<PullPage, TransportError> {
+        let cursor = percent_encode(&pull.cursor);
         let client_id = percent_encode(pull.client_id.as_str());
-        let answer = self.get(&format!(
-            "/v1/sync/{}/pull?since={since}&clientId={client_id}&limit={limit}",
-            self.gateway
-        ))?;
-        Ok(decode_page_json(&answer.body, schemas)?)
+        let mut path = self.of_gateway(&format!(
+            "pull?cursor={cursor}&clientId={client_id}&limit={}",
+            pull.limit
+        ));
+        if let Some(hash) = pull.schemas_hash {
+            path.push_str(&format!("&schemas={hash}"));
+        }
+        let (_, body) = self.exchanges.get(&whole(&path, PROTOBUF))?.whole()?;
+        Ok(decode_page_protobuf(&body, pull.schemas.as_ref())?)
+    }
+
+    fn checkpoint(&self, request: &CheckpointRequest) -> Result<Box<dyn Chunks>, TransportError> {
+        let client_id = percent_encode(request.client_id.as_str());
+        let mut path = self.of_gateway(&format!("checkpoint?form=native&clientId={client_id}"));
+        if !request.tables.is_empty() {
+            let names: Vec<&str> = request.tables.iter().map(TableName::as_str).collect();
+            path.push_str(&format!("&tables={}", names.join(",")));
+        }
+        if let Some(resume) = &request.resume {
+            path.push_str(&format!("&resume={}", percent_encode(resume)));
+        }
+        let opened = self.exchanges.get(&Ask {
+            path: &path,
+            accept: CHECKPOINT,
+            length: Length::Stream,
+        })?;
+        let schemas = Arc::clone(&request.schemas);
+        Ok(Box::new(HttpChunks::new(opened, schemas)))
     }
 
     fn schemas(&self) -> Result<Vec<TableSchema>, TransportError> {
-        let answer = self.get(&format!("/v1/sync/{}/schema", self.gateway))?;
-        let unreadable = |reason: String| TransportError::Answer {
-            url: answer.url.clone(),
-            reason,
-        };
-        let json: Json =
-            serde_json::from_slice(&answer.body).map_err(|error| unreadable(error.to_string()))?;
-        let tables = json["tables"]
-            .as_array()
-            .ok_or_else(|| unreadable("it has no list of tables".to_owned()))?;
-        tables
-            .iter()
-            .map(|table| {
-                TableSchema::from_json(&table.to_string())
-                    .map_err(|error| unreadable(error.to_string()))
-            })
-            .collect()
+        let path = self.of_gateway("schema");
+        let (url, body) = self.exchanges.get(&whole(&path, JSON))?.whole()?;
+        let answer: SchemasAnswer = Self::json(&url, &body)?;
+        let tables = answer.tables.iter();
+        let schemas = tables.map(|table| TableSchema::from_json(&table.to_string()));
+        schemas.collect::<Result<_, _>>().map_err(|error| {
+            let reason = error.to_string();
+            TransportError::Answer { url, reason }
+        })
     }
 
     fn put_schema(&self, definition: &TableDefinition) -> Result<(), TransportError> {
         let path = format!("/v1/admin/schema/{}", self.gateway);
-        let body = serde_json::to_vec(definition).expect("a table definition is plain JSON");
-        self.post(&path, &body).map(|_| ())
+        let content = Content {
+            content_type: JSON,
+            zipped: false,
+            bytes: serde_json::to_vec(definition).expect("a table definition is plain JSON"),
+        };
+        let answer = self.exchanges.post(&whole(&path, JSON), content)?;
+        answer.whole().map(|_| ())
+    }
+
+    fn digest(&self, client_id: &ClientId) -> Result<GatewayDigest, TransportError> {
+        let client_id = percent_encode(client_id.as_str());
+        let path = self.of_gateway(&format!("digest?clientId={client_id}"));
+        let (url, body) = self.exchanges.get(&whole(&path, JSON))?.whole()?;
+        let answer: DigestAnswer = Self::json(&url, &body)?;
+        let tables = answer.tables.iter().map(TableDigestAnswer::read);
+        Ok(GatewayDigest {
+            cursor: answer.cursor,
+            tables: tables
+                .collect::<Result<_, _>>()
+                .map_err(|reason| TransportError::Answer { url, reason })?,
+        })
+    }
+
+    #[cfg(feature = "live")]
+    fn live(
+        &self,
+        subscribe: &Subscribe,
+        events: LiveEvents,
+    ) -> Result<Box<dyn LiveConnection>, TransportError> {
+        self.exchanges.hear(None);
+        let path = self.of_gateway("ws?native=true");
+        live::open(&self.exchanges, &path, subscribe, events)
+    }
+
+    fn refresh_token(&self) -> bool {
+        self.exchanges.credentials.refresh()
+    }
+
+    fn gateway_ms(&self) -> Option<u64> {
+        self.exchanges.gateway_ms()
     }
 }
 
-/// The body of a 2xx answer.
-struct Answer {
-    url: String,
-    body: Vec<u8>,
-}
-
-fn agent(timeouts: Timeouts, host: &str) -> Agent {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .timeout_connect(Some(timeouts.connect))
-        .timeout_global(Some(timeouts.exchange));
-    // A proxy cannot reach this machine's own loopback; elsewhere the environment's proxy is respected.
-    let loopback = ["127.", "localhost", "[::1]"]
-        .iter()
-        .any(|own| host.starts_with(own));
-    let config = if loopback { config.proxy(None) } else { config };
-    config.build().into()
-}
-
-fn answer(
-    url: String,
-    response: Result<Response<Body>, ureq::Error>,
-) -> Result<Answer, TransportError> {
-    let mut response = match response {
-        Ok(response) => response,
-        Err(source) => return Err(unreachable(url, source)),
-    };
-    let mut body = Vec::new();
-    let read = response
-        .body_mut()
-        .as_reader()
-        .take(ANSWER_BYTES_MAX + 1)
-        .read_to_end(&mut body);
-    if let Err(source) = read {
-        return Err(unreachable(url, source));
-    }
-    if u64::try_from(body.len()).is_ok_and(|bytes| bytes > ANSWER_BYTES_MAX) {
-        let limit_bytes = ANSWER_BYTES_MAX;
-        return Err(TransportError::TooLong { url, limit_bytes });
-    }
-    if response.status().is_success() {
-        return Ok(Answer { url, body });
-    }
-    Err(TransportError::Refused(Box::new(refusal(&response, &body))))
-}
-
-fn unreachable(
-    url: String,
-    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> TransportError {
-    let source = source.into();
-    TransportError::Unreachable { url, source }
-}
-
-/// `{"error", "code", "requestId"?, "index"?}`, or whatever a proxy in between has to say.
-fn refusal(response: &Response<Body>, body: &[u8]) -> Refusal {
-    let header = |name: &str| {
-        response
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
-    let json: Json = serde_json::from_slice(body).unwrap_or(Json::Null);
-    let text = |name: &str| json[name].as_str().map(str::to_owned);
-    Refusal {
-        status: response.status().as_u16(),
-        code: text("code").unwrap_or_default(),
-        message: text("error").unwrap_or_else(|| shortened(body)),
-        index: json["index"]
-            .as_u64()
-            .and_then(|index| usize::try_from(index).ok()),
-        request_id: text("requestId").or_else(|| header("X-Request-Id").map(str::to_owned)),
-        retry_after: header("Retry-After")
-            .and_then(|s| s.parse().ok())
-            .map(Duration::from_secs),
-    }
-}
-
-fn shortened(body: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(body)
-        .chars()
-        .take(TEXT_CHARS_MAX)
-        .collect();
-    if text.trim().is_empty() {
-        "an answer without a text".to_owned()
-    } else {
-        text
-    }
+fn packed(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder
+        .write_all(body)
+        .and_then(|()| encoder.finish())
+        .expect("a vector takes everything")
 }
 
 /// For a value in a query string: everything but letters, digits and `-._~` (RFC 3986).
 fn percent_encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(byte).to_string()
+                encoded.push(char::from(byte));
             }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }

@@ -3,13 +3,47 @@
 //! Invariant: a transport carries messages and keeps none. Whatever it loses, repeats or delivers twice, the client
 //! sends again, and the gateway recognises it.
 
-use std::time::Duration;
+mod error;
+mod live_events;
 
-use lakesync_proto::{
-    DecodeError, PullPage, Push, PushAck, TableDefinition, TableSchema,
-};
+#[cfg(feature = "http")]
+mod address;
+#[cfg(feature = "http")]
+mod answer;
+#[cfg(feature = "http")]
+mod checkpoint;
+#[cfg(feature = "http")]
+mod credentials;
+#[cfg(feature = "http")]
+mod date;
+#[cfg(feature = "http")]
+mod exchange;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "live")]
+mod live;
+#[cfg(feature = "live")]
+mod live_reader;
+#[cfg(feature = "live")]
+mod proxy;
+#[cfg(feature = "http")]
+mod roots;
+#[cfg(feature = "live")]
+mod socket;
+#[cfg(all(test, feature = "http"))]
+mod tests;
 
-use crate::sync::{CheckpointRequest, Pull};
+use lakesync_proto::{ClientId, PullPage, Push, PushAck, TableDefinition, TableSchema};
+
+use crate::digest::GatewayDigest;
+use crate::sync::{CheckpointRequest, Pull, Subscribe};
+
+pub use error::{Refusal, TransportError};
+#[cfg(feature = "http")]
+pub use exchange::Timeouts;
+#[cfg(feature = "http")]
+pub use http::HttpTransport;
+pub use live_events::{LiveEvents, LiveReplies};
 
 /// How a client talks to one gateway.
 pub trait Transport: Send {
@@ -43,6 +77,40 @@ pub trait Transport: Send {
     /// # Errors
     /// [`TransportError::Refused`] when the change is none that a table can make.
     fn put_schema(&self, definition: &TableDefinition) -> Result<(), TransportError>;
+
+    /// The digest of what this client sees.
+    ///
+    /// # Errors
+    /// When the gateway cannot be reached or refuses.
+    fn digest(&self, client_id: &ClientId) -> Result<GatewayDigest, TransportError>;
+
+    /// Opens a live connection: returns once the gateway has taken the subscription, and tells `events` every page from
+    /// then on, the first one included, from a thread of its own.
+    ///
+    /// # Errors
+    /// [`TransportError::NotLive`] when this transport has no such thing: the client asks for pages instead. Others as
+    /// of any exchange.
+    fn live(
+        &self,
+        subscribe: &Subscribe,
+        events: LiveEvents,
+    ) -> Result<Box<dyn LiveConnection>, TransportError> {
+        let _ = (subscribe, events);
+        Err(TransportError::NotLive {
+            reason: "this transport has no live connections",
+        })
+    }
+
+    /// Asks the application for a token in place of the one that was refused. Tells whether there is another one now.
+    fn refresh_token(&self) -> bool {
+        false
+    }
+
+    /// The gateway's wall clock in milliseconds since 1970, as the answer to the last exchange told it; none when that
+    /// exchange had no answer, or the answer told no time.
+    fn gateway_ms(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A checkpoint that is being read.
@@ -54,89 +122,8 @@ pub trait Chunks: Send {
     fn next(&mut self) -> Result<Option<PullPage>, TransportError>;
 }
 
-/// A failed exchange with a gateway.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TransportError {
-    /// The gateway's address cannot be used.
-    #[error("{url} is no gateway address: {reason}")]
-    Address {
-        /// The address.
-        url: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-
-    /// No answer. Whether the request took effect is unknown; asking again is safe.
-    #[error("no answer from {url}")]
-    Unreachable {
-        /// What was asked for.
-        url: String,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-
-    /// The gateway answered, and said no.
-    #[error(transparent)]
-    Refused(Box<Refusal>),
-
-    /// The answer is longer than this transport reads.
-    #[error("the answer from {url} exceeds {limit_bytes} bytes: ask for fewer deltas")]
-    TooLong {
-        /// What was asked for.
-        url: String,
-        /// The bound, in bytes.
-        limit_bytes: u64,
-    },
-
-    /// The answer does not decode.
-    #[error("the answer cannot be read")]
-    Decode(#[from] DecodeError),
-
-    /// The answer is no answer to this question.
-    #[error("the answer from {url} cannot be read: {reason}")]
-    Answer {
-        /// What was asked for.
-        url: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
-impl TransportError {
-    /// Whether the same request may succeed later.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            TransportError::Unreachable { .. } => true,
-            TransportError::Refused(refusal) => refusal.is_retryable(),
-            _ => false,
-        }
-    }
-}
-
-/// What a gateway says when it refuses.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message} ({code}, status {status})")]
-pub struct Refusal {
-    /// HTTP status.
-    pub status: u16,
-    /// The stable error code; empty when the answer had none.
-    pub code: String,
-    /// The gateway's text.
-    pub message: String,
-    /// The position in the batch of the delta it names.
-    pub index: Option<usize>,
-    /// The id under which the gateway's own log knows this request.
-    pub request_id: Option<String>,
-    /// How long to wait before asking again.
-    pub retry_after: Option<Duration>,
-    /// The further fields of the answer, such as `skewMs`, `tables` and `cursor`: a JSON object.
-    pub details: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Refusal {
-    /// Whether the same request may succeed later: the gateway is busy, draining or failed.
-    pub fn is_retryable(&self) -> bool {
-        matches!(self.status, 408 | 425 | 429 | 500..)
-    }
+/// A live connection that is open. Dropping it closes it.
+pub trait LiveConnection: Send {
+    /// Says goodbye. Whatever it would have told from now on is not told. Returns at once.
+    fn close(&mut self);
 }

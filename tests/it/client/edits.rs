@@ -236,15 +236,15 @@ impl User<'_> {
 
     /// A program that opens the file with SQLite and nothing else, without recursive triggers.
     fn foreign(&mut self, schema: &TableSchema, path: &std::path::Path) {
-        let connection = rusqlite::Connection::open(path).unwrap();
+        let connection = lakesync_client::rusqlite::Connection::open(path).unwrap();
         let mut draft = Draft::default();
         let sql = self.sql(schema, &mut draft);
-        let params = rusqlite::params_from_iter(sql.params.iter());
+        let params = lakesync_client::rusqlite::params_from_iter(sql.params.iter());
         match connection.execute(&sql.text, params) {
             Ok(rows) => self.ledger.keep(self.client, draft.of_rows(rows)),
             Err(error) => {
                 let code = error.sqlite_error_code();
-                let taken = Some(rusqlite::ErrorCode::ConstraintViolation);
+                let taken = Some(lakesync_client::rusqlite::ErrorCode::ConstraintViolation);
                 assert_eq!(code, taken, "{}: {}: {error}", self.client, sql.text);
             }
         }

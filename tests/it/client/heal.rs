@@ -196,7 +196,7 @@ fn rows(replica: &Replica, schema: &TableSchema) -> OracleRows {
 }
 
 fn integrity(replica: &Replica) {
-    let checked = rusqlite::Connection::open(&replica.path).unwrap();
+    let checked = lakesync_client::rusqlite::Connection::open(&replica.path).unwrap();
     let said: String = checked
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .unwrap();

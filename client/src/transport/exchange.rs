@@ -1,0 +1,296 @@
+//! One request and its answer.
+//!
+//! Invariant: every exchange is bounded, in bytes and in time. A gateway that hangs or floods costs an error. The clock
+//! that is kept belongs to the last exchange, or there is none.
+
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use flate2::read::MultiGzDecoder;
+use ureq::http::{HeaderMap, Method, Request, Response, StatusCode};
+use ureq::{Agent, AsSendBody, Body};
+
+use crate::transport::address::Address;
+use crate::transport::answer::{failed, foreign, shown, text};
+use crate::transport::credentials::Credentials;
+use crate::transport::date::Heard;
+use crate::transport::roots::Roots;
+use crate::transport::{Refusal, TransportError};
+
+/// Longest answer that is read, in bytes after inflating: a page of ordinary rows is a hundredth of it.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Longest answer to a refused request that is read, in bytes: an error body has some hundred.
+const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
+
+/// How long a transport waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To connect.
+    pub connect: Duration,
+    /// For a whole exchange, the connection included; of a checkpoint, until it begins to come.
+    pub exchange: Duration,
+    /// For the next bytes of a checkpoint; and for a sign of life of a live connection, which is asked for one when half
+    /// of this has passed.
+    pub silence: Duration,
+}
+
+impl Default for Timeouts {
+    /// 10 s to connect, 60 s for the whole: twice what a gateway gives itself to answer. 60 s of silence: a gateway asks
+    /// its live connections every 30 s whether they are there.
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(10),
+            exchange: Duration::from_secs(60),
+            silence: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Whether an answer is bounded as a whole, or comes for as long as it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    Whole,
+    Stream,
+}
+
+/// What to ask.
+pub(super) struct Ask<'a> {
+    /// With a slash before it.
+    pub(super) path: &'a str,
+    /// The content type that the answer must be of.
+    pub(super) accept: &'static str,
+    pub(super) length: Length,
+}
+
+/// What a request carries.
+pub(super) struct Content {
+    pub(super) content_type: &'static str,
+    pub(super) zipped: bool,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// A successful answer whose body has not been read.
+pub(super) struct Opened {
+    pub(super) url: String,
+    /// Inflated.
+    pub(super) body: Box<dyn Read + Send>,
+}
+
+/// What does exchanges with one server.
+#[derive(Clone, Debug)]
+pub(super) struct Exchanges {
+    agent: Agent,
+    pub(super) address: Address,
+    pub(super) credentials: Credentials,
+    pub(super) timeouts: Timeouts,
+    pub(super) roots: Roots,
+    heard: Arc<Mutex<Option<Heard>>>,
+}
+
+impl Exchanges {
+    pub(super) fn new(address: Address, timeouts: Timeouts, roots: Roots) -> Exchanges {
+        let agent = agent(&address, timeouts, &roots);
+        Exchanges {
+            agent,
+            address,
+            credentials: Credentials::default(),
+            timeouts,
+            roots,
+            heard: Arc::default(),
+        }
+    }
+
+    /// The same with other timeouts or roots; the rest stays.
+    pub(super) fn rebuilt(self, timeouts: Timeouts, roots: Roots) -> Exchanges {
+        Exchanges {
+            credentials: self.credentials,
+            ..Exchanges::new(self.address, timeouts, roots)
+        }
+    }
+
+    /// The proxy between here and the server, when there is one.
+    #[cfg(feature = "live")]
+    pub(super) fn proxy(&self) -> Option<&ureq::Proxy> {
+        let proxy = self.agent.config().proxy()?;
+        let uri = self.address.url("").parse().ok()?;
+        (!proxy.is_no_proxy(&uri)).then_some(proxy)
+    }
+
+    /// The clock that the last answer showed, as it is now.
+    pub(super) fn gateway_ms(&self) -> Option<u64> {
+        self.heard().as_ref().map(Heard::gateway_ms)
+    }
+
+    /// Forgets the last answer's clock and takes that of an answer that has just come.
+    pub(super) fn hear(&self, head: Option<&HeaderMap>) {
+        // An answer out of a cache tells when it was made, not what time it is.
+        let fresh = head.filter(|head| !head.contains_key("age"));
+        let date = fresh.and_then(|head| text(head, "date"));
+        *self.heard() = date.and_then(Heard::now);
+    }
+
+    pub(super) fn get(&self, ask: &Ask<'_>) -> Result<Opened, TransportError> {
+        self.send(ask, Method::GET, |request| request.body(()))
+    }
+
+    pub(super) fn post(&self, ask: &Ask<'_>, content: Content) -> Result<Opened, TransportError> {
+        self.send(ask, Method::POST, |request| {
+            let request = request.header("Content-Type", content.content_type);
+            let request = match content.zipped {
+                true => request.header("Content-Encoding", "gzip"),
+                false => request,
+            };
+            request.body(content.bytes)
+        })
+    }
+
+    fn send<S: AsSendBody>(
+        &self,
+        ask: &Ask<'_>,
+        method: Method,
+        finish: impl FnOnce(
+            ureq::http::request::Builder,
+        ) -> Result<Request<S>, ureq::http::Error>,
+    ) -> Result<Opened, TransportError> {
+        self.hear(None);
+        let url = self.address.url(ask.path);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&url)
+            .header("Accept", ask.accept)
+            .header("Accept-Encoding", "gzip");
+        if let Some(bearer) = self.credentials.header()? {
+            request = request.header("Authorization", bearer);
+        }
+        let request = finish(request).map_err(|error| unreachable(&url, error))?;
+        let request = match ask.length {
+            Length::Whole => request,
+            Length::Stream => self
+                .agent
+                .configure_request(request)
+                .timeout_global(None)
+                .timeout_recv_response(Some(self.timeouts.exchange))
+                .timeout_per_read(Some(self.timeouts.silence))
+                .build(),
+        };
+        let answer = self.agent.run(request);
+        self.opened(url, ask, answer.map_err(Box::new))
+    }
+
+    fn opened(
+        &self,
+        url: String,
+        ask: &Ask<'_>,
+        answer: Result<Response<Body>, Box<ureq::Error>>,
+    ) -> Result<Opened, TransportError> {
+        let (head, body) = match answer {
+            Ok(answer) => answer.into_parts(),
+            Err(source) => return Err(unreachable(&url, source)),
+        };
+        let body = inflated(&url, &head.headers, body)?;
+        let opened = Opened { url, body };
+        if head.status.is_success() {
+            return match is_of(&head.headers, ask.accept) {
+                true => {
+                    self.hear(Some(&head.headers));
+                    Ok(opened)
+                }
+                false => Err(opened.refused(head.status, &head.headers, foreign)),
+            };
+        }
+        let error = opened.refused(head.status, &head.headers, failed);
+        if matches!(&error, TransportError::Refused(refusal) if is_gateways(refusal)) {
+            self.hear(Some(&head.headers));
+        }
+        Err(error)
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Option<Heard>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Opened {
+    /// The whole body.
+    pub(super) fn whole(self) -> Result<(String, Vec<u8>), TransportError> {
+        let Opened { url, body } = self;
+        let mut bytes = Vec::new();
+        let read = body.take(ANSWER_BYTES_MAX + 1).read_to_end(&mut bytes);
+        if let Err(source) = read {
+            return Err(unreachable(&url, source));
+        }
+        if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > ANSWER_BYTES_MAX) {
+            let limit_bytes = ANSWER_BYTES_MAX;
+            return Err(TransportError::TooLong { url, limit_bytes });
+        }
+        Ok((url, bytes))
+    }
+
+    fn refused(
+        self,
+        status: StatusCode,
+        head: &HeaderMap,
+        as_error: fn(&str, StatusCode, &HeaderMap, &[u8]) -> TransportError,
+    ) -> TransportError {
+        let mut bytes = Vec::new();
+        // A text that breaks off is still what there is to show.
+        let _ = self.body.take(REFUSAL_BYTES_MAX).read_to_end(&mut bytes);
+        as_error(&self.url, status, head, &bytes)
+    }
+}
+
+fn agent(address: &Address, timeouts: Timeouts, roots: &Roots) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .user_agent(concat!("lakesync-client/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(timeouts.connect))
+        .timeout_global(Some(timeouts.exchange));
+    // A proxy cannot reach this machine's own loopback; elsewhere the environment's proxy is respected.
+    let config = match address.is_loopback() {
+        true => config.proxy(None),
+        false => config,
+    };
+    #[cfg(feature = "tls")]
+    let config = config.tls_config(roots.for_requests());
+    #[cfg(not(feature = "tls"))]
+    let _ = roots;
+    config.build().into()
+}
+
+fn inflated(
+    url: &str,
+    head: &HeaderMap,
+    body: Body,
+) -> Result<Box<dyn Read + Send>, TransportError> {
+    let reader = body.into_reader();
+    match text(head, "content-encoding") {
+        None | Some("identity" | "") => Ok(Box::new(reader)),
+        Some("gzip" | "x-gzip") => Ok(Box::new(MultiGzDecoder::new(reader))),
+        Some(other) => Err(TransportError::Answer {
+            url: url.to_owned(),
+            reason: format!("it is packed as {}, which nobody asked for", shown(other)),
+        }),
+    }
+}
+
+fn is_of(head: &HeaderMap, wanted: &str) -> bool {
+    text(head, "content-type").is_some_and(|of| of.trim_start().starts_with(wanted))
+}
+
+/// Whether a gateway said it: a proxy's clock is nobody's concern.
+fn is_gateways(refusal: &Refusal) -> bool {
+    !refusal.code.is_empty()
+}
+
+pub(super) fn unreachable(
+    url: &str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> TransportError {
+    TransportError::Unreachable {
+        url: url.to_owned(),
+        source: source.into(),
+    }
+}
