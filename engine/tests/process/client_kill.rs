@@ -123,13 +123,13 @@ fn child_that_writes_and_syncs() {
     };
     let (path, url) = told.split_once('|').unwrap();
     let db = open(Path::new(path), CLIENT);
-    let _syncing = SyncHandle::start(db.clone(), Box::new(transport(url)), SessionOptions::default());
+    let _syncing = SyncHandle::start(db.clone(), transport(url), SessionOptions::default());
     let mut n = progress(&db);
     loop {
         n += 1;
         let written = db.transaction(|tx| {
             for (sql, params) in statements(n) {
-                tx.execute(sql, lakesync_client::params_from_iter(params))?;
+                tx.execute(sql, lakesync_client::rusqlite::params_from_iter(params))?;
             }
             Ok::<(), ClientError>(())
         });
