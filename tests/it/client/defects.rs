@@ -212,12 +212,12 @@ async fn a_refused_edit_is_kept_with_its_reason_until_somebody_decides() {
             ana.sync(&served.transport()).unwrap();
             let letters = ana.dead_letters(10).unwrap();
             assert_eq!(letters.len(), 1);
-            assert_eq!(letters[0].row_id, too_late);
+            assert_eq!(letters[0].row_id, too_late.as_str());
             assert_eq!(letters[0].reason.code, "LATE_DELTA");
             assert!(letters[0].is_too_late());
             assert_eq!(titles(&ana), ["just now"], "it shows no longer");
         }
-        assert_eq!(*told.lock().unwrap(), [too_late]);
+        assert_eq!(*told.lock().unwrap(), [too_late.as_str()]);
         assert_eq!(arrived(&served, "just now"), 1, "it blocks nobody");
         let letters = ana.dead_letters(10).unwrap();
         ana.retry(letters[0].entry).unwrap();

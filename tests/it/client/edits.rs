@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
+use lakesync_client::rusqlite::{self, params_from_iter};
 use lakesync_client::{ClientError, DeadLetter, LocalDb, SqlValue};
-use lakesync_proto::{ColumnType, Decimal, RowId, TableSchema, Value, row_id_of};
+use lakesync_proto::{ColumnType, Decimal, Op, RowId, TableSchema, Value, row_id_of};
 use lakesync_tests::history::Rng;
 use lakesync_tests::oracle::Oracle;
 
@@ -101,9 +102,8 @@ impl Ledger {
                 );
                 *found.entry(mark).or_default() += 1;
             }
-            if letter.op == lakesync_proto::Op::Delete {
-                let row = letter.row_id.to_string();
-                let key = (client.clone(), letter.table.to_string(), row);
+            if letter.op == Some(Op::Delete) {
+                let key = (client.clone(), letter.table.to_string(), letter.row_id.clone());
                 *deleted.entry(key).or_default() += 1;
             }
         }
@@ -202,7 +202,7 @@ impl User<'_> {
     fn statement(&mut self, db: &LocalDb, schema: &TableSchema) {
         let mut draft = Draft::default();
         let sql = self.sql(schema, &mut draft);
-        match db.execute(&sql.text, &sql.params) {
+        match db.execute(&sql.text, params_from_iter(sql.params)) {
             Ok(rows) => self.ledger.keep(self.client, draft.of_rows(rows)),
             Err(error) => assert!(is_taken(&error), "{}: {}: {}", self.client, sql.text, chain(&error)),
         }
@@ -215,7 +215,7 @@ impl User<'_> {
                 let schema = self.rng.pick(schemas).clone();
                 let mut draft = Draft::default();
                 let sql = self.sql(&schema, &mut draft);
-                let rows = tx.execute(&sql.text, &sql.params)?;
+                let rows = tx.execute(&sql.text, params_from_iter(sql.params))?;
                 drafts.push(draft.of_rows(rows));
             }
             match self.rng.chance(20) {
@@ -236,15 +236,15 @@ impl User<'_> {
 
     /// A program that opens the file with SQLite and nothing else, without recursive triggers.
     fn foreign(&mut self, schema: &TableSchema, path: &std::path::Path) {
-        let connection = lakesync_client::rusqlite::Connection::open(path).unwrap();
+        let connection = rusqlite::Connection::open(path).unwrap();
         let mut draft = Draft::default();
         let sql = self.sql(schema, &mut draft);
-        let params = lakesync_client::rusqlite::params_from_iter(sql.params.iter());
+        let params = params_from_iter(sql.params);
         match connection.execute(&sql.text, params) {
             Ok(rows) => self.ledger.keep(self.client, draft.of_rows(rows)),
             Err(error) => {
                 let code = error.sqlite_error_code();
-                let taken = Some(lakesync_client::rusqlite::ErrorCode::ConstraintViolation);
+                let taken = Some(rusqlite::ErrorCode::ConstraintViolation);
                 assert_eq!(code, taken, "{}: {}: {error}", self.client, sql.text);
             }
         }
@@ -483,7 +483,7 @@ fn is_taken(error: &ClientError) -> bool {
 
 fn row_ids(db: &LocalDb, schema: &TableSchema) -> Vec<RowId> {
     let sql = format!("SELECT row_id FROM {} ORDER BY row_id", schema.table);
-    let rows = db.query(&sql, &[]).unwrap().rows.into_iter();
+    let rows = db.query(&sql, []).unwrap().rows.into_iter();
     let ids = rows.map(|row| match &row[0] {
         SqlValue::Text(id) => RowId::parse(id).unwrap(),
         other => panic!("a row id {other:?}"),

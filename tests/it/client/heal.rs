@@ -52,9 +52,7 @@ impl History {
     /// What came too late is sent as if it had been written now.
     pub(super) async fn forgive(&mut self) {
         for replica in &mut self.replicas {
-            let sent = replica.db().retry_all_too_late().unwrap();
-            replica.refused -= u64::try_from(sent).unwrap();
-            replica.wish(Wish::SyncNow);
+            replica.retry_all_too_late();
         }
         self.heal().await;
     }
@@ -149,12 +147,12 @@ impl History {
         let (seed, id) = (self.world.seed, &replica.id);
         let counts = replica.db().outbox_counts().unwrap();
         let expected = OutboxCounts {
-            rejected: replica.refused,
+            rejected: replica.refused(),
             ..OutboxCounts::default()
         };
         assert_eq!(counts, expected, "seed {seed}: {id}");
         let letters = replica.db().dead_letters(DEAD_MAX).unwrap();
-        assert_eq!(letters.len(), usize::try_from(replica.refused).unwrap());
+        assert_eq!(letters.len(), usize::try_from(replica.refused()).unwrap());
         for letter in &letters {
             let expected = ["FORBIDDEN", "LATE_DELTA"].contains(&letter.reason.code.as_str());
             assert!(expected, "seed {seed}: {id}: {letter:?}");

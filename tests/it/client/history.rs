@@ -343,9 +343,7 @@ impl History {
         }
         if self.theme.has(Theme::Late) && self.rng.chance(30) {
             let some = self.some();
-            self.replicas[some].db().retry_all_too_late().map(|count| {
-                self.replicas[some].refused -= u64::try_from(count).unwrap();
-            }).unwrap();
+            self.replicas[some].retry_all_too_late();
         }
     }
 
@@ -407,7 +405,7 @@ fn known(replica: &Replica) -> Vec<TableSchema> {
     let schemas = tables::all();
     let known = schemas.iter().filter_map(|schema| {
         let sql = format!("SELECT name FROM pragma_table_xinfo('{}')", schema.table);
-        let rows = replica.db().query(&sql, &[]).unwrap();
+        let rows = replica.db().query(&sql, []).unwrap();
         let names = rows.rows.into_iter().map(|row| match &row[0] {
             SqlValue::Text(name) => name.clone(),
             other => panic!("a column {other:?}"),

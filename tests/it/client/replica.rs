@@ -9,11 +9,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lakesync_client::{
-    ClientError, ErrorKind, KeepUntil, LocalDb, Reply, Session, SessionOptions, Step,
-    TransportError, Updates, Wish,
+    ClientError, ErrorKind, KeepUntil, LocalDb, Reply, Session, SessionOptions, Step, Subscription,
+    Updates, Wish,
 };
 use lakesync_proto::{ClientId, ManualClock, TableSchema, WallClock};
 use lakesync_tests::history::Rng;
@@ -62,8 +63,9 @@ pub(super) struct Replica {
     pub(super) habits: Habits,
     pub(super) online: bool,
     pub(super) link: Link,
-    /// Entries that the gateway refused for good, by name, and that the session has been told of.
-    pub(super) refused: u64,
+    /// Dead letters that the program was told of, less those that were sent again.
+    refused: Arc<AtomicU64>,
+    told: Option<Subscription>,
     clock: Arc<ManualClock>,
     db: Option<LocalDb>,
     session: Option<Session>,
@@ -81,7 +83,8 @@ impl Replica {
             id,
             habits,
             online: true,
-            refused: 0,
+            refused: Arc::default(),
+            told: None,
             clock: Arc::new(ManualClock::new(0)),
             db: None,
             session: None,
@@ -106,6 +109,10 @@ impl Replica {
             .with_updates(self.habits.updates)
             .with_keep_until(KeepUntil::Durable)
             .with_poll(Duration::from_secs(10));
+        let refused = Arc::clone(&self.refused);
+        self.told = Some(db.on_dead_letter(move |_| {
+            refused.fetch_add(1, Ordering::Relaxed);
+        }));
         self.session = Some(Session::new(db.clone(), options));
         self.db = Some(db);
         self.waits = None;
@@ -118,6 +125,7 @@ impl Replica {
             self.link.stray(world, &step);
         }
         self.link.cut();
+        self.told = None;
         self.session = None;
         self.db = None;
         self.begin();
@@ -141,6 +149,22 @@ impl Replica {
 
     fn session(&mut self) -> &mut Session {
         self.session.as_mut().expect("a client runs between steps")
+    }
+
+    /// How many dead letters there must be.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Sends what came too late as if it had been written now.
+    pub(super) fn retry_all_too_late(&mut self) {
+        let sent = self.db().retry_all_too_late();
+        if let Ok(sent) = sent {
+            self.refused.fetch_sub(sent, Ordering::Relaxed);
+            self.nudge();
+        } else {
+            assert!(self.fused, "{sent:?}");
+        }
     }
 
     pub(super) fn status(&mut self) -> lakesync_client::Status {
@@ -262,15 +286,11 @@ impl Replica {
     }
 
     fn answered(&mut self, reply: Reply, gateway_ms: Option<u64>) -> Turn {
-        let refused = is_refused_by_name(&reply);
-        let mut turn = self.tell(reply);
-        if turn == Turn::Moved {
-            self.refused += u64::from(refused);
-            if let Some(gateway_ms) = gateway_ms
-                && let Err(error) = self.session().on_clock(gateway_ms)
-            {
-                turn = self.failure(&error);
-            }
+        let turn = self.tell(reply);
+        if let Some(gateway_ms) = gateway_ms.filter(|_| turn == Turn::Moved)
+            && let Err(error) = self.session().on_clock(gateway_ms)
+        {
+            return self.failure(&error);
         }
         turn
     }
@@ -329,16 +349,6 @@ pub(super) fn hold(rng: &mut Rng) -> Hold {
         0 => Hold::Request,
         1 => Hold::Reply,
         _ => Hold::Nowhere,
-    }
-}
-
-/// A refusal that makes a dead letter of one edit.
-fn is_refused_by_name(reply: &Reply) -> bool {
-    match reply {
-        Reply::Pushed(Err(TransportError::Refused(refusal))) => {
-            refusal.index.is_some() && matches!(refusal.code.as_str(), "FORBIDDEN" | "LATE_DELTA")
-        }
-        _ => false,
     }
 }
 
