@@ -11,6 +11,7 @@ mod format;
 mod local;
 mod outbox;
 mod overview;
+mod query;
 mod rows;
 mod schema;
 mod state;
@@ -24,10 +25,11 @@ mod watch;
 pub use db::LocalDb;
 pub use digest::{Digest, GatewayDigest, TableDigest};
 pub use error::{ClientError, ErrorKind, RefusedDelta};
-pub use outbox::OutboxCounts;
 pub use overview::{Overview, TableOverview};
 /// What [`LocalDb::with_connection`] hands out, in the version that it has.
 pub use rusqlite;
+pub use outbox::{DeadLetter, EntryState, OutboxCounts, OutboxEntry, Reason};
+pub use query::Rows;
 pub use rusqlite::types::Value as SqlValue;
 pub use sync::{
     CheckpointRequest, FirstSync, KeepUntil, Mode, Phase, Pull, Reply, SchemaState, Session,
@@ -36,12 +38,12 @@ pub use sync::{
 pub use transport::{
     Chunks, LiveConnection, LiveEvents, LiveReplies, Refusal, Transport, TransportError,
 };
+pub use watch::{
+    ChangedRows, Changes, Origins, QueryWatch, StatusWatch, Subscription, Watch,
+};
 #[cfg(feature = "http")]
 pub use {
     drive::{AsyncSync, Runtime, SyncHandle, SyncRemote, Synced},
     system_clock::SystemClock,
     transport::{HttpTransport, Timeouts},
-};
-pub use watch::{
-    ChangedRows, Changes, Origins, StatusWatch, Subscription, Watch,
 };

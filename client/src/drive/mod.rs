@@ -11,6 +11,7 @@ mod future;
 mod remote;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use background::SyncHandle;
 pub use blocking::Synced;

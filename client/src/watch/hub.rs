@@ -8,10 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::DeadLetter;
 use super::changes::Touched;
 use super::inbox::{Callback, First, Inbox, Interest};
 use super::signal::Signal;
+use crate::outbox::DeadLetter;
 use crate::sync::Status;
 
 /// Everybody who watches one database.

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lakesync_proto::TableName;
 
-use super::DeadLetter;
 use super::changes::Changes;
 use super::signal::Signal;
+use crate::outbox::DeadLetter;
 
 /// Dead letters that wait to be told to one callback. A gateway that refuses more edits at once than these tells the same
 /// story in each; all of them are in the outbox.

@@ -14,6 +14,8 @@ mod changes;
 mod elsewhere;
 mod hub;
 mod inbox;
+mod query;
+mod reads;
 mod signal;
 mod spread;
 mod status;
@@ -26,12 +28,9 @@ pub(crate) use changes::Touched;
 pub use changes::{ChangedRows, Changes, Origins};
 pub(crate) use hub::Hub;
 pub(crate) use inbox::{First, Interest, Mail};
+pub use query::QueryWatch;
 pub(crate) use signal::Signal;
 pub(crate) use spread::spread;
 pub use status::StatusWatch;
 pub use subscription::Subscription;
 pub use table::Watch;
-
-/// What is told of a refused edit; the outbox brings its own.
-#[derive(Clone, Debug)]
-pub(crate) struct DeadLetter;
