@@ -31,19 +31,31 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     });
     let _open = db
-        .watch_query("SELECT title FROM todos WHERE done IS NOT 1 ORDER BY title", &[])?
+        .watch_query(
+            "SELECT title FROM todos WHERE done IS NOT 1 ORDER BY title",
+            &[],
+        )?
         .on_change(|answer| match answer {
             Ok(rows) => println!("  to do: {}", titles(rows).join(", ")),
             Err(error) => println!("  the query fails: {error}"),
         });
     let _status = db.watch_status().on_change(|status| {
-        println!("  {:?}, {} edits to send", status.phase, status.counts.pending);
+        println!(
+            "  {:?}, {} edits to send",
+            status.phase, status.counts.pending
+        );
     });
 
     println!("a typed write");
-    let milk = db.insert("todos", &[("title", "Buy milk".into()), ("done", false.into())])?;
+    let milk = db.insert(
+        "todos",
+        &[("title", "Buy milk".into()), ("done", false.into())],
+    )?;
     println!("plain SQL");
-    db.execute("INSERT INTO todos (title, done) VALUES ('Call Ada', 0), ('Water the plants', 0)", [])?;
+    db.execute(
+        "INSERT INTO todos (title, done) VALUES ('Call Ada', 0), ('Water the plants', 0)",
+        [],
+    )?;
     println!("a write that no watcher of open todos need hear of");
     db.update("todos", milk.as_str(), &[("done", false.into())])?;
     println!("a transaction, told once");

@@ -11,7 +11,7 @@ use rusqlite::types::Value as SqlValue;
 use crate::db::LocalDb;
 use crate::error::ClientError;
 use crate::local::Work;
-use crate::rows::{RowImage, RowStatements};
+use crate::rows::RowImage;
 use crate::schema::LocalTable;
 use crate::value::from_sqlite;
 use crate::{outbox, state};
@@ -112,10 +112,9 @@ fn of_table(work: &Work<'_>, table: &Arc<LocalTable>) -> Result<TableDigest, Cli
     };
     let edited = edited_rows(work, table)?;
     visible_rows(work, table, &edited, &mut digest)?;
-    let mut statements = RowStatements::new(work.tx, table);
     for row_id in &edited {
         let row_id = RowId::parse(row_id)?;
-        let confirmed = RowImage::load(work, &mut statements, &row_id)?.confirmed;
+        let confirmed = RowImage::load(work, table, &row_id)?.confirmed;
         if confirmed.exists() {
             let key = key_values(table, &row_id)?;
             let cells = confirmed.cells.iter().map(|(name, cell)| (name, &cell.value));

@@ -33,7 +33,9 @@ impl LocalDb {
         let columns: Vec<String> = names.map(str::to_owned).collect();
         let width = columns.len();
         let rows = statement
-            .query_map(params, |row| (0..width).map(|index| row.get(index)).collect())?
+            .query_map(params, |row| {
+                (0..width).map(|index| row.get(index)).collect()
+            })?
             .collect::<Result<_, _>>()?;
         Ok(Rows { columns, rows })
     }

@@ -124,14 +124,14 @@ fn merge_one(
     if how.uncovered {
         let pending = outbox::uncovered(work, statements.table().number, row_id)?;
         if !pending.is_empty() {
-            let mut image = RowImage::load_with(work, statements, row_id, pending)?;
+            let mut image = RowImage::load_by(work, statements, row_id, pending)?;
             for heard in heard {
                 match heard {
                     Heard::Delta(delta) => confirm(&mut image.confirmed, delta),
                     Heard::Removed => image.confirmed = RowState::default(),
                 }
             }
-            return image.store(work, statements, row_id);
+            return image.store_by(work, statements, row_id);
         }
     }
     merge_row(work, statements, row_id, heard)

@@ -34,11 +34,7 @@ impl StatusWatch {
     }
 }
 
-fn wait<T>(
-    signal: &Signal,
-    timeout: Duration,
-    mut look: impl FnMut() -> Option<T>,
-) -> Option<T> {
+fn wait<T>(signal: &Signal, timeout: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     // A time beyond what the clock can show is no time at all: it waits for ever.
     let deadline = Instant::now().checked_add(timeout);
     loop {

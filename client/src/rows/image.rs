@@ -2,10 +2,11 @@
 //!
 //! Invariant: reading gives what was written, and writing leaves the row as its doc in `rows` says, whatever stood there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lakesync_proto::{Cell, Op, RowDelta, RowId, RowState, Stamp, Value};
-use rusqlite::types::Value as SqlValue;
+use lakesync_proto::{Cell, ColumnName, Op, RowDelta, RowId, RowState, Stamp, Value};
+use rusqlite::types::{Null, Value as SqlValue};
 
 use super::clocks::RowClocks;
 use super::confirmed::{forget_values, hidden_values, hide_value, read_clocks, write_clocks};
@@ -29,15 +30,17 @@ impl RowImage {
     /// Reads a row; nothing at all when it was never heard of. Everything captured must be sealed.
     pub(crate) fn load(
         work: &Work<'_>,
-        statements: &mut RowStatements<'_>,
+        table: &LocalTable,
         row_id: &RowId,
     ) -> Result<RowImage, ClientError> {
-        let pending = outbox::uncovered(work, statements.table().number, row_id)?;
-        RowImage::load_with(work, statements, row_id, pending)
+        let table = Arc::clone(work.registry.table(&table.schema.table)?);
+        let pending = outbox::uncovered(work, table.number, row_id)?;
+        let mut statements = RowStatements::new(work.tx, &table);
+        RowImage::load_by(work, &mut statements, row_id, pending)
     }
 
-    /// Reads a row whose own edits are known.
-    pub(crate) fn load_with(
+    /// Reads a row whose own edits are known, by its table's statements.
+    pub(crate) fn load_by(
         work: &Work<'_>,
         statements: &mut RowStatements<'_>,
         row_id: &RowId,
@@ -69,6 +72,18 @@ impl RowImage {
     pub(crate) fn store(
         &self,
         work: &mut Work<'_>,
+        table: &LocalTable,
+        row_id: &RowId,
+    ) -> Result<(), ClientError> {
+        let table = Arc::clone(work.registry.table(&table.schema.table)?);
+        let mut statements = RowStatements::new(work.tx, &table);
+        self.store_by(work, &mut statements, row_id)
+    }
+
+    /// As [`RowImage::store`], by its table's statements.
+    pub(crate) fn store_by(
+        &self,
+        work: &mut Work<'_>,
         statements: &mut RowStatements<'_>,
         row_id: &RowId,
     ) -> Result<(), ClientError> {
@@ -84,21 +99,26 @@ impl RowImage {
         };
         write_clocks(work.tx, place, (!implied).then_some(&clocks))?;
         forget_values(work.tx, place)?;
+        let shown = shown_cells(&visible);
+        let confirmed = shown_cells(&self.confirmed);
         for column in statements.columns() {
-            let shown = visible.cells.get(&column.name).filter(|_| visible.visible(&column.name).is_some());
-            match self.confirmed.cells.get(&column.name) {
-                Some(cell) if shown.is_none_or(|shown| shown.stamp != cell.stamp) => {
+            match (confirmed.get(&column.name), shown.get(&column.name)) {
+                (Some(cell), shown) if shown.is_none_or(|shown| shown.stamp != cell.stamp) => {
                     hide_value(work.tx, place, column.slot, Bound(Some(&cell.value)))?;
                 }
                 // No cell here is the same as a settled null; what shows is neither.
-                None if clocks.rest_settled && shown.is_some() => {
-                    hide_value(work.tx, place, column.slot, Bound(None))?;
+                (None, Some(_)) if clocks.rest_settled => {
+                    hide_value(work.tx, place, column.slot, Null)?;
                 }
                 _ => {}
             }
         }
         Ok(())
     }
+}
+
+fn shown_cells(state: &RowState) -> BTreeMap<&ColumnName, &Cell> {
+    state.visible_cells().collect()
 }
 
 /// Brings `t` to what shows; whether that changed anything.
@@ -168,15 +188,15 @@ fn confirmed(
     Ok(state)
 }
 
-/// The clocks of a state in its normal form.
+/// The clocks of a state.
 fn clocks_of(table: &LocalTable, state: &RowState) -> RowClocks {
     let mut clocks = RowClocks {
-        written: state.written.clone(),
+        written: state.written.clone().filter(|_| state.exists()),
         deleted: state.deleted.clone(),
         ..RowClocks::default()
     };
-    clocks.rest_settled = state.written.as_ref().is_some_and(Stamp::is_settled);
-    for (name, cell) in &state.cells {
+    clocks.rest_settled = clocks.written.as_ref().is_some_and(Stamp::is_settled);
+    for (name, cell) in state.visible_cells() {
         match table.column(name) {
             _ if cell.stamp.is_settled() => clocks.rest_settled = true,
             Some(column) => {
@@ -217,10 +237,8 @@ pub(crate) fn restore(
     table: &LocalTable,
     row_id: &RowId,
 ) -> Result<(), ClientError> {
-    let table = Arc::clone(work.registry.table(&table.schema.table)?);
-    let mut statements = RowStatements::new(work.tx, &table);
-    let image = RowImage::load(work, &mut statements, row_id)?;
-    image.store(work, &mut statements, row_id)
+    let image = RowImage::load(work, table, row_id)?;
+    image.store(work, table, row_id)
 }
 
 /// Forgets what the gateway said of a row. Own edits stay.
@@ -229,7 +247,10 @@ pub(crate) fn withdraw(
     statements: &mut RowStatements<'_>,
     row_id: &RowId,
 ) -> Result<(), ClientError> {
-    let mut image = RowImage::load(work, statements, row_id)?;
-    image.confirmed = RowState::default();
-    image.store(work, statements, row_id)
+    let pending = outbox::uncovered(work, statements.table().number, row_id)?;
+    let image = RowImage {
+        confirmed: RowState::default(),
+        pending,
+    };
+    image.store_by(work, statements, row_id)
 }

@@ -25,7 +25,7 @@ use crate::sync::options::{Mode, SessionOptions, Updates};
 const LIVE_POLL_MS: u64 = 60_000;
 
 /// What the file says, read before each decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// What there is to send.
     pub(crate) outbox: OutboxMark,
@@ -159,6 +159,8 @@ pub(crate) struct Machine {
     /// Failures in a row that were answered without a wait.
     at_once: AtOnce,
     registry: Option<i64>,
+    /// The hash over the gateway's schemas as last heard.
+    schemas_hash: Option<u64>,
 }
 
 /// Whether it runs.
@@ -212,6 +214,7 @@ impl Machine {
             sent_last: false,
             at_once: AtOnce::default(),
             registry: None,
+            schemas_hash: None,
         }
     }
 
@@ -344,7 +347,15 @@ impl Machine {
         matches!(self.connection, Connection::Open { .. })
     }
 
-    /// Whether everything was here when last asked and nothing has come in between.
+    /// When everything was here and nothing was left to send, if that is so now.
+    pub(crate) fn synced_at(&self, facts: &Facts) -> Option<u64> {
+        match self.place {
+            Place::UpToDate { at_ms } if self.nothing_of == Some(facts.outbox) => Some(at_ms),
+            _ => None,
+        }
+    }
+
+    /// Whether everything was here when last asked.
     pub(crate) fn is_up_to_date(&self) -> bool {
         matches!(self.place, Place::UpToDate { .. })
     }

@@ -8,8 +8,8 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
-use rusqlite::{ToSql, params_from_iter};
 use rusqlite::types::{ToSqlOutput, Value as SqlValue};
+use rusqlite::{ToSql, params_from_iter};
 
 use super::changes::Changes;
 use super::inbox::{First, Inbox, Interest, Mail};

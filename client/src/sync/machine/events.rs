@@ -148,16 +148,22 @@ impl Machine {
         }
     }
 
-    /// The gateway's schemas have come.
-    pub(crate) fn heard_schemas(&mut self) {
+    /// The gateway's schemas have come, with this hash over all of them.
+    pub(crate) fn heard_schemas(&mut self, hash: u64) {
         self.answered(Lane::Schemas);
         self.schemas = SchemaNeed::None;
         self.nothing_of = None;
+        // Hearing them raises the registry's version by itself: no reason to read once more what cannot be read.
+        self.registry = None;
+        if self.schemas_hash.replace(hash) != Some(hash) {
+            self.lanes.clear(Lane::Read);
+        }
     }
 
     /// An answer shows that the gateway's schemas are others than those known here.
     pub(crate) fn want_schemas(&mut self) {
         self.schemas = SchemaNeed::Wanted;
+        self.lanes.clear(Lane::Schemas);
     }
 
     /// The live connection is open.
@@ -226,41 +232,47 @@ impl Machine {
         }
     }
 
-    /// An exchange has failed: what of it waits now.
-    pub(crate) fn failed(&mut self, exchange: Exchange, failure: Failure, now_ms: u64) -> Lane {
-        let lane = exchange.lane();
-        if lane == Lane::Read {
+    /// An exchange has failed: the lane that waits now; none when it is tried again at once.
+    pub(crate) fn failed(
+        &mut self,
+        exchange: Exchange,
+        failure: Failure,
+        now_ms: u64,
+    ) -> Option<Lane> {
+        if exchange.lane() == Lane::Read {
             self.stream = Stream::Closed;
         }
         let (lane, asked_ms) = match failure {
             Failure::NoAnswer => (Lane::Link, None),
-            Failure::Local => (Lane::Local, None),
-            Failure::Refused { retry_after_ms } => (lane, retry_after_ms),
             Failure::Token if self.token == Token::Renewed => {
                 self.token = Token::Good;
                 (Lane::Link, None)
             }
             Failure::Token => {
                 self.token = Token::Refused;
-                return Lane::Link;
+                return None;
             }
-            Failure::Schema | Failure::Garbled => {
-                if self.is_tried_at_once(lane, failure) {
-                    return lane;
-                }
-                (lane, None)
+            Failure::Refused { retry_after_ms } => (exchange.lane(), retry_after_ms),
+            Failure::Local => (exchange.lane(), None),
+            Failure::Schema | Failure::Garbled if self.is_tried_at_once(exchange, failure) => {
+                return None;
             }
+            Failure::Schema | Failure::Garbled => (exchange.lane(), None),
         };
-        if !matches!(lane, Lane::Link | Lane::Local) {
+        if lane != Lane::Link {
             self.lanes.clear(Lane::Link);
         }
         self.lanes.fail(lane, now_ms, asked_ms);
-        lane
+        if failure == Failure::Schema {
+            // They are asked for when what needs them is tried again, not before.
+            self.lanes.wait_like(Lane::Schemas, lane);
+        }
+        Some(lane)
     }
 
     /// Whether a page that could not be taken is asked for again without a wait: once after asking for the schemas, once
     /// after an answer that was damaged on its way.
-    fn is_tried_at_once(&mut self, lane: Lane, failure: Failure) -> bool {
+    fn is_tried_at_once(&mut self, exchange: Exchange, failure: Failure) -> bool {
         let tries = match failure {
             Failure::Schema => {
                 self.schemas = SchemaNeed::Wanted;
@@ -269,11 +281,26 @@ impl Machine {
             _ => &mut self.at_once.garbled,
         };
         *tries = tries.saturating_add(1);
-        lane == Lane::Read && *tries == 1
+        exchange.lane() == Lane::Read && *tries == 1
+    }
+
+    /// The file could not be read.
+    pub(crate) fn failed_locally(&mut self, now_ms: u64) {
+        self.lanes.fail(Lane::Local, now_ms, None);
+    }
+
+    /// The file can be read again.
+    pub(crate) fn found_facts(&mut self) {
+        self.lanes.clear(Lane::Local);
+    }
+
+    /// Whether the file is left alone for now, because it could not be read.
+    pub(crate) fn spares_the_file(&self, now_ms: u64) -> bool {
+        !self.lanes.is_ready(Lane::Local, now_ms)
     }
 
     /// A live page could not be taken.
-    pub(crate) fn live_failed(&mut self, failure: Failure, now_ms: u64) -> Lane {
+    pub(crate) fn live_failed(&mut self, failure: Failure, now_ms: u64) -> Option<Lane> {
         self.close(now_ms);
         self.failed(Exchange::Pull, failure, now_ms)
     }
@@ -304,12 +331,13 @@ impl Machine {
         if self.token == Token::Renewed {
             self.token = Token::Good;
         }
-        for lane in [lane, Lane::Link, Lane::Local] {
+        for lane in [lane, Lane::Link] {
             self.lanes.clear(lane);
         }
     }
 
-    pub(super) fn be_behind(&mut self) {
+    /// There may be something new.
+    pub(crate) fn be_behind(&mut self) {
         if let Place::UpToDate { .. } = self.place {
             self.place = Place::Behind { more: false };
         }

@@ -89,6 +89,11 @@ impl Lanes {
         });
     }
 
+    /// Closes a lane for as long as another one.
+    pub(super) fn wait_like(&mut self, lane: Lane, other: Lane) {
+        self.state_mut(lane).wait = self.state(other).wait;
+    }
+
     pub(super) fn clear(&mut self, lane: Lane) {
         *self.state_mut(lane) = State::default();
     }

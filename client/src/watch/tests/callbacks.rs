@@ -23,7 +23,10 @@ fn a_callback_reads_writes_and_watches_the_database_it_is_told_of() {
     let subscription = db.watch(&["todos"]).unwrap().on_change(move |changes| {
         for row in named(changes, "todos") {
             again
-                .execute("INSERT INTO lists (row_id, name) VALUES (?1, 'seen')", [row])
+                .execute(
+                    "INSERT INTO lists (row_id, name) VALUES (?1, 'seen')",
+                    [row],
+                )
                 .unwrap();
         }
         assert!(again.watch(&["todos"]).unwrap().try_next().is_none());
@@ -54,9 +57,15 @@ fn a_callback_that_changes_what_it_watches_is_told_of_it_until_it_stops() {
 #[test]
 fn a_callback_that_panics_leaves_the_write_and_the_database_whole() {
     let db = database(":memory:");
-    let _bad = db.watch(&[]).unwrap().on_change(|_| panic!("a bug of the application"));
+    let _bad = db
+        .watch(&[])
+        .unwrap()
+        .on_change(|_| panic!("a bug of the application"));
     let (heard, hears) = mpsc::channel();
-    let _good = db.watch(&[]).unwrap().on_change(move |_| heard.send(()).unwrap());
+    let _good = db
+        .watch(&[])
+        .unwrap()
+        .on_change(move |_| heard.send(()).unwrap());
     db.insert("todos", &[("title", "First".into())]).unwrap();
     apply(&db, &[("a", "From afar")]);
     assert_eq!(count(&db, "todos"), 2);

@@ -18,8 +18,11 @@ fn news(watch: &QueryWatch) -> Option<String> {
 }
 
 fn titles(db: &LocalDb, from: &str) -> QueryWatch {
-    db.watch_query(&format!("SELECT coalesce(group_concat(title), '') FROM {from}"), &[])
-        .unwrap()
+    db.watch_query(
+        &format!("SELECT coalesce(group_concat(title), '') FROM {from}"),
+        &[],
+    )
+    .unwrap()
 }
 
 #[test]
@@ -32,12 +35,14 @@ fn an_answer_comes_only_when_it_differs() {
         )
         .unwrap();
     assert_eq!(news(&milk).as_deref(), Some(""));
-    db.execute("INSERT INTO todos (title) VALUES ('Buy bread')", []).unwrap();
+    db.execute("INSERT INTO todos (title) VALUES ('Buy bread')", [])
+        .unwrap();
     db.insert("lists", &[("name", "Oat milk".into())]).unwrap();
     assert_eq!(news(&milk), None);
     apply(&db, &[("a", "Oat milk")]);
     assert_eq!(news(&milk).as_deref(), Some("Oat milk"));
-    db.execute("UPDATE todos SET title = 'Soy milk' WHERE row_id = 'a'", []).unwrap();
+    db.execute("UPDATE todos SET title = 'Soy milk' WHERE row_id = 'a'", [])
+        .unwrap();
     apply(&db, &[("a", "Oat milk")]);
     assert_eq!(news(&milk), None, "there and back between two looks");
 }
@@ -45,14 +50,20 @@ fn an_answer_comes_only_when_it_differs() {
 #[test]
 fn views_expressions_and_subqueries_follow_the_tables_under_them() {
     let db = database(":memory:");
-    db.migrate(&["CREATE VIEW open_todos AS SELECT * FROM todos WHERE list IS NULL"]).unwrap();
+    db.migrate(&["CREATE VIEW open_todos AS SELECT * FROM todos WHERE list IS NULL"])
+        .unwrap();
     let watches = [
         titles(&db, "open_todos"),
         titles(&db, "(SELECT * FROM todos ORDER BY title)"),
         titles(&db, "(WITH t AS (SELECT * FROM todos) SELECT * FROM t)"),
         titles(&db, "todos WHERE EXISTS (SELECT 1 FROM todos)"),
-        db.watch_query("SELECT upper(coalesce((SELECT max(title) FROM todos), ''))", &[]).unwrap(),
-        db.watch_query("SELECT CAST(count(*) AS TEXT) FROM TODOS", &[]).unwrap(),
+        db.watch_query(
+            "SELECT upper(coalesce((SELECT max(title) FROM todos), ''))",
+            &[],
+        )
+        .unwrap(),
+        db.watch_query("SELECT CAST(count(*) AS TEXT) FROM TODOS", &[])
+            .unwrap(),
     ];
     for watch in &watches {
         assert!(news(watch).is_some());
@@ -71,7 +82,8 @@ fn views_expressions_and_subqueries_follow_the_tables_under_them() {
 fn a_view_that_is_made_anew_is_asked_anew() {
     let db = database(":memory:");
     db.insert("lists", &[("name", "Shopping".into())]).unwrap();
-    db.migrate(&["CREATE VIEW shown AS SELECT title FROM todos"]).unwrap();
+    db.migrate(&["CREATE VIEW shown AS SELECT title FROM todos"])
+        .unwrap();
     let watch = titles(&db, "shown");
     assert_eq!(news(&watch).as_deref(), Some(""));
     db.migrate(&[
@@ -97,24 +109,40 @@ fn tables_of_the_application_and_its_search_index_are_watched_too() {
         titles(&db, "settings"),
         titles(&db, "words WHERE words MATCH 'milk'"),
     );
-    assert_eq!((news(&settings), news(&words)), (Some(String::new()), Some(String::new())));
-    db.execute("INSERT INTO settings VALUES ('dark')", []).unwrap();
-    assert_eq!((news(&settings).as_deref(), news(&words)), (Some("dark"), None));
+    assert_eq!(
+        (news(&settings), news(&words)),
+        (Some(String::new()), Some(String::new()))
+    );
+    db.execute("INSERT INTO settings VALUES ('dark')", [])
+        .unwrap();
+    assert_eq!(
+        (news(&settings).as_deref(), news(&words)),
+        (Some("dark"), None)
+    );
     apply(&db, &[("a", "Oat milk")]);
-    assert_eq!((news(&settings), news(&words).as_deref()), (None, Some("Oat milk")));
+    assert_eq!(
+        (news(&settings), news(&words).as_deref()),
+        (None, Some("Oat milk"))
+    );
 }
 
 #[test]
 fn a_query_that_fails_says_so_and_answers_again_later() {
     let db = database(":memory:");
-    db.migrate(&["CREATE VIEW shown AS SELECT title FROM todos"]).unwrap();
+    db.migrate(&["CREATE VIEW shown AS SELECT title FROM todos"])
+        .unwrap();
     let watch = titles(&db, "shown");
     assert!(news(&watch).is_some());
     db.execute_batch("DROP VIEW shown").unwrap();
     assert!(matches!(watch.try_next(), Err(ClientError::Database(_))));
     assert_eq!(watch.try_next().unwrap(), None, "told once");
-    db.execute_batch("CREATE VIEW shown AS SELECT title FROM todos").unwrap();
-    assert_eq!(news(&watch).as_deref(), Some(""), "the same as before the failure, and yet news");
+    db.execute_batch("CREATE VIEW shown AS SELECT title FROM todos")
+        .unwrap();
+    assert_eq!(
+        news(&watch).as_deref(),
+        Some(""),
+        "the same as before the failure, and yet news"
+    );
 }
 
 #[test]
@@ -134,7 +162,9 @@ fn another_process_is_heard_after_a_poll() {
     let watch = titles(&db, "todos");
     assert!(news(&watch).is_some());
     let foreign = rusqlite::Connection::open(&path).unwrap();
-    foreign.execute("INSERT INTO todos (title) VALUES ('Foreign')", []).unwrap();
+    foreign
+        .execute("INSERT INTO todos (title) VALUES ('Foreign')", [])
+        .unwrap();
     assert_eq!(news(&watch), None);
     db.poll().unwrap();
     assert_eq!(news(&watch).as_deref(), Some("Foreign"));

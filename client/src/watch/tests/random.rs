@@ -61,7 +61,10 @@ impl Slow {
                 match &told {
                     Some(ChangedRows::Many) => {}
                     Some(ChangedRows::Some(rows)) => {
-                        assert!(rows.iter().any(|row| row.as_str() == id), "{id} of {rows:?}");
+                        assert!(
+                            rows.iter().any(|row| row.as_str() == id),
+                            "{id} of {rows:?}"
+                        );
                     }
                     None => panic!("{id} of {} changed and nobody said so", self.table),
                 }
@@ -78,11 +81,20 @@ fn step(db: &LocalDb, foreign: &Connection, dice: &mut Dice) {
                   ON CONFLICT DO UPDATE SET title = excluded.title, list = excluded.list";
     match dice.roll(10) {
         0 => drop(db.execute(upsert, (&row, &text, &list)).unwrap()),
-        1 => drop(db.execute("DELETE FROM todos WHERE row_id = ?1", [&row]).unwrap()),
-        2 => drop(db.execute("UPDATE todos SET list = NULL WHERE title = ?1", [&text]).unwrap()),
-        3 => drop(
-            db.execute("INSERT OR REPLACE INTO lists (row_id, name) VALUES (?1, ?2)", [&list, &text])
+        1 => drop(
+            db.execute("DELETE FROM todos WHERE row_id = ?1", [&row])
                 .unwrap(),
+        ),
+        2 => drop(
+            db.execute("UPDATE todos SET list = NULL WHERE title = ?1", [&text])
+                .unwrap(),
+        ),
+        3 => drop(
+            db.execute(
+                "INSERT OR REPLACE INTO lists (row_id, name) VALUES (?1, ?2)",
+                [&list, &text],
+            )
+            .unwrap(),
         ),
         4 => drop(db.update("todos", &row, &[("title", text.as_str().into())])),
         5 => {
@@ -94,8 +106,17 @@ fn step(db: &LocalDb, foreign: &Connection, dice: &mut Dice) {
             assert!(failed.is_err());
         }
         6 => apply(db, &[(&row, &text)]),
-        7 => drop(db.execute("INSERT INTO notes VALUES (?1)", [&text]).unwrap()),
-        8 => drop(db.execute("UPDATE todos SET row_id = row_id || 'x' WHERE row_id = ?1 AND length(row_id) < 4", [&row]).unwrap()),
+        7 => drop(
+            db.execute("INSERT INTO notes VALUES (?1)", [&text])
+                .unwrap(),
+        ),
+        8 => drop(
+            db.execute(
+                "UPDATE todos SET row_id = row_id || 'x' WHERE row_id = ?1 AND length(row_id) < 4",
+                [&row],
+            )
+            .unwrap(),
+        ),
         _ => {
             foreign.execute(upsert, [&row, &text, &list]).unwrap();
             assert!(db.poll().unwrap());

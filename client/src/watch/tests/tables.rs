@@ -20,7 +20,8 @@ fn typed_writes_sql_and_pages_are_told_and_what_was_rolled_back_is_not() {
     assert_eq!(named(&changes, "todos"), [row.as_str()]);
     assert!(changes.origins.own && !changes.origins.synced);
 
-    db.execute("UPDATE todos SET title = 'Buy bread'", []).unwrap();
+    db.execute("UPDATE todos SET title = 'Buy bread'", [])
+        .unwrap();
     assert_eq!(named(&todos.try_next().unwrap(), "todos"), [row.as_str()]);
 
     apply(&db, &[("other", "From afar")]);
@@ -34,7 +35,8 @@ fn typed_writes_sql_and_pages_are_told_and_what_was_rolled_back_is_not() {
     });
     assert!(failed.is_err());
     assert_eq!(todos.try_next(), None);
-    db.execute("DELETE FROM todos WHERE row_id = 'other'", []).unwrap();
+    db.execute("DELETE FROM todos WHERE row_id = 'other'", [])
+        .unwrap();
     assert_eq!(named(&todos.try_next().unwrap(), "todos"), ["other"]);
     assert_eq!(lists.try_next(), None);
 }
@@ -77,7 +79,10 @@ fn another_process_is_found_by_polling_and_own_commits_are_not() {
     assert_eq!(todos.try_next(), None, "nobody has told it");
     let generation = db.hub().signal().generation();
     assert!(db.poll().unwrap());
-    assert!(db.hub().signal().generation() > generation, "there is something to push");
+    assert!(
+        db.hub().signal().generation() > generation,
+        "there is something to push"
+    );
     let changes = todos.try_next().unwrap();
     assert_eq!(changes.tables[&table("todos")], ChangedRows::Many);
     assert!(changes.origins.elsewhere && !changes.origins.own);
@@ -157,8 +162,12 @@ fn a_thread_waits_for_changes_and_gives_up_when_its_time_is_over() {
     assert_eq!(query.wait(Duration::from_millis(1)).unwrap(), None);
     let writer = db.clone();
     let writes = std::thread::spawn(move || {
-        writer.insert("lists", &[("name", "Shopping".into())]).unwrap();
-        writer.insert("todos", &[("title", "Buy milk".into())]).unwrap();
+        writer
+            .insert("lists", &[("name", "Shopping".into())])
+            .unwrap();
+        writer
+            .insert("todos", &[("title", "Buy milk".into())])
+            .unwrap();
     });
     let long = Duration::from_secs(60);
     assert_eq!(named(&todos.wait(long).unwrap(), "todos").len(), 1);
