@@ -2,8 +2,8 @@
 //!
 //! Invariant: each test is the shortest story in which that client lost, repeated or withheld an edit.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lakesync_client::{LocalDb, OutboxCounts, Refusal, TransportError};
@@ -160,11 +160,11 @@ async fn an_edit_outlives_any_number_of_failures() {
     Served::tell(GatewayConfig::default(), |served| {
         let ana = served.open("ana");
         add(&ana, "stubborn");
-        let failures = Cell::new(0);
+        let failures = AtomicU64::new(0);
         for nth in 0..24 {
             let mut meddling = Meddling::new(served.transport());
             meddling.after = Box::new(|_| {
-                failures.set(failures.get() + 1);
+                failures.fetch_add(1, Ordering::Relaxed);
                 match nth % 2 {
                     0 => Err(unreachable()),
                     _ => Err(TransportError::Refused(Box::new(Refusal {
@@ -182,7 +182,7 @@ async fn an_edit_outlives_any_number_of_failures() {
             let counts = ana.outbox_counts().unwrap();
             assert_eq!((counts.pending, counts.rejected), (1, 0), "{nth}");
         }
-        assert!(failures.get() >= 24);
+        assert!(failures.load(Ordering::Relaxed) >= 24);
         ana.sync(&served.transport()).unwrap();
         assert!(is_settled(&ana));
         assert_eq!(arrived(&served, "stubborn"), 1);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lakesync_client::{
-    ClientError, ErrorKind, KeepUntil, LocalDb, Reply, Session, SessionOptions, Step, Subscription,
+    ClientError, ErrorKind, KeepUntil, LocalDb, Reply, Session, SessionOptions, Status, Step, Subscription,
     Updates, Wish,
 };
 use lakesync_proto::{ClientId, ManualClock, TableSchema, WallClock};
@@ -167,8 +167,9 @@ impl Replica {
         }
     }
 
-    pub(super) fn status(&mut self) -> lakesync_client::Status {
-        self.session().status()
+    pub(super) fn status(&self) -> Status {
+        let session = self.session.as_ref();
+        session.expect("a client runs between steps").status()
     }
 
     /// The clock shows the true time again, as this client sees it.
