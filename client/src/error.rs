@@ -15,7 +15,7 @@ use crate::transport::{Refusal, TransportError};
 pub enum ClientError {
     /// SQLite said no: disk full, file locked for too long, no such column in a query.
     #[error("the local database failed")]
-    Database(#[from] rusqlite::Error),
+    Database(#[source] rusqlite::Error),
 
     /// The file holds something this client did not write.
     #[error("the local database is damaged: {what}; move the file away and sync into a new one")]
@@ -93,6 +93,17 @@ pub enum ClientError {
         columns: usize,
         /// How many it can have.
         limit: usize,
+    },
+
+    /// A newer version of the application has written the file.
+    #[error(
+        "the file has seen {run} migrations, the application has {known}: open it with the newer version of the application"
+    )]
+    Migrations {
+        /// Scripts that have run in the file.
+        run: usize,
+        /// Scripts that were given.
+        known: usize,
     },
 
     /// The value is none that the column takes.
@@ -243,6 +254,7 @@ impl ClientError {
         match self {
             ClientError::Database(_)
             | ClientError::Damaged { .. }
+            | ClientError::Migrations { .. }
             | ClientError::OtherFormat { .. }
             | ClientError::NoClient
             | ClientError::RowForbidden { .. }
@@ -258,6 +270,38 @@ impl ClientError {
     pub fn is_retryable(&self) -> bool {
         self.kind() == ErrorKind::Retryable
     }
+}
+
+/// What a write was refused for is told in the words of the table's schema.
+impl From<rusqlite::Error> for ClientError {
+    fn from(error: rusqlite::Error) -> ClientError {
+        not_wanted(&error).unwrap_or(ClientError::Database(error))
+    }
+}
+
+/// Reads the two messages of SQLite that name a column's demand: that of a constraint, which is named `table.column: wanted`,
+/// and that of a storage class.
+fn not_wanted(error: &rusqlite::Error) -> Option<ClientError> {
+    let rusqlite::Error::SqliteFailure(_, Some(message)) = error else {
+        return None;
+    };
+    let (place, wanted) = match message.strip_prefix("CHECK constraint failed: ") {
+        Some(named) => {
+            let (place, wanted) = named.split_once(": ")?;
+            (place, wanted.to_owned())
+        }
+        None => {
+            let (found, rest) = message.strip_prefix("cannot store ")?.split_once(" value in ")?;
+            let (class, place) = rest.split_once(" column ")?;
+            (place, format!("{class}, not {found}"))
+        }
+    };
+    let (table, column) = place.split_once('.')?;
+    Some(ClientError::NotWanted {
+        table: TableName::parse(table).ok()?,
+        column: column.to_owned(),
+        wanted,
+    })
 }
 
 /// A stored delta that does not decode: the file holds something else.

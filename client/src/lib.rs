@@ -6,12 +6,15 @@ mod db;
 mod digest;
 #[cfg(feature = "http")]
 mod drive;
+mod edit;
 mod error;
 mod format;
 mod local;
+mod migrate;
 mod outbox;
 mod overview;
 mod query;
+mod register;
 mod rows;
 mod schema;
 mod state;
@@ -24,6 +27,7 @@ mod watch;
 
 pub use db::LocalDb;
 pub use digest::{Digest, GatewayDigest, TableDigest};
+pub use edit::Edit;
 pub use error::{ClientError, ErrorKind, RefusedDelta};
 pub use overview::{Overview, TableOverview};
 /// What [`LocalDb::with_connection`] hands out, in the version that it has.

@@ -64,6 +64,30 @@ pub(crate) fn from_sqlite(stored: ValueRef<'_>, column_type: ColumnType) -> Resu
     }
 }
 
+/// The value of what an application wrote, checked as everything is that others will read, and put into its normal form;
+/// or what is wrong with it.
+pub(crate) fn from_written(written: ValueRef<'_>, column_type: ColumnType) -> Result<Value, String> {
+    let value = match (column_type, written) {
+        (ColumnType::Json, ValueRef::Text(_)) => {
+            return Value::json(&text(written)?).map_err(|error| error.to_string());
+        }
+        _ => from_sqlite(written, column_type)?,
+    };
+    value.check().map_err(|error| error.to_string())?;
+    Ok(value)
+}
+
+/// A copy of what SQLite kept. Text that is no UTF-8, which only a broken program can have written, is mended.
+pub(crate) fn copied(stored: ValueRef<'_>) -> SqlValue {
+    match stored {
+        ValueRef::Null => SqlValue::Null,
+        ValueRef::Integer(number) => SqlValue::Integer(number),
+        ValueRef::Real(number) => SqlValue::Real(number),
+        ValueRef::Text(bytes) => SqlValue::Text(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Blob(bytes) => SqlValue::Blob(bytes.to_vec()),
+    }
+}
+
 fn text(stored: ValueRef<'_>) -> Result<String, String> {
     stored
         .as_str()

@@ -1,24 +1,109 @@
 //! From any SQL on a tracked table to deltas in the outbox.
+//!
+//! ```text
+//!  any SQL ─► triggers ─► _lakesync_changes ─► seal: plan ─► stamp ─► rows::hide_confirmed ─► outbox::add
+//!             in its own transaction           before anything else that this client does for itself
+//! ```
+//! Invariant: nothing is captured that did not commit and nothing that committed is missed, because triggers write in the
+//! transaction of the change. After a seal the outbox holds every edit, and `_lakesync_changes` none.
+
+mod change;
+mod plan;
+mod row_name;
+mod seal;
+#[cfg(test)]
+mod tests;
+mod times;
+
+use std::sync::Arc;
 
 use rusqlite::Connection;
+
+pub(crate) use row_name::new_row_id;
+pub(crate) use seal::seal;
+pub(crate) use times::Stamps;
+
+use change::Change;
 
 use crate::error::ClientError;
 use crate::local::Work;
 
-/// The number that the next captured change will have.
+/// Changes of one transaction that are told row by row; more are told as "rows of this table", so that a bulk load does not
+/// pay for it.
+const CHANGES_TOLD_MAX: i64 = 100;
+
+/// Begins an edit: the number that its first captured change will have. Triggers are told that this connection's REPLACE
+/// fires them.
 pub(crate) fn next_change(connection: &Connection) -> Result<i64, ClientError> {
-    let _ = connection;
-    unimplemented!("capture")
+    set_gate(connection, 2)?;
+    Ok(last_change(connection)? + 1)
 }
 
-/// Notes that all changes from `first` on were made by this transaction at its time, and which rows they touch.
+/// Ends an edit: notes that all changes from `first` on were made by this transaction at its time, and which rows they
+/// touch.
 pub(crate) fn mark_commit(work: &mut Work<'_>, first: i64) -> Result<(), ClientError> {
-    let _ = (work, first);
-    unimplemented!("capture")
+    set_gate(work.tx, 0)?;
+    work.registry.stay_first(work.tx)?;
+    let last = last_change(work.tx)?;
+    if last < first {
+        return Ok(());
+    }
+    let at_ms = i64::try_from(work.now_ms).unwrap_or(i64::MAX);
+    work.tx
+        .prepare_cached("INSERT INTO _lakesync_commits (first, last, at_ms) VALUES (?1, ?2, ?3)")?
+        .execute((first, last, at_ms))?;
+    match last - first < CHANGES_TOLD_MAX {
+        true => touch_rows(work, first),
+        false => touch_tables(work, first),
+    }
 }
 
-/// Stamps every captured change, in order, and moves it into the outbox as a delta.
-pub(crate) fn seal(work: &mut Work<'_>) -> Result<u64, ClientError> {
-    let _ = work;
-    unimplemented!("capture")
+/// The number of the newest captured change, 0 when there is none.
+fn last_change(connection: &Connection) -> Result<i64, ClientError> {
+    let mut statement =
+        connection.prepare_cached("SELECT coalesce(max(change), 0) FROM _lakesync_changes")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+fn touch_rows(work: &mut Work<'_>, first: i64) -> Result<(), ClientError> {
+    let mut statement = work
+        .tx
+        .prepare_cached("SELECT * FROM _lakesync_changes WHERE change >= ?1")?;
+    let mut rows = statement.query([first])?;
+    while let Some(row) = rows.next()? {
+        let change = Change::read(row)?;
+        let Some(table) = work.registry.numbered(change.table_number) else {
+            continue;
+        };
+        let table = Arc::clone(table);
+        for row_id in [change.old_row_id(&table), change.new_row_id(&table)] {
+            match row_id {
+                None => {}
+                Some(Ok(row_id)) => work.touched.row(&table.schema.table, &row_id),
+                Some(Err(_)) => work.touched.many(&table.schema.table),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn touch_tables(work: &mut Work<'_>, first: i64) -> Result<(), ClientError> {
+    let mut statement = work
+        .tx
+        .prepare_cached("SELECT DISTINCT table_number FROM _lakesync_changes WHERE change >= ?1")?;
+    let mut rows = statement.query([first])?;
+    while let Some(row) = rows.next()? {
+        if let Some(table) = work.registry.numbered(row.get(0)?) {
+            work.touched.many(&table.schema.table);
+        }
+    }
+    Ok(())
+}
+
+/// See the triggers for what the gate says.
+fn set_gate(connection: &Connection, gate: i64) -> Result<(), ClientError> {
+    connection
+        .prepare_cached("UPDATE _lakesync_gate SET applying = ?1")?
+        .execute([gate])?;
+    Ok(())
 }

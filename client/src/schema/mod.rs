@@ -11,4 +11,4 @@ mod union;
 
 pub(crate) use registry::{Refusal, Registry};
 pub(crate) use table::{LocalColumn, LocalTable, Slot, TableNumber};
-pub(crate) use triggers::{DELETE, INSERT, MOVE, UPDATE};
+pub(crate) use triggers::{DELETE, FIXED_COLUMNS, INSERT, MET, MOVE, NULL, UPDATE};

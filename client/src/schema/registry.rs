@@ -26,6 +26,8 @@ pub(crate) const SLOTS_MAX: usize = 900;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
     version: i64,
+    /// SQLite's count of the file's schema changes, when our triggers were last seen to be the first.
+    first_at: i64,
     tables: BTreeMap<TableName, Arc<LocalTable>>,
     numbers: BTreeMap<TableNumber, TableName>,
 }
@@ -61,8 +63,16 @@ impl Registry {
         Ok(registry)
     }
 
-    /// This registry, or what the file holds when another connection has changed it.
+    /// This registry, or what the file holds when another connection has changed it. Our triggers are the first to fire
+    /// afterwards. Needs the write lock.
     pub(crate) fn refreshed(&self, connection: &Connection) -> Result<Registry, ClientError> {
+        let mut registry = self.looked_up(connection)?;
+        registry.stay_first(connection)?;
+        Ok(registry)
+    }
+
+    /// The same for whoever only reads.
+    pub(crate) fn looked_up(&self, connection: &Connection) -> Result<Registry, ClientError> {
         match state::registry(connection)? == self.version {
             true => Ok(self.clone()),
             false => Registry::load(connection),
@@ -147,14 +157,24 @@ impl Registry {
         Ok(refused)
     }
 
-    /// Makes our triggers fire before those that the application has made in the meantime.
-    pub(crate) fn stay_first(&self, connection: &Connection) -> Result<(), ClientError> {
+    /// Makes our triggers fire before those that the application has made since the last look.
+    pub(crate) fn stay_first(&mut self, connection: &Connection) -> Result<(), ClientError> {
+        self.first_at = self.put_first(connection)?;
+        Ok(())
+    }
+
+    /// Like [`Registry::stay_first`], for whoever only reads the registry: the look is not remembered.
+    pub(crate) fn put_first(&self, connection: &Connection) -> Result<i64, ClientError> {
+        let version = schema_version(connection)?;
+        if version == self.first_at {
+            return Ok(version);
+        }
         for table in self.tables.values() {
             if triggers::are_overtaken(connection, table)? {
                 triggers::create_all(connection, table)?;
             }
         }
-        Ok(())
+        schema_version(connection)
     }
 
     /// Writes down what the gateway has under the name of this table.
@@ -206,6 +226,12 @@ impl Schemas for Registry {
             .get(table)
             .map(|table| Arc::clone(&table.schema))
     }
+}
+
+/// How often the file's schema has changed, as SQLite counts it.
+fn schema_version(connection: &Connection) -> Result<i64, ClientError> {
+    let mut statement = connection.prepare_cached("PRAGMA schema_version")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
 }
 
 /// The living columns' slots of every table.

@@ -8,7 +8,14 @@
 //! 2 update    new values of what changed     old values of what changed; key columns in both
 //! 3 delete                                   all old values
 //! 4 move      all new values                 all old values        the key, or row_id, was another before
+//! 5 null                                     1: null was written where null stood already, by the typed API
+//! 6 met                                      all old values        an insert of another program met this row
+//!
+//! gate                    0 open       1 closed              2 open, and REPLACE fires the delete trigger
 //! ```
+//! SQLite tells of a row that REPLACE takes away only where `recursive_triggers` is on, as it is in connections of ours.
+//! Through any other an insert first notes the row that it meets: an insert of the same row that follows has replaced it.
+//!
 //! A table without a key names its rows in `row_id` (and `new_row_id` of a move), one with a key by its key columns.
 //!
 //! Invariant: pure SQL, so whatever program changes the table through whatever connection is captured, in the same
@@ -28,15 +35,17 @@ pub(crate) const INSERT: i64 = 1;
 pub(crate) const UPDATE: i64 = 2;
 pub(crate) const DELETE: i64 = 3;
 pub(crate) const MOVE: i64 = 4;
+pub(crate) const NULL: i64 = 5;
+pub(crate) const MET: i64 = 6;
 
 /// Columns of `_lakesync_changes` before the first `n0`.
-const FIXED_COLUMNS: Slot = 6;
+pub(crate) const FIXED_COLUMNS: Slot = 6;
 
 /// What every trigger's name begins with.
 const PREFIX: &str = "_lakesync_";
 
-/// The four triggers of a table.
-const NAMES: [&str; 4] = ["insert", "update", "delete", "move"];
+/// The triggers of a table.
+const NAMES: [&str; 5] = ["insert", "update", "delete", "move", "meet"];
 
 /// Removes a table's triggers, so that its columns can change.
 pub(super) fn drop_all(connection: &Connection, number: TableNumber) -> Result<(), ClientError> {
@@ -53,6 +62,7 @@ pub(crate) fn create_all(connection: &Connection, table: &LocalTable) -> Result<
     connection.execute_batch(&delete(table))?;
     connection.execute_batch(&update(table).unwrap_or_default())?;
     connection.execute_batch(&moved(table))?;
+    connection.execute_batch(&meet(table))?;
     Ok(())
 }
 
@@ -221,6 +231,31 @@ fn moved(table: &LocalTable) -> String {
     )
 }
 
+/// Notes the row that an insert of another program meets. It is not known yet what becomes of it.
+fn meet(table: &LocalTable) -> String {
+    let (number, name) = (table.number, &table.schema.table);
+    let same: Vec<String> = identity(table)
+        .iter()
+        .map(|column| format!("\"{column}\" = NEW.\"{column}\""))
+        .collect();
+    let same = same.join(" AND ");
+    let row_ids = row_id(table, &[("row_id", "t")]);
+    let values = table
+        .columns
+        .iter()
+        .map(|column| (format!("o{}", column.slot), format!("\"{}\"", column.name)));
+    let (columns, expressions): (Vec<String>, Vec<String>) =
+        row_ids.into_iter().chain(values).unzip();
+    format!(
+        "CREATE TRIGGER {PREFIX}meet_{number} BEFORE INSERT ON \"{name}\" \
+         WHEN (SELECT applying FROM _lakesync_gate) = 0 AND EXISTS (SELECT 1 FROM \"{name}\" WHERE {same}) BEGIN \
+         INSERT INTO _lakesync_changes (kind, table_number, at_ms, {}) \
+         SELECT {MET}, {number}, {NOW_MS}, {} FROM \"{name}\" AS t WHERE {same}; END",
+        columns.join(", "),
+        expressions.join(", ")
+    )
+}
+
 /// One trigger: its name, event and further condition; its kind and the row ids; the slots' values.
 fn trigger(
     table: &LocalTable,
@@ -232,7 +267,7 @@ fn trigger(
         row_ids.into_iter().chain(values).unzip();
     let number = table.number;
     format!(
-        "CREATE TRIGGER {PREFIX}{name}_{number} {event} ON \"{}\" WHEN (SELECT applying FROM _lakesync_gate) = 0{when} BEGIN \
+        "CREATE TRIGGER {PREFIX}{name}_{number} {event} ON \"{}\" WHEN (SELECT applying FROM _lakesync_gate) <> 1{when} BEGIN \
          INSERT INTO _lakesync_changes (kind, table_number, at_ms, {}) VALUES ({kind}, {number}, {NOW_MS}, {}); END",
         table.schema.table,
         columns.join(", "),

@@ -3,6 +3,8 @@
 //! Invariant: what another connection committed is told at the next look, as changes of whole tables, because nobody here
 //! has seen which rows it wrote.
 
+use rusqlite::Connection;
+
 use super::changes::Touched;
 use crate::{ClientError, LocalDb};
 
@@ -22,15 +24,18 @@ impl LocalDb {
         Ok(changed)
     }
 
+    /// Makes this the first look, if there was none before.
+    pub(crate) fn begin_to_look(&self) -> Result<(), ClientError> {
+        let version = data_version(&self.local().connection)?;
+        self.hub().first_data_version(version);
+        Ok(())
+    }
+
     /// What others did since the last look; nothing at the first.
-    pub(crate) fn look_elsewhere(&self) -> Result<Touched, ClientError> {
+    fn look_elsewhere(&self) -> Result<Touched, ClientError> {
         let mut local = self.local();
         let mut touched = Touched::default();
-        let version = local
-            .connection
-            .prepare_cached("PRAGMA data_version")?
-            .query_row([], |row| row.get(0))?;
-        if self.hub().saw_data_version(version) {
+        if self.hub().saw_data_version(data_version(&local.connection)?) {
             let registry = local.registry.refreshed(&local.connection)?;
             for table in registry.tables() {
                 touched.many(&table.schema.table);
@@ -40,4 +45,10 @@ impl LocalDb {
         }
         Ok(touched)
     }
+}
+
+/// Counts the commits of other connections, in a way of its own.
+fn data_version(connection: &Connection) -> Result<i64, ClientError> {
+    let mut statement = connection.prepare_cached("PRAGMA data_version")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
 }

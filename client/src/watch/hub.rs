@@ -99,6 +99,11 @@ impl Hub {
         self.deliver();
     }
 
+    /// Remembers `PRAGMA data_version`, if none was seen before.
+    pub(crate) fn first_data_version(&self, data_version: i64) {
+        self.state().data_version.get_or_insert(data_version);
+    }
+
     /// Remembers `PRAGMA data_version`; whether it is another one than at the last look.
     pub(crate) fn saw_data_version(&self, data_version: i64) -> bool {
         let before = self.state().data_version.replace(data_version);

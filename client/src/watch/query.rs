@@ -52,7 +52,7 @@ impl LocalDb {
             .iter()
             .map(|param| owned(*param))
             .collect::<Result<_, _>>()?;
-        self.look_elsewhere()?;
+        self.begin_to_look()?;
         // Whoever writes a query wrong wants to hear it here.
         reads::of(&mut self.local(), sql)?;
         Ok(QueryWatch {

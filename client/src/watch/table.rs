@@ -48,7 +48,7 @@ impl LocalDb {
             .iter()
             .map(|table| TableName::parse(table))
             .collect::<Result<BTreeSet<_>, _>>()?;
-        self.look_elsewhere()?;
+        self.begin_to_look()?;
         Ok(Watch {
             inbox: self
                 .hub()
@@ -84,9 +84,10 @@ impl Watch {
 
     /// Calls `callback` after every commit that changed something, until the subscription is dropped.
     ///
-    /// It is called on the thread that committed, or on another that is calling back at that moment; never twice at
-    /// once, and never within a transaction. It may use the database, and write: what its own write changes is told
-    /// after it has returned. One that writes whenever it is called is called for ever. A panic ends only this call.
+    /// It is called on the thread that committed, which may be the one that syncs, or on another that is calling back at
+    /// that moment: let it be quick. It is never called twice at once, and never within a transaction. It may use the
+    /// database, and write: what its own write changes is told after it has returned, so one that writes whenever it is
+    /// called is called for ever. A panic ends only the call.
     pub fn on_change(self, mut callback: impl FnMut(&Changes) + Send + 'static) -> Subscription {
         let call = Box::new(move |mail: super::inbox::Mail| callback(&mail.changes));
         Subscription::begin(self.db, self.inbox, call)

@@ -91,6 +91,23 @@ fn another_process_is_found_by_polling_and_own_commits_are_not() {
 }
 
 #[test]
+fn who_comes_later_takes_nothing_from_who_watched_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("todos.db");
+    let db = database(&path);
+    let first = db.watch(&["todos"]).unwrap();
+    let foreign = rusqlite::Connection::open(&path).unwrap();
+    foreign
+        .execute("INSERT INTO todos (title) VALUES ('Foreign')", [])
+        .unwrap();
+    let second = db.watch(&["todos"]).unwrap();
+    let query = db.watch_query("SELECT count(*) FROM todos", &[]).unwrap();
+    assert!(db.poll().unwrap());
+    assert!(first.try_next().is_some() && second.try_next().is_some());
+    assert!(query.try_next().unwrap().is_some());
+}
+
+#[test]
 fn all_tables_are_watched_when_none_is_named_and_wrong_names_are_refused() {
     let db = database(":memory:");
     let all = db.watch(&[]).unwrap();
