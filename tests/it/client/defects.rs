@@ -239,7 +239,7 @@ async fn an_update_of_a_row_that_was_never_heard_of_shows() {
         ana.sync(&served.transport()).unwrap();
         assert_eq!(titles(&ana), ["sparse"]);
         // Nor is one withheld because the row is deleted here and not sent yet.
-        ana.delete("todos", &RowId::parse("r").unwrap()).unwrap();
+        ana.delete("todos", "r").unwrap();
         let later = Hlc::new(now.wall_ms() + 2_000, 0).unwrap();
         push(&served, vec![delta(Op::Update, "r", later, ("title", "revived".into()))]);
         ana.sync(&served.transport()).unwrap();
@@ -255,8 +255,8 @@ async fn two_clients_that_write_different_columns_of_a_row_both_keep_theirs() {
         let row = add(&ana, "shared");
         ana.sync(&served.transport()).unwrap();
         bo.sync(&served.transport()).unwrap();
-        ana.update("todos", &row, &[("title", "of ana".into())]).unwrap();
-        bo.update("todos", &row, &[("done", true.into()), ("n", Value::Null)]).unwrap();
+        ana.update("todos", row.as_str(), &[("title", "of ana".into())]).unwrap();
+        bo.update("todos", row.as_str(), &[("done", true.into()), ("n", Value::Null)]).unwrap();
         for db in [&bo, &ana, &bo] {
             db.sync(&served.transport()).unwrap();
         }

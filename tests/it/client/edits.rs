@@ -178,13 +178,13 @@ impl User<'_> {
         let done = match self.rng.below(10) {
             0..5 if !rows.is_empty() => {
                 let row = self.rng.pick(&rows).clone();
-                db.update(table, &row, &values)
+                db.update(table, row.as_str(), &values)
             }
             5..7 if !rows.is_empty() => {
                 let row = self.rng.pick(&rows).clone();
                 draft = Draft::default();
                 draft.deletes.push((table.to_owned(), row.to_string()));
-                db.delete(table, &row)
+                db.delete(table, row.as_str())
             }
             _ => {
                 let key = self.key(schema);
