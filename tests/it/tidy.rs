@@ -210,3 +210,32 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     }
     found
 }
+
+/// The parts of the client that talk to the world; all others go wherever SQLite goes, a browser too.
+const CLIENT_EDGES: [&str; 3] = ["drive", "transport", "system_clock.rs"];
+
+#[test]
+fn the_clients_core_and_store_read_no_clock_start_no_thread_and_open_no_connection() {
+    let client = root().join("client/src");
+    let mut checked = 0;
+    for path in sources(&client) {
+        let within = path.strip_prefix(&client).unwrap();
+        let edge = within.iter().next().and_then(|part| part.to_str());
+        if is_test(&path) || CLIENT_EDGES.iter().any(|name| edge == Some(*name)) {
+            continue;
+        }
+        let content = fs::read_to_string(&path).unwrap();
+        let code = content.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for line in code.take_while(|line| *line != "#[cfg(test)]") {
+            for foreign in ["SystemTime", "Instant", "std::thread", "std::net", "rand::", "tokio"] {
+                assert!(
+                    !line.contains(foreign),
+                    "client/src/{}: `{foreign}` belongs to the edges: {line}",
+                    within.display()
+                );
+            }
+        }
+        checked += 1;
+    }
+    assert!(checked > 30, "only {checked} files were found");
+}

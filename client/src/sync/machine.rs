@@ -369,10 +369,6 @@ impl Machine {
         self.under_way
     }
 
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.wish == Running::Stopping
-    }
-
     /// Whether nothing is asked: the application said so, or there was no answer.
     pub(crate) fn is_offline(&self) -> bool {
         self.wish == Running::Offline || self.lanes.has_failed(Lane::Link)

@@ -4,7 +4,6 @@ mod convergence;
 mod edits;
 mod fake_gateway;
 mod files;
-mod http;
 mod schemas;
 mod syncing;
 

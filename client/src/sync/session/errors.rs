@@ -79,10 +79,16 @@ pub(super) fn failure_of(error: &TransportError, exchange: Exchange) -> Failure 
             | DecodeErrorKind::WrongType => Failure::Schema,
             _ => Failure::Garbled,
         },
+        TransportError::Token { .. } => Failure::Token,
         TransportError::Answer { .. } | TransportError::TooLong { .. } => Failure::Garbled,
         _ => Failure::NoAnswer,
     };
     match (exchange, failure) {
+        (Exchange::Subscribe, _) if matches!(error, TransportError::NotLive { .. }) => {
+            Failure::Refused {
+                retry_after_ms: Some(NOT_LIVE_MS),
+            }
+        }
         // Where sockets are not let through, requests may be.
         (Exchange::Subscribe, Failure::NoAnswer) => Failure::Refused {
             retry_after_ms: None,

@@ -1,55 +1,44 @@
-//! Another log than the one that this database followed.
+//! Beginning anew: another log, or a cursor that cannot be gone on from.
 //!
-//! Invariant: seqs of two logs never meet: in the transaction that notes another epoch the cursor is gone, and a checkpoint
-//! is to be loaded.
+//! Invariant: in the transaction that notes another log a checkpoint is begun, so what this file holds of the old one is
+//! replaced as a whole.
 
-use lakesync_proto::{Cursor, Epoch, Seq, TableName};
-
-use crate::apply::{self, Loading};
-use crate::error::ClientError;
-use crate::local::Work;
-use crate::outbox;
-use crate::state;
-use crate::transport::Refusal;
+use lakesync_proto::{Cursor, Epoch, TableName};
 
 use super::errors::protocol;
+use crate::apply::{self, Applied, Loading};
+use crate::error::ClientError;
+use crate::local::Work;
+use crate::transport::Refusal;
 
-/// Whether an answer is of another log than the one that this database follows.
-pub(super) fn is_other(work: &Work<'_>, epoch: &Epoch) -> Result<bool, ClientError> {
-    Ok(state::epoch(work.tx)?.is_some_and(|known| known != *epoch))
-}
-
-/// Gives the edits that the other log may lack again, and begins to follow it.
+/// Begins to follow another log, from its checkpoint. What the old one had acknowledged goes again.
 pub(super) fn follow(work: &mut Work<'_>, epoch: &Epoch) -> Result<(), ClientError> {
-    outbox::resend(work)?;
-    begin(work, epoch)
-}
-
-/// Begins to follow another log, from its checkpoint.
-pub(super) fn begin(work: &mut Work<'_>, epoch: &Epoch) -> Result<(), ClientError> {
-    state::set_epoch(work.tx, epoch)?;
-    state::set_seq(work.tx, Seq::ZERO)?;
-    state::set_durable(work.tx, Seq::ZERO)?;
-    state::set_cursor(work.tx, "")?;
+    apply::start_over(work, epoch)?;
     apply::begin_checkpoint(work, &[], None)?;
     Ok(())
 }
 
-/// The checkpoint that is being loaded.
-pub(super) fn loading(work: &Work<'_>) -> Result<Option<Loading>, ClientError> {
-    let Some(text) = state::checkpoint(work.tx)? else {
-        return Ok(None);
-    };
-    let loading = serde_json::from_str(&text).map_err(|error| ClientError::Damaged {
-        what: format!("_lakesync_state holds no checkpoint: {error}"),
-    })?;
-    Ok(Some(loading))
+/// Begins a checkpoint when a page turned out to be of another log.
+pub(super) fn heed_epoch(work: &mut Work<'_>, applied: Applied) -> Result<(), ClientError> {
+    if applied.other_log {
+        apply::begin_checkpoint(work, &[], None)?;
+    }
+    Ok(())
 }
 
-/// How many rows a half loaded checkpoint has brought.
-pub(super) fn rows_of(text: &str) -> Option<u64> {
-    let loading: Loading = serde_json::from_str(text).ok()?;
-    Some(loading.rows)
+/// Begins the checkpoint that is being loaded from its beginning.
+pub(super) fn load_again(work: &mut Work<'_>) -> Result<Loading, ClientError> {
+    let (tables, then) = match apply::loading(work.tx)? {
+        Some(loading) => (loading.tables, loading.then),
+        None => (Vec::new(), None),
+    };
+    let then: Option<Cursor> =
+        then.map(|then| then.parse())
+            .transpose()
+            .map_err(|_| ClientError::Damaged {
+                what: "_lakesync_state holds no cursor for after the checkpoint".to_owned(),
+            })?;
+    apply::begin_checkpoint(work, &tables, then.as_ref())
 }
 
 /// The tables that a refused cursor names, all without, and where pulls go on afterwards.
@@ -61,19 +50,15 @@ pub(super) fn tables_of(
         Some(tables) => serde_json::from_value::<Vec<TableName>>(tables.clone())
             .map_err(|error| protocol(format!("`tables` of {}: {error}", refusal.code)))?,
     };
-    let then = match refusal.details.get("cursor").map(|cursor| cursor.as_str()) {
-        None => None,
-        Some(text) => {
-            let text = text.ok_or_else(|| protocol("`cursor` is no text"))?;
-            let cursor = text
-                .parse::<Cursor>()
-                .map_err(|error| protocol(format!("`cursor` of {}: {error}", refusal.code)))?;
-            Some(cursor)
-        }
+    let Some(cursor) = refusal.details.get("cursor") else {
+        // Without a place to go on from, nobody would know where the other tables are.
+        return Ok((Vec::new(), None));
     };
-    // Without a place to go on from, the other tables would be left where nobody knows.
-    match then {
-        None => Ok((Vec::new(), None)),
-        then => Ok((tables, then)),
-    }
+    let text = cursor
+        .as_str()
+        .ok_or_else(|| protocol("`cursor` is no text"))?;
+    let then = text
+        .parse::<Cursor>()
+        .map_err(|error| protocol(format!("`cursor` of {}: {error}", refusal.code)))?;
+    Ok((tables, Some(then)))
 }

@@ -20,8 +20,6 @@ use crate::transport::{Refusal, TransportError};
 /// What a page came to in its transaction.
 enum Merged {
     Page(Applied),
-    /// It is of another log: the checkpoint must be loaded.
-    OtherLog,
     /// What it brings is here already.
     Known,
     /// Something between what is here and what it brings is missing.
@@ -43,7 +41,7 @@ impl Session {
     }
 
     pub(super) fn checkpoint_step(&mut self) -> Result<Step, ClientError> {
-        let loading = self.db.keep(|work| match log::loading(work)? {
+        let loading = self.db.keep(|work| match apply::loading(work.tx)? {
             Some(loading) => Ok(loading),
             None => apply::begin_checkpoint(work, &[], None),
         })?;
@@ -93,7 +91,7 @@ impl Session {
                 false => Ok(()),
             })
             .and_then(|()| {
-                self.merge(&page, |work, schemas| {
+                self.merge(|work, schemas| {
                     apply::page(work, &since, &page, schemas).map(Merged::Page)
                 })
             });
@@ -131,13 +129,18 @@ impl Session {
             }
         };
         let merged = self.check(&page).and_then(|()| {
-            self.merge(&page, |work, schemas| {
-                let before = log::loading(work)?.and_then(|loading| loading.resume);
+            self.merge(|work, schemas| {
+                let before = apply::loading(work.tx)?.and_then(|loading| loading.resume);
                 let brings = !page.deltas.is_empty() || !page.removed.is_empty();
                 if page.has_more && !brings && before == page.notes.resume {
                     return Err(protocol("a chunk of the checkpoint brings nothing"));
                 }
-                apply::chunk(work, &page, schemas).map(Merged::Page)
+                let applied = apply::chunk(work, &page, schemas)?;
+                if applied.stale && before.is_none() {
+                    // Nothing says where it could be gone on with.
+                    log::load_again(work)?;
+                }
+                Ok(Merged::Page(applied))
             })
         });
         match merged {
@@ -177,9 +180,9 @@ impl Session {
         }
         let live_seq = self.live_seq;
         let merged = self.check(page).and_then(|()| {
-            self.merge(page, |work, schemas| {
+            self.merge(|work, schemas| {
                 let seq = state::seq(work.tx)?;
-                if live_seq > seq || log::loading(work)?.is_some() {
+                if live_seq > seq || apply::loading(work.tx)?.is_some() {
                     return Ok(Merged::Gap);
                 }
                 if page.cursor <= seq {
@@ -227,20 +230,7 @@ impl Session {
 
     /// The checkpoint cannot be gone on with: it is loaded from its beginning.
     fn load_again(&mut self) -> Result<(), ClientError> {
-        let begun = self.db.keep(|work| {
-            let loading = log::loading(work)?;
-            let (tables, then) = match loading {
-                Some(loading) => (loading.tables, loading.then),
-                None => (Vec::new(), None),
-            };
-            let then =
-                then.map(|then| then.parse())
-                    .transpose()
-                    .map_err(|_| ClientError::Damaged {
-                        what: "_lakesync_state holds no cursor for after the checkpoint".to_owned(),
-                    })?;
-            apply::begin_checkpoint(work, &tables, then.as_ref())
-        });
+        let begun = self.db.keep(log::load_again);
         self.started_over(begun.map(|_| ()), Exchange::Chunk)
     }
 
@@ -275,20 +265,18 @@ impl Session {
         }
     }
 
-    /// Merges a page in one transaction, if it is of the log that this database follows.
+    /// Merges a page in one transaction.
     fn merge(
         &self,
-        page: &PullPage,
         apply: impl FnOnce(&mut Work<'_>, &[TableSchema]) -> Result<Merged, ClientError>,
     ) -> Result<Merged, ClientError> {
         let forgets = self.options.keep_until == KeepUntil::Confirmed;
         let schemas = &self.known.gateway;
         self.db.keep(|work| {
-            if log::is_other(work, &page.epoch)? {
-                log::follow(work, &page.epoch)?;
-                return Ok(Merged::OtherLog);
-            }
             let merged = apply(work, schemas)?;
+            if let Merged::Page(applied) = &merged {
+                log::heed_epoch(work, *applied)?;
+            }
             if forgets {
                 outbox::forget(work, Seq::MAX)?;
             }
@@ -330,9 +318,9 @@ impl Session {
 /// What the machine must know: `all` when the page was merged.
 fn read(merged: &Merged, all: Read) -> Read {
     match merged {
+        Merged::Page(applied) if applied.other_log => Read::StartOver,
         Merged::Page(applied) if applied.stale => Read::Stale,
         Merged::Page(_) | Merged::Known => all,
-        Merged::OtherLog => Read::StartOver,
         Merged::Gap => Read::Stale,
     }
 }

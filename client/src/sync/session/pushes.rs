@@ -6,7 +6,7 @@
 use lakesync_proto::{Push, PushAck, Seq};
 
 use super::facts::outbox_mark;
-use super::{PUSH_DELTAS, Session};
+use super::{PUSH_DELTAS, Session, log};
 use crate::error::ClientError;
 use crate::outbox::{self, Acknowledged, Batch, Refused};
 use crate::state;
@@ -79,7 +79,7 @@ impl Session {
         let acknowledged = self.db.keep(|work| {
             let acknowledged = outbox::acknowledge(work, batch, ack)?;
             match acknowledged {
-                Acknowledged::OtherLog => super::log::begin(work, &ack.epoch)?,
+                Acknowledged::OtherLog => log::follow(work, &ack.epoch)?,
                 Acknowledged::Noted if forgets => outbox::forget(work, Seq::MAX)?,
                 Acknowledged::Noted => {}
             }

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Session, log};
+use super::Session;
+use crate::apply;
 use crate::error::ClientError;
 use crate::outbox;
 use crate::schema::{LocalTable, TableNumber};
-use crate::state;
 use crate::sync::machine::Exchange;
 use crate::sync::status::{Phase, SchemaState, Status, TableSchemaState};
 
@@ -98,9 +98,7 @@ impl Session {
             counts: outbox::counts(connection)?,
             ..Told::default()
         };
-        if let Some(text) = state::checkpoint(connection)? {
-            told.loading = log::rows_of(&text);
-        }
+        told.loading = apply::loading(connection)?.map(|loading| loading.rows);
         if self.known.hash.is_none() {
             return Ok(told);
         }
