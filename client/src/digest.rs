@@ -78,14 +78,18 @@ impl LocalDb {
     /// [`ClientError::Database`], [`ClientError::Damaged`].
     pub fn digest(&self) -> Result<Digest, ClientError> {
         self.keep(|work| {
-            let tables: Vec<Arc<LocalTable>> = work.registry.tables().map(Arc::clone).collect();
-            let tables = tables.iter().map(|table| of_table(work, table));
             Ok(Digest {
-                tables: tables.collect::<Result<_, _>>()?,
+                tables: of_tables(work)?,
                 cursor: state::cursor(work.tx)?,
             })
         })
     }
+}
+
+/// What the confirmed rows of each table come to.
+pub(crate) fn of_tables(work: &Work<'_>) -> Result<Vec<TableDigest>, ClientError> {
+    let tables = work.registry.tables();
+    tables.map(|table| of_table(work, table)).collect()
 }
 
 impl TableDigest {

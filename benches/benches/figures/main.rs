@@ -1,8 +1,10 @@
-//! `cargo bench -p lakesync-benches`: figures for writing (W3) and reading (W1), as ratios to limits of the same run.
+//! `cargo bench -p lakesync-benches`: figures for writing (W3), reading (W1) and the client, as ratios to limits of the
+//! same run.
 //!
-//! Arguments choose parts: `-- push pull live recovery read`. `LAKESYNC_BENCH_SCALE` sets the TPC-H scale of the reads
+//! Arguments choose parts: `-- push pull live recovery client read`. `LAKESYNC_BENCH_SCALE` sets the TPC-H scale of the reads
 //! (0.05).
 
+mod client;
 mod live;
 mod pull;
 mod push;
@@ -14,11 +16,12 @@ use lakesync_benches::{Figures, peak_memory_mib};
 
 type Part = (&'static str, fn(&mut Figures));
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("push", push::measure),
     ("pull", pull::measure),
     ("live", live::measure),
     ("recovery", recovery::measure),
+    ("client", client::measure),
     ("read", read::measure),
 ];
 
@@ -31,6 +34,11 @@ fn main() {
         && command == server::SERVE
     {
         return server::serve(dir.as_ref());
+    }
+    if let [command, dir] = wanted.as_slice()
+        && command == client::FIRST_SYNC
+    {
+        return client::first_sync(dir.as_ref());
     }
     let mut figures = Figures::default();
     for (name, measure) in PARTS {

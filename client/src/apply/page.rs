@@ -101,11 +101,13 @@ pub(super) fn reach(
 ) -> Result<(), ClientError> {
     state::set_seq(work.tx, seq)?;
     outbox::cover(work, seq)?;
-    if let Some(durable) = durable {
-        state::set_durable(work.tx, durable)?;
-        outbox::forget(work, durable)?;
+    match durable {
+        Some(durable) if durable > state::durable(work.tx)? => {
+            state::set_durable(work.tx, durable)?;
+            outbox::forget(work, durable)
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Moves the clock above the page's stamps, so that the next own edit wins over what it has seen. Stamps beyond the drift

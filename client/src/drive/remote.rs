@@ -40,7 +40,7 @@ impl SyncRemote {
 
     /// How syncing goes.
     pub fn status(&self) -> Status {
-        self.db.hub().status()
+        self.db.status()
     }
 
     pub(crate) fn take(&self) -> Vec<Wish> {

@@ -9,20 +9,20 @@ use crate::error::ClientError;
 use crate::local::Work;
 use crate::outbox::batch::{gateway_lacks, hold};
 use crate::outbox::dead::{Reason, reject};
-use crate::outbox::durable::{cover, forget, resend};
+use crate::outbox::durable::{cover, forget};
 use crate::outbox::entry::delta_of;
 use crate::outbox::verdict::{Verdict, judge};
 use crate::outbox::{Batch, Refused, doubt, put_back, restamp};
-use crate::state;
 use crate::transport::Refusal;
+use crate::{apply, state};
 
 /// Whose acknowledgement it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acknowledged {
     /// That of the log that this database follows.
     Noted,
-    /// That of another log: everything that was acknowledged goes again, the batch included. Start over from a
-    /// checkpoint, and send nothing before it.
+    /// That of another log, which has the batch and perhaps nothing else: what the old one had acknowledged goes again, and
+    /// there is no cursor any more, so a checkpoint must follow.
     OtherLog,
 }
 
@@ -44,12 +44,12 @@ pub(crate) fn acknowledge(
             ),
         });
     }
+    let mut whose = Acknowledged::Noted;
     match state::epoch(work.tx)? {
         // Seqs of two logs are not to be compared: a page of the old one would confirm what only the new one has.
         Some(epoch) if epoch != ack.epoch => {
-            doubt(work, batch)?;
-            resend(work)?;
-            return Ok(Acknowledged::OtherLog);
+            apply::start_over(work, &ack.epoch)?;
+            whose = Acknowledged::OtherLog;
         }
         Some(_) => {}
         None => state::set_epoch(work.tx, &ack.epoch)?,
@@ -75,7 +75,7 @@ pub(crate) fn acknowledge(
         state::set_durable(work.tx, durable)?;
         forget(work, durable)?;
     }
-    Ok(Acknowledged::Noted)
+    Ok(whose)
 }
 
 /// The gateway has looked at the batch and taken none of it.

@@ -66,10 +66,10 @@ pub(crate) fn uncovered(
     Ok(deltas)
 }
 
-/// A delta as the outbox keeps it.
+/// A delta as the outbox keeps it. The form has an arrival number, which means nothing here: the column has it.
 pub(super) fn encode(delta: &RowDelta) -> Vec<u8> {
     encode_batch(&[SeqDelta {
-        seq: Seq::ZERO,
+        seq: Seq::ZERO.next(),
         delta: delta.clone(),
     }])
 }

@@ -6,6 +6,7 @@
 
 mod access;
 mod bad_input;
+mod client_kill;
 mod command_line;
 mod contract;
 mod crash;

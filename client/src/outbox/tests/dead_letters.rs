@@ -100,7 +100,7 @@ fn a_retried_edit_does_not_undo_what_came_after_it() {
     let letter = desk.db.dead_letters(1).unwrap().remove(0);
     desk.db.retry(letter.entry).unwrap();
     desk.db
-        .update("todos", &row, &[("title", Value::from("new"))])
+        .update("todos", row.as_str(), &[("title", Value::from("new"))])
         .unwrap();
     assert_eq!(desk.title(), Some(Value::from("new")));
     let stamps: Vec<_> = (desk.db.outbox(10).unwrap().iter())

@@ -12,8 +12,8 @@ use lakesync_proto::{
 
 use super::world::{NOW_MS, World, ack, epoch, refusal, seq};
 use crate::outbox::{self, Acknowledged, Batch, Refused};
-use crate::state;
 use crate::transport::Refusal;
+use crate::{apply, state};
 
 const ROWS: [&str; 4] = ["a", "b", "c", "forbidden"];
 const STEPS: usize = 120;
@@ -276,9 +276,9 @@ impl History {
     fn start_over(&mut self) {
         let epoch = self.gateway.epoch.clone();
         self.world.work(|work| {
-            outbox::resend(work).unwrap();
-            state::set_epoch(work.tx, &epoch).unwrap();
-            state::set_seq(work.tx, Seq::ZERO).unwrap();
+            if state::epoch(work.tx).unwrap() != Some(epoch.clone()) {
+                apply::start_over(work, &epoch).unwrap();
+            }
         });
         self.confirmed.clear();
         self.cursor = 0;

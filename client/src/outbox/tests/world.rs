@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, Epoch, ErrorCode, HlcClock, Notes, Op, Outcome,
-    PushAck, RowDelta, RowId, RowState, Seq, TableDefinition, TableName, TableSchema, Value,
+    PushAck, RowDelta, RowId, Seq, TableDefinition, TableName, TableSchema, Value,
 };
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::local::Work;
 use crate::outbox::{self, Batch, DeadLetter};
-use crate::rows::RowImage;
+use crate::rows::{RowImage, RowStatements};
 use crate::schema::Registry;
 use crate::transport::Refusal;
-use crate::{format, state};
+use crate::{format, rows, state};
 
 pub(super) const NOW_MS: u64 = 1_700_000_000_000;
 
@@ -96,11 +96,12 @@ impl World {
             };
             let delta = RowDelta::new(Op::Update, key, vec![change]);
             let table = Arc::clone(work.registry.table(&delta.table).unwrap());
-            let mut image = RowImage::load(work, &table, &delta.row_id).unwrap();
+            let mut statements = RowStatements::new(work.tx, &table);
+            let mut image = RowImage::load(work, &mut statements, &delta.row_id).unwrap();
             outbox::add(work, &table, &delta).unwrap();
             let entry = work.tx.last_insert_rowid();
             image.pending.push(delta.clone());
-            image.store(work, &table, &delta.row_id).unwrap();
+            image.store(work, &mut statements, &delta.row_id).unwrap();
             entry
         })
     }
@@ -109,9 +110,10 @@ impl World {
     pub(super) fn confirm(&mut self, delta: &RowDelta) {
         self.work(|work| {
             let table = Arc::clone(work.registry.table(&delta.table).unwrap());
-            let mut image = RowImage::load(work, &table, &delta.row_id).unwrap();
-            image.confirmed.apply(delta);
-            image.store(work, &table, &delta.row_id).unwrap();
+            let mut statements = RowStatements::new(work.tx, &table);
+            let mut image = RowImage::load(work, &mut statements, &delta.row_id).unwrap();
+            rows::confirm(&mut image.confirmed, delta);
+            image.store(work, &mut statements, &delta.row_id).unwrap();
         });
     }
 
@@ -124,15 +126,13 @@ impl World {
     }
 
     /// What a checkpoint of an empty log does.
-    pub(super) fn forget_confirmed(&mut self, rows: &[&str]) {
+    pub(super) fn forget_confirmed(&mut self, row_ids: &[&str]) {
         self.work(|work| {
             let table = TableName::parse("todos").unwrap();
             let table = Arc::clone(work.registry.table(&table).unwrap());
-            for row in rows {
-                let row_id = RowId::parse(row).unwrap();
-                let mut image = RowImage::load(work, &table, &row_id).unwrap();
-                image.confirmed = RowState::default();
-                image.store(work, &table, &row_id).unwrap();
+            let mut statements = RowStatements::new(work.tx, &table);
+            for row in row_ids {
+                rows::withdraw(work, &mut statements, &RowId::parse(row).unwrap()).unwrap();
             }
         });
     }

@@ -112,7 +112,7 @@ fn step(db: &LocalDb, foreign: &Connection, dice: &mut Dice) {
         ),
         8 => drop(
             db.execute(
-                "UPDATE todos SET row_id = row_id || 'x' WHERE row_id = ?1 AND length(row_id) < 4",
+                "UPDATE OR REPLACE todos SET row_id = row_id || 'x' WHERE row_id = ?1 AND length(row_id) < 4",
                 [&row],
             )
             .unwrap(),
