@@ -280,3 +280,8 @@ pub use {
     system_clock::SystemClock,
     transport::{HttpTransport, Timeouts},
 };
+
+/// The guide, whose examples are tests.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+mod guide {}
