@@ -114,7 +114,7 @@ impl LocalDb {
     pub fn update(
         &self,
         table: &str,
-        row_id: &str,
+        row_id: impl AsRef<str>,
         changes: &[(&str, Value)],
     ) -> Result<(), ClientError> {
         self.transaction(|edit| edit.update(table, row_id, changes))
@@ -124,7 +124,7 @@ impl LocalDb {
     ///
     /// # Errors
     /// [`ClientError::RowMissing`].
-    pub fn delete(&self, table: &str, row_id: &str) -> Result<(), ClientError> {
+    pub fn delete(&self, table: &str, row_id: impl AsRef<str>) -> Result<(), ClientError> {
         self.transaction(|edit| edit.delete(table, row_id))
     }
 }
@@ -205,11 +205,11 @@ impl<'a> Edit<'a> {
     pub fn update(
         &self,
         table: &str,
-        row_id: &str,
+        row_id: impl AsRef<str>,
         values: &[(&str, Value)],
     ) -> Result<(), ClientError> {
         let table = self.work.registry.table(&TableName::parse(table)?)?;
-        let row_id = RowId::parse(row_id)?;
+        let row_id = RowId::parse(row_id.as_ref())?;
         let delta = self.checked(table, (Op::Update, row_id), changes(values)?)?;
         if !self.exists(table, &delta.row_id)? {
             return Err(missing(delta));
@@ -245,9 +245,9 @@ impl<'a> Edit<'a> {
     ///
     /// # Errors
     /// [`ClientError::RowMissing`].
-    pub fn delete(&self, table: &str, row_id: &str) -> Result<(), ClientError> {
+    pub fn delete(&self, table: &str, row_id: impl AsRef<str>) -> Result<(), ClientError> {
         let table = self.work.registry.table(&TableName::parse(table)?)?;
-        let delta = self.checked(table, (Op::Delete, RowId::parse(row_id)?), Vec::new())?;
+        let delta = self.checked(table, (Op::Delete, RowId::parse(row_id.as_ref())?), Vec::new())?;
         if !self.exists(table, &delta.row_id)? {
             return Err(missing(delta));
         }
@@ -404,9 +404,11 @@ impl<'a> Edit<'a> {
         let from = identity
             .iter()
             .map(|(_, from)| format!("\"{from}\""))
-            .chain(nulls.iter().map(|column| {
-                format!("CASE WHEN \"{}\" IS NULL THEN 1 END", column.name)
-            }));
+            .chain(
+                nulls
+                    .iter()
+                    .map(|column| format!("CASE WHEN \"{}\" IS NULL THEN 1 END", column.name)),
+            );
         let any: Vec<String> = nulls
             .iter()
             .map(|column| format!("\"{}\" IS NULL", column.name))

@@ -291,7 +291,9 @@ fn not_wanted(error: &rusqlite::Error) -> Option<ClientError> {
             (place, wanted.to_owned())
         }
         None => {
-            let (found, rest) = message.strip_prefix("cannot store ")?.split_once(" value in ")?;
+            let (found, rest) = message
+                .strip_prefix("cannot store ")?
+                .split_once(" value in ")?;
             let (class, place) = rest.split_once(" column ")?;
             (place, format!("{class}, not {found}"))
         }

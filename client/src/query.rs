@@ -52,9 +52,11 @@ impl LocalDb {
                 let identity: Vec<SqlValue> = (0..table.key_len())
                     .map(|at| row.get(at))
                     .collect::<Result<_, _>>()?;
-                let row_id = table.row_id(&identity).map_err(|what| ClientError::Damaged {
-                    what: format!("a row of {name}: {what}"),
-                })?;
+                let row_id = table
+                    .row_id(&identity)
+                    .map_err(|what| ClientError::Damaged {
+                        what: format!("a row of {name}: {what}"),
+                    })?;
                 let state = RowImage::load(work, &table, &row_id)?.visible();
                 let mut values: BTreeMap<ColumnName, Value> = state
                     .visible_cells()
@@ -87,7 +89,9 @@ pub(crate) fn read(
     let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let width = columns.len();
     let rows = statement
-        .query_map(params, |row| (0..width).map(|index| row.get(index)).collect())?
+        .query_map(params, |row| {
+            (0..width).map(|index| row.get(index)).collect()
+        })?
         .collect::<Result<_, _>>()?;
     Ok(Rows { columns, rows })
 }

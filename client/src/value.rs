@@ -66,7 +66,10 @@ pub(crate) fn from_sqlite(stored: ValueRef<'_>, column_type: ColumnType) -> Resu
 
 /// The value of what an application wrote, checked as everything is that others will read, and put into its normal form;
 /// or what is wrong with it.
-pub(crate) fn from_written(written: ValueRef<'_>, column_type: ColumnType) -> Result<Value, String> {
+pub(crate) fn from_written(
+    written: ValueRef<'_>,
+    column_type: ColumnType,
+) -> Result<Value, String> {
     let value = match (column_type, written) {
         (ColumnType::Json, ValueRef::Text(_)) => {
             return Value::json(&text(written)?).map_err(|error| error.to_string());

@@ -86,10 +86,9 @@ impl<'r> Change<'r> {
 
     fn named(&self, table: &LocalTable, side: Side) -> Named {
         let identity: Vec<_> = self.identity(table, side).into_iter().collect();
-        if identity
-            .iter()
-            .any(|value| matches!(value, ValueRef::Text(bytes) if std::str::from_utf8(bytes).is_err()))
-        {
+        if identity.iter().any(
+            |value| matches!(value, ValueRef::Text(bytes) if std::str::from_utf8(bytes).is_err()),
+        ) {
             return Err("its key is no UTF-8".to_owned());
         }
         let identity: Vec<_> = identity.into_iter().map(copied).collect();

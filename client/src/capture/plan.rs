@@ -178,11 +178,7 @@ impl Plan {
         columns
     }
 
-    fn updated(
-        &mut self,
-        change: &Change<'_>,
-        table: &LocalTable,
-    ) -> (Vec<ColumnChange>, Cells) {
+    fn updated(&mut self, change: &Change<'_>, table: &LocalTable) -> (Vec<ColumnChange>, Cells) {
         let (mut columns, mut before) = (Vec::new(), Vec::new());
         for column in &table.columns {
             let new = change.value(Side::New, column.slot);
@@ -200,7 +196,8 @@ impl Plan {
         let value = match from_written(written, column.column_type) {
             Ok(value) => value,
             Err(reason) => {
-                self.unfit.get_or_insert_with(|| format!("column {name}: {reason}"));
+                self.unfit
+                    .get_or_insert_with(|| format!("column {name}: {reason}"));
                 Value::Null
             }
         };

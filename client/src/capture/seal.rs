@@ -167,9 +167,10 @@ impl Sealing {
         }
         let row_ids = [change.old_row_id(table), change.new_row_id(table)];
         let row_ids: Vec<RowId> = row_ids.into_iter().flatten().flatten().collect();
-        let place = self.met.iter().rposition(|(number, row_id, _)| {
-            *number == table.number && row_ids.contains(row_id)
-        })?;
+        let place = self
+            .met
+            .iter()
+            .rposition(|(number, row_id, _)| *number == table.number && row_ids.contains(row_id))?;
         let (_, _, cells) = self.met.remove(place);
         (change.kind == schema::INSERT).then_some(cells)
     }

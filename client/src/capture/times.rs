@@ -29,7 +29,11 @@ impl Stamps {
     /// The next stamp, of an edit at this time of this machine.
     pub(crate) fn next(&mut self, at_ms: u64) -> Result<Hlc, ClientError> {
         let gateway_ms = at_ms.saturating_add_signed(self.skew_ms);
-        let known = if gateway_ms > WALL_MS_MAX { 0 } else { gateway_ms };
+        let known = if gateway_ms > WALL_MS_MAX {
+            0
+        } else {
+            gateway_ms
+        };
         Ok(self.clock.now(known)?)
     }
 
