@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::LocalDb;
 use crate::error::ClientError;
 use crate::local::Work;
-use crate::outbox::entry::{REJECTED, decode, delta_of, replace, table_of};
+use crate::outbox::entry::{REJECTED, add, decode, delta_of, table_of};
 use crate::outbox::restamp;
 use crate::rows;
 use crate::schema::LocalTable;
@@ -177,8 +177,8 @@ impl LocalDb {
         self.keep(|work| read(work, "entry > ?1", (0, limit)))
     }
 
-    /// Sends a dead letter again, as an edit of now: it is stamped anew, shows in its row where nothing newer stands, and
-    /// waits for the next push.
+    /// Sends a dead letter again, as an edit of now: it gets a new number and a new stamp, shows in its row, and waits for
+    /// the next push.
     ///
     /// # Errors
     /// [`ClientError::NoDeadLetter`] when there is none of this number, [`ClientError::NeverAnEdit`] when there is nothing
@@ -258,7 +258,9 @@ pub(super) fn retry(work: &mut Work<'_>, entry: i64) -> Result<(), ClientError> 
             table: delta.table.clone(),
             source,
         })?;
-    replace(work, entry, &delta)?;
+    // Under a new number: it is the newest edit now, and goes behind the others.
+    discard(work, entry)?;
+    add(work, &table, &delta)?;
     rows::restore(work, &table, &delta.row_id)
 }
 

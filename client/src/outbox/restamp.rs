@@ -1,7 +1,7 @@
 //! New stamps for own edits: after a clock that had run ahead, or because a person sends a dead letter again.
 //!
 //! Invariant: only an edit that the gateway certainly never took is stamped anew. The new stamp is above everything that
-//! the gateway is known to have and above every own edit that keeps its stamp, so own edits stay in their order.
+//! the gateway is known to have and above every own edit that was made before, so own edits stay in their order.
 
 use lakesync_proto::{DeltaKey, Hlc, HlcClock, RowDelta};
 
@@ -38,23 +38,28 @@ pub(super) fn ahead(
         return Ok(Refused::Whole);
     }
     let now = Hlc::new(gateway_ms, u16::MAX)?;
-    let stays = greatest_that_stays(work, named, now)?;
-    let mut clock = HlcClock::starting_at(stays.max(state::known(work.tx)?));
+    let mut clock = HlcClock::starting_at(state::known(work.tx)?);
     let mut count = 0;
     let mut behind = 0;
     loop {
         let found = page(work, (named, now), behind)?;
-        let Some((last, ..)) = found.last() else {
+        let Some(last) = found.last() else {
             break;
         };
-        behind = *last;
-        for (entry, number, blob) in found {
-            let delta = decode(&blob, work.registry)?;
-            let stamped = stamp(delta, clock.now(gateway_ms)?);
-            replace(work, entry, &stamped)?;
-            let table = table_of(work.registry, number)?;
-            rows::restore(work, &table, &stamped.row_id)?;
-            count += 1;
+        behind = last.entry;
+        for found in found {
+            match found.again {
+                None if found.hlc > clock.last() => clock = HlcClock::starting_at(found.hlc),
+                None => {}
+                Some(blob) => {
+                    let delta = decode(&blob, work.registry)?;
+                    let stamped = stamp(delta, clock.now(gateway_ms)?);
+                    replace(work, found.entry, &stamped)?;
+                    let table = table_of(work.registry, found.table)?;
+                    rows::restore(work, &table, &stamped.row_id)?;
+                    count += 1;
+                }
+            }
         }
     }
     // Downwards too: what it stood at was given to nothing that anybody has.
@@ -71,32 +76,41 @@ fn learn_skew(work: &Work<'_>, gateway_ms: u64) -> Result<(), ClientError> {
     state::set_skew_ms(work.tx, skew_ms)
 }
 
-/// The greatest stamp of an own edit that keeps its stamp and is not confirmed.
-fn greatest_that_stays(work: &Work<'_>, named: Hlc, now: Hlc) -> Result<Hlc, ClientError> {
-    let greatest: i64 = work.tx.query_row(
-        "SELECT coalesce(max(hlc), 0) FROM _lakesync_outbox \
-         WHERE state = 2 OR (state <= 1 AND hlc < ?1 AND (doubt = 1 OR hlc <= ?2))",
-        [named.as_i64(), now.as_i64()],
-        |row| row.get(0),
-    )?;
-    Hlc::from_i64(greatest).map_err(ClientError::from)
+/// An own edit that is not confirmed.
+struct Found {
+    entry: i64,
+    table: TableNumber,
+    hlc: Hlc,
+    /// Its delta, when it is to be stamped anew.
+    again: Option<Vec<u8>>,
 }
 
-/// Entries that are to be stamped anew, behind entry `behind`.
+/// Own edits behind entry `behind`, in order. Not among them are those that are in doubt and held: nobody hears whether
+/// their stamps are too high before they can be sent, and until then nothing is to stand above them.
 fn page(
     work: &Work<'_>,
     (named, now): (Hlc, Hlc),
     behind: i64,
-) -> Result<Vec<(i64, TableNumber, Vec<u8>)>, ClientError> {
+) -> Result<Vec<Found>, ClientError> {
     let mut statement = work.tx.prepare_cached(
-        "SELECT entry, table_number, delta FROM _lakesync_outbox \
-         WHERE entry > ?3 AND state <= 1 AND (hlc >= ?1 OR (doubt = 0 AND hlc > ?2)) ORDER BY entry LIMIT ?4",
+        "SELECT entry, table_number, hlc, \
+             CASE WHEN state <= 1 AND (hlc >= ?1 OR (doubt = 0 AND hlc > ?2)) THEN delta END \
+         FROM _lakesync_outbox \
+         WHERE entry > ?3 AND (state IN (1, 2) OR (state = 0 AND (seq IS NULL OR doubt = 0 OR hlc >= ?1))) \
+         ORDER BY entry LIMIT ?4",
     )?;
     let limit = i64::try_from(CHUNK_ENTRIES).expect("ten thousand");
-    let found = statement.query_map((named.as_i64(), now.as_i64(), behind, limit), |row| {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-    })?;
-    Ok(found.collect::<Result<_, _>>()?)
+    let mut rows = statement.query((named.as_i64(), now.as_i64(), behind, limit))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(Found {
+            entry: row.get(0)?,
+            table: row.get(1)?,
+            hlc: Hlc::from_i64(row.get(2)?)?,
+            again: row.get(3)?,
+        });
+    }
+    Ok(found)
 }
 
 /// The same edit under another stamp. Its row keeps its id.

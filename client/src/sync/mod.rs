@@ -6,6 +6,8 @@ mod options;
 mod session;
 mod status;
 mod step;
+#[cfg(test)]
+mod tests;
 
 pub use options::{FirstSync, KeepUntil, Mode, SessionOptions, Updates, Wish};
 pub use session::Session;

@@ -33,5 +33,4 @@ pub(crate) use signal::Signal;
 pub(crate) use spread::spread;
 pub use status::StatusWatch;
 pub use subscription::Subscription;
-pub(crate) use crate::outbox::DeadLetter;
 pub use table::Watch;

@@ -113,7 +113,7 @@ pub(super) fn page(deltas: Vec<RowDelta>, cursor: usize, has_more: bool) -> Pull
     let seq = |n: usize| Seq::from_u64(u64::try_from(n).expect("small")).expect("small");
     let first = (cursor + 1).saturating_sub(deltas.len());
     let numbered = deltas.into_iter().zip(first..);
-    let epoch = Epoch::parse("bench").expect("an epoch");
+    let epoch = Epoch::parse("00000000-0000-4000-8000-000000000001").expect("an epoch");
     let mut page = PullPage {
         deltas: numbered
             .map(|(delta, n)| Arc::new(SeqDelta { seq: seq(n), delta }))

@@ -154,7 +154,7 @@ fn another_epoch_sends_everything_again_that_is_still_here() {
     let batch = world.take(10).unwrap();
 
     let mut answer = ack(&[1]);
-    answer.epoch = super::world::epoch("e2");
+    answer.epoch = super::world::epoch(2);
     let whose = world.work(|work| outbox::acknowledge(work, &batch, &answer).unwrap());
     assert_eq!(whose, Acknowledged::OtherLog);
     let all = [(kept, 0, true), (acknowledged, 0, true), (pushed, 2, false)];

@@ -110,7 +110,7 @@ impl History {
             gateway: Gateway {
                 log: Vec::new(),
                 known: BTreeMap::new(),
-                epoch: epoch("e0"),
+                epoch: epoch(0),
                 now_ms: NOW_MS,
                 oldest_ms: 0,
             },
@@ -264,7 +264,7 @@ impl History {
     /// The gateway's disk is lost; a copy of some of it may be left.
     fn lose_log(&mut self) {
         self.epochs += 1;
-        self.gateway.epoch = epoch(&format!("e{}", self.epochs));
+        self.gateway.epoch = epoch(self.epochs);
         let left = self.dice.below(self.gateway.log.len() as u64 + 1) as usize;
         self.gateway.log.truncate(left);
         self.gateway.known = (self.gateway.log.iter().zip(1..))

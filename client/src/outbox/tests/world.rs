@@ -96,12 +96,11 @@ impl World {
             };
             let delta = RowDelta::new(Op::Update, key, vec![change]);
             let table = Arc::clone(work.registry.table(&delta.table).unwrap());
-            let mut statements = RowStatements::new(work.tx, &table);
-            let mut image = RowImage::load(work, &mut statements, &delta.row_id).unwrap();
+            let mut image = RowImage::load(work, &table, &delta.row_id).unwrap();
             outbox::add(work, &table, &delta).unwrap();
             let entry = work.tx.last_insert_rowid();
             image.pending.push(delta.clone());
-            image.store(work, &mut statements, &delta.row_id).unwrap();
+            image.store(work, &table, &delta.row_id).unwrap();
             entry
         })
     }
@@ -110,10 +109,9 @@ impl World {
     pub(super) fn confirm(&mut self, delta: &RowDelta) {
         self.work(|work| {
             let table = Arc::clone(work.registry.table(&delta.table).unwrap());
-            let mut statements = RowStatements::new(work.tx, &table);
-            let mut image = RowImage::load(work, &mut statements, &delta.row_id).unwrap();
+            let mut image = RowImage::load(work, &table, &delta.row_id).unwrap();
             rows::confirm(&mut image.confirmed, delta);
-            image.store(work, &mut statements, &delta.row_id).unwrap();
+            image.store(work, &table, &delta.row_id).unwrap();
         });
     }
 
@@ -210,8 +208,8 @@ pub(super) fn seq(number: u64) -> Seq {
     Seq::from_u64(number).unwrap()
 }
 
-pub(super) fn epoch(text: &str) -> Epoch {
-    Epoch::parse(text).unwrap()
+pub(super) fn epoch(number: u64) -> Epoch {
+    Epoch::parse(&format!("00000000-0000-4000-8000-{number:012}")).unwrap()
 }
 
 /// An acknowledgement of deltas as these seqs.
@@ -221,7 +219,7 @@ pub(super) fn ack(seqs: &[u64]) -> PushAck {
         cursor: Seq::ZERO,
         outcomes: seqs.iter().map(|n| Outcome::Accepted(seq(*n))).collect(),
         ignored: BTreeMap::new(),
-        epoch: epoch("e1"),
+        epoch: epoch(1),
         notes: Notes::default(),
     }
 }

@@ -160,11 +160,12 @@ fn many_publishers_at_once_lose_nothing_and_overlap_never() {
         inside.store(false, Ordering::SeqCst);
     });
     hub.call(&inbox, callback);
+    // Fewer rows in all than are named one by one, however long a delivery takes.
     let publishers: Vec<_> = (0..4)
         .map(|thread| {
             let hub = Arc::clone(&hub);
             std::thread::spawn(move || {
-                for number in 0..500 {
+                for number in 0..200 {
                     hub.publish(touched("todos", &[&format!("{thread}-{number}")]));
                 }
             })
@@ -173,7 +174,7 @@ fn many_publishers_at_once_lose_nothing_and_overlap_never() {
     for publisher in publishers {
         publisher.join().unwrap();
     }
-    assert_eq!(heard.lock().unwrap().len(), 2_000);
+    assert_eq!(heard.lock().unwrap().len(), 800);
 }
 
 #[test]

@@ -1,0 +1,179 @@
+//! Random walks: devices with wrong clocks, faults at any exchange, restarts at any step, rules, other logs. Whatever
+//! happened, once all is well everybody shows what the gateway's merge shows, and every outbox is empty.
+
+use super::world::{Device, Fault, STOCK, World, evolved, schema};
+use crate::sync::{FirstSync, Reply, SessionOptions, Step, Updates, Wish};
+
+/// Splitmix64.
+struct Rng(u64);
+
+impl Rng {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    fn index(&mut self, bound: usize) -> usize {
+        usize::try_from(self.below(u64::try_from(bound).unwrap())).unwrap()
+    }
+
+    fn pick<T: Clone>(&mut self, items: &[T]) -> T {
+        items[self.index(items.len())].clone()
+    }
+}
+
+const FAULTS: [Fault; 8] = [
+    Fault::None,
+    Fault::None,
+    Fault::None,
+    Fault::None,
+    Fault::LostRequest,
+    Fault::LostReply,
+    Fault::Twice,
+    Fault::Busy,
+];
+
+const WIDER: &str = r#"{"table": "stock", "primaryKey": ["code"], "columns": [
+    {"name": "code", "type": "string"}, {"name": "count", "type": "long"}, {"name": "note", "type": "string"},
+    {"name": "colour", "type": "string"}]}"#;
+
+fn options(rng: &mut Rng) -> SessionOptions {
+    SessionOptions::default()
+        .with_updates(rng.pick(&[Updates::Live, Updates::Poll]))
+        .with_first_sync(rng.pick(&[FirstSync::Checkpoint, FirstSync::Checkpoint, FirstSync::Log]))
+        .with_page_limit(rng.pick(&[2, 7, 1_000]))
+}
+
+fn edit(device: &Device, rng: &mut Rng) {
+    let code = format!("code {}", rng.below(6));
+    let value = rng.below(1_000);
+    device.sql(&match rng.below(8) {
+        0 => format!("DELETE FROM stock WHERE code = '{code}'"),
+        1 => format!("UPDATE stock SET note = NULL WHERE code = '{code}'"),
+        2 => format!("UPDATE stock SET count = {value}"),
+        3 | 4 => format!(
+            "INSERT INTO stock (code, count) VALUES ('{code}', {value})
+             ON CONFLICT DO UPDATE SET count = excluded.count"
+        ),
+        5 => format!("REPLACE INTO stock (code, note) VALUES ('{code}', 'r{value}')"),
+        _ => format!(
+            "INSERT INTO stock (code, note) VALUES ('{code}', 'n{value}')
+             ON CONFLICT DO UPDATE SET note = excluded.note"
+        ),
+    });
+}
+
+/// What happens to a device or to the gateway, besides its own steps.
+fn happen(world: &mut World, device: &mut Device, rng: &mut Rng) {
+    match rng.below(60) {
+        0..20 => edit(device, rng),
+        20..23 => device.restart(),
+        23..26 => {
+            let by_ms = rng.pick(&[1, 700, 20_000]);
+            device.clock.advance(by_ms);
+        }
+        26 => device.clock.set(device.now_ms() - rng.below(50_000)),
+        27..30 => device.session.wish(rng.pick(&[Wish::SyncNow, Wish::Offline, Wish::Online, Wish::Live])),
+        30..33 if device.is_live() => device.hang_up(),
+        33 if device.is_live() => device.give(Reply::Expiring),
+        34..40 => {
+            if let Some(page) = device.live_page(&mut world.gateway) {
+                device.give(page);
+            }
+        }
+        40 if rng.below(4) == 0 => {
+            let code = format!("code {}", rng.below(6));
+            match rng.below(2) {
+                0 => world.gateway.withdraw("stock", &code),
+                _ => world.gateway.hide("stock", &code),
+            }
+        }
+        41 if rng.below(4) == 0 => {
+            // Everything that was acknowledged is kept, so nothing is lost with the log.
+            let kept = rng.index(world.gateway.deltas().count() + 1);
+            world.gateway.lose_log(kept);
+        }
+        42 => world.gateway.garbled = 1,
+        43 if rng.below(6) == 0 => {
+            world.gateway.schemas = vec![evolved(&schema(STOCK), WIDER)];
+        }
+        44 => {
+            let ms = rng.below(10);
+            world.gateway.now_ms += ms;
+        }
+        45 => device.session.wish(Wish::Verify),
+        _ => {}
+    }
+}
+
+fn check(seed: u64) {
+    let mut rng = Rng(seed);
+    let mut world = World::new();
+    let count = 2 + rng.index(3);
+    let mut devices: Vec<Device> = (0..count)
+        .map(|n| {
+            let device = world.device(&format!("device-{n}"), options(&mut rng));
+            let skew_ms = rng.pick(&[0, 0, 1_500, 3_600_000]);
+            device.clock.advance(skew_ms);
+            device
+        })
+        .collect();
+    for _ in 0..150 {
+        let device = &mut devices[rng.index(count)];
+        happen(&mut world, device, &mut rng);
+        device.faults = [rng.pick(&FAULTS)].into();
+        device.step(&mut world.gateway);
+    }
+    world.gateway.garbled = 0;
+    for _ in 0..3 {
+        for device in &mut devices {
+            device.faults.clear();
+            device.session.wish(Wish::Online);
+            device.session.wish(Wish::SyncNow);
+            device.settle(&mut world.gateway);
+        }
+    }
+    let want = world.stock();
+    for device in &devices {
+        let counts = device.db.outbox_counts().unwrap();
+        assert_eq!((counts.pending, counts.in_flight, counts.acknowledged), (0, 0, 0), "seed {seed}");
+        assert_eq!(counts.rejected, 0, "seed {seed}: {:?}", device.db.dead_letters(3));
+        assert_eq!(device.stock(), want, "seed {seed}: {}", device.db.client_id());
+    }
+    let ids: std::collections::BTreeSet<_> = world.gateway.deltas().map(|delta| delta.delta_id).collect();
+    assert_eq!(ids.len(), world.gateway.deltas().count(), "seed {seed}: nothing is in the log twice");
+}
+
+#[test]
+fn whatever_happens_everybody_ends_with_the_gateways_merge() {
+    for seed in 0..60 {
+        check(seed);
+    }
+}
+
+#[test]
+fn a_session_that_is_dropped_after_any_step_is_gone_on_from() {
+    let mut world = World::new();
+    let mut writer = world.device("writer", SessionOptions::once());
+    writer.sql("INSERT INTO stock (code, count) VALUES ('a', 1), ('b', 2), ('c', 3), ('d', 4), ('e', 5)");
+    writer.run(&mut world.gateway);
+    for dropped_after in 0..12 {
+        let mut device = world.device(&format!("d{dropped_after}"), SessionOptions::once());
+        device.sql(&format!("INSERT INTO stock (code) VALUES ('own {dropped_after:02}')"));
+        for _ in 0..dropped_after {
+            device.step(&mut world.gateway);
+        }
+        // The step that is under way is answered to nobody.
+        let step = device.session.next().unwrap();
+        if let Step::Push(push) = step {
+            world.gateway.push(&push).unwrap();
+        }
+        device.restart();
+        device.run(&mut world.gateway);
+        assert_eq!(device.stock(), world.stock(), "after {dropped_after} steps");
+        assert_eq!(device.db.outbox_counts().unwrap().pending, 0);
+    }
+}
