@@ -49,7 +49,7 @@ impl Link {
         let db = self.db.clone();
         std::thread::spawn(move || {
             create_table(&transport);
-            let handle = SyncHandle::start(db, Box::new(transport), SessionOptions::default());
+            let handle = SyncHandle::start(db, transport, SessionOptions::default());
             // When the application has gone offline meanwhile, the handle comes back here and ends.
             drop(sender.send(handle));
         });

@@ -26,7 +26,7 @@ const TITLE_CHARS_MAX: usize = 200;
 /// Shows the list until the person has had enough.
 pub fn run(todos: &Todos, link: &mut Link) -> Result<(), Box<dyn std::error::Error>> {
     let _terminal = Terminal::take()?;
-    let mut watch = todos.watch()?;
+    let watch = todos.watch()?;
     let mut view = View {
         who: todos.db().client_id().to_string(),
         todos: todos.list()?,
@@ -188,10 +188,10 @@ fn wear(out: &mut impl Write, look: Look) -> io::Result<()> {
     match look {
         Look::Plain => Ok(()),
         Look::Bold => queue!(out, SetAttribute(Attribute::Bold)),
-        Look::Dim => queue!(out, SetAttribute(Attribute::Dim)),
+        Look::Dim => queue!(out, SetForegroundColor(Color::DarkGrey)),
         Look::Done => queue!(
             out,
-            SetAttribute(Attribute::Dim),
+            SetForegroundColor(Color::DarkGrey),
             SetAttribute(Attribute::CrossedOut)
         ),
         Look::Chosen => queue!(out, SetAttribute(Attribute::Reverse)),

@@ -47,7 +47,8 @@ impl Address {
             connection.execute_batch(TABLE)?;
             let mut statement = connection.prepare("SELECT name, value FROM _lakesync_remote")?;
             let settings = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            settings.collect::<Result<Vec<(String, String)>, _>>()
+            let settings = settings.collect::<Result<Vec<(String, String)>, _>>()?;
+            Ok::<_, ClientError>(settings)
         });
         let found = found.map_err(explained)?;
         let setting = |name: &str| {
@@ -101,7 +102,7 @@ impl Address {
         if let Some(file) = self.token_file.clone() {
             // Whoever renews the token writes the file; a long sync finds the new one there.
             return Ok(transport
-                .with_token_source(move || read_token(&file).map_err(|error| error.to_string())));
+                .with_token_source(move || read_token(&file)));
         }
         match std::env::var(TOKEN_VARIABLE) {
             Ok(token) if !token.is_empty() => Ok(transport.with_token(&token)),

@@ -71,7 +71,7 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
         for definition in &definitions {
             transport
                 .put_schema(definition)
-                .map_err(|error| hint(error.into()))?;
+                .map_err(|error| hint(explained(error.into())))?;
         }
     }
     let theirs = their_schemas(&transport)?;
@@ -103,10 +103,10 @@ fn their_schemas(transport: &HttpTransport) -> Result<Option<Vec<TableSchema>>, 
         Ok(schemas) => Ok(Some(schemas)),
         Err(error @ TransportError::Unreachable { .. }) => {
             let note = "the database works offline, and tables come with the first sync";
-            drop(writeln!(std::io::stderr(), "{error}: {note}"));
+            drop(writeln!(std::io::stderr(), "{}: {note}", explained(error.into())));
             Ok(None)
         }
-        Err(error) => Err(hint(error.into())),
+        Err(error) => Err(hint(explained(error.into()))),
     }
 }
 

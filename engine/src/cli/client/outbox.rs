@@ -3,9 +3,10 @@
 //! Invariant: nothing is lost here but by `discard`, and that names its entry.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use clap::{Args, Subcommand};
-use lakesync_client::{DeadLetter, EntryState, LocalDb, OutboxEntry, SqlValue};
+use lakesync_client::{ClientError, DeadLetter, EntryState, LocalDb, OutboxEntry, SqlValue};
 use lakesync_proto::{ColumnChange, Op, Value};
 
 use super::rows::Table;
@@ -83,9 +84,10 @@ pub(super) fn run(args: &OutboxArgs) -> Result<(), CliError> {
     match args.command.as_ref().unwrap_or(&OutboxCommand::List(first)) {
         OutboxCommand::List(args) => list(&db, args),
         OutboxCommand::Dead(args) => dead(&db, args),
-        OutboxCommand::Retry(args) => retry(&db, args),
+        OutboxCommand::Retry(retried) => retry(&db, retried, &args.file.file),
         OutboxCommand::Discard { entry } => {
-            db.discard(*entry).map_err(explained)?;
+            let discarded = db.discard(*entry);
+            discarded.map_err(|error| unknown(error, &args.file.file))?;
             say(&format!("edit {entry} is given up"))
         }
     }
@@ -164,16 +166,29 @@ fn dead_row(letter: DeadLetter) -> Vec<SqlValue> {
     ]
 }
 
-fn retry(db: &LocalDb, args: &RetryArgs) -> Result<(), CliError> {
+fn retry(db: &LocalDb, args: &RetryArgs, file: &Path) -> Result<(), CliError> {
     let count = match args.entry {
         Some(entry) => {
-            db.retry(entry).map_err(explained)?;
+            let retried = db.retry(entry);
+            retried.map_err(|error| unknown(error, file))?;
             1
         }
         None => db.retry_all_too_late().map_err(explained)?,
     };
     let noun = if count == 1 { "edit goes" } else { "edits go" };
     say(&format!("{count} {noun} with the next sync"))
+}
+
+/// An entry that is no dead letter is one that the person has misread.
+fn unknown(error: ClientError, file: &Path) -> CliError {
+    match error {
+        ClientError::NoDeadLetter { entry } => format!(
+            "edit {entry} is no dead letter; `lakesync client outbox {} dead` lists them",
+            file.display()
+        )
+        .into(),
+        error => explained(error),
+    }
 }
 
 fn state(entry: &OutboxEntry) -> String {

@@ -1,16 +1,17 @@
 //! `lakesync client sql`: statements in, rows out, on the local database. No gateway is needed.
 //!
-//! Invariant: each statement is a transaction, unless the text itself begins one; one that is still open at the end is
-//! rolled back, and that is an error. What it writes to a synced table is captured like an application's edit.
+//! Invariant: the statements of one call are one transaction: all of them count or none. What they write to a synced table
+//! is captured like an application's edit.
 
 use std::io::{Read as _, Write as _};
 
 use clap::Args;
 use lakesync_client::SqlValue;
+use lakesync_client::rusqlite::fallible_iterator::FallibleIterator as _;
 use lakesync_client::rusqlite::{self, Batch, Connection, Statement};
 
 use super::rows::Table;
-use super::{explained, open};
+use super::open;
 use crate::cli::CliError;
 use crate::cli::render::{Format, RenderError};
 use crate::syntax::SQL_BYTES_MAX;
@@ -25,7 +26,7 @@ Examples:
   lakesync client sql ana.db --format ndjson 'select title from todos where not done' | jq -r .title
   lakesync client sql ana.db < script.sql
 
-The dialect is SQLite's. Each statement is a transaction; `begin; …; commit` makes several one.";
+The dialect is SQLite's. All statements of a call are one transaction: when one fails, none has happened.";
 
 /// What `lakesync client sql` is asked for.
 #[derive(Args, Debug)]
@@ -56,49 +57,48 @@ pub(super) fn run(args: &SqlArgs) -> Result<(), CliError> {
         return Err(format!("the statements exceed {SQL_BYTES_MAX} bytes").into());
     }
     let db = open(&args.file.file)?;
-    let mut failed = None;
-    let ran = db.with_connection(|connection| {
-        let written = statements(connection, &sql, args.format);
-        let open = !connection.is_autocommit();
-        if open {
-            connection.execute_batch("ROLLBACK")?;
-        }
-        failed = match written {
-            Err(error) => Some(error),
-            Ok(()) if open => {
-                Some("the transaction was begun and not committed: nothing of it was kept".into())
-            }
-            Ok(()) => None,
-        };
-        Ok(())
-    });
-    ran.map_err(explained)?;
-    match failed {
-        Some(error) if is_closed_output(error.as_ref()) => Ok(()),
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    db.with_connection(|connection| statements(connection, &sql, args.format))
 }
 
 fn statements(connection: &Connection, sql: &str, format: Format) -> Result<(), CliError> {
     let mut batch = Batch::new(connection, sql);
+    let mut read = true;
     while let Some(mut statement) = batch.next()? {
+        if controls_transaction(&statement.expanded_sql().unwrap_or_default()) {
+            return Err("the statements of a call are one transaction: leave out begin, commit and rollback".into());
+        }
         if statement.column_count() > 0 {
             let table = table(&mut statement)?;
-            note(format, "row", table.write(format)?);
-        } else {
-            let writes = !statement.readonly();
-            let before = connection.total_changes();
-            statement.execute([])?;
-            if writes {
-                let changed = connection.total_changes().saturating_sub(before);
-                let direct = usize::try_from(connection.changes()).unwrap_or(usize::MAX);
-                // Triggers change rows of the client's own; those that the statement itself changed are told.
-                note(format, "change", if changed == 0 { 0 } else { direct });
+            // Whoever reads only the beginning, as `head` does, still wants the writes that follow.
+            if read {
+                match table.write(format) {
+                    Err(error) if is_closed_output(error.as_ref()) => read = false,
+                    written => note(format, "row", written?),
+                }
             }
+        } else if statement.readonly() {
+            statement.execute([])?;
+        } else {
+            note(format, "change", statement.execute([])?);
         }
     }
     Ok(())
+}
+
+/// SQLite calls these read-only, as they change no row; inside a transaction they end or nest it.
+fn controls_transaction(sql: &str) -> bool {
+    let mut text = sql.trim_start_matches([' ', '\t', '\r', '\n', '\u{c}', ';']);
+    loop {
+        let rest = match (text.strip_prefix("--"), text.strip_prefix("/*")) {
+            (Some(comment), _) => comment.split_once('\n'),
+            (None, Some(comment)) => comment.split_once("*/"),
+            (None, None) => break,
+        };
+        text = rest.map_or("", |(_, rest)| rest.trim_start());
+    }
+    let first: String = text.chars().take_while(char::is_ascii_alphabetic).collect();
+    let controls = ["BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"];
+    controls.contains(&first.to_ascii_uppercase().as_str())
 }
 
 fn table(statement: &mut Statement<'_>) -> Result<Table, CliError> {
@@ -126,4 +126,19 @@ fn is_closed_output(error: &(dyn std::error::Error + 'static)) -> bool {
     error
         .downcast_ref::<RenderError>()
         .is_some_and(RenderError::is_closed_output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_that_end_the_transaction_are_known_behind_comments_too() {
+        for sql in ["begin", " ; COMMIT", "-- why\nEnd transaction", "/* a */ -- b\n /**/rollback", "savepoint a"] {
+            assert!(controls_transaction(sql), "{sql}");
+        }
+        for sql in ["select 1", "", "--", "/*", "insert into begin values (1)", "endless"] {
+            assert!(!controls_transaction(sql), "{sql}");
+        }
+    }
 }

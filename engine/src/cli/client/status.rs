@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use clap::Args;
-use lakesync_client::{LocalDb, Overview, SchemaState, TableDigest, TableOverview, Transport as _};
+use lakesync_client::{LocalDb, Overview, SchemaState, TableOverview, Transport as _};
 use lakesync_proto::Cursor;
 use serde_json::{Value as Json, json};
 
@@ -55,10 +55,10 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), CliError> {
     };
     writeln!(std::io::stdout(), "{shown}")?;
     match verified {
-        Some(verified) if !verified.differing.is_empty() => Err(format!(
-            "{} differ from the gateway; `lakesync client sync {} --verify` loads them anew",
-            verified.differing.join(", "),
-            file.display()
+        Some(Verified::Different { tables }) => Err(format!(
+            "{} of {file} differ from the gateway; `lakesync client sync {file} --verify` loads what differs anew",
+            tables.join(", "),
+            file = file.display(),
         )
         .into()),
         _ => Ok(()),
@@ -66,11 +66,13 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), CliError> {
 }
 
 /// What the comparison with the gateway showed.
-struct Verified {
-    /// Deltas that the gateway has and this database does not, when the two are not at one place.
-    lag: Option<u64>,
-    differing: Vec<String>,
-    tables: Vec<(TableDigest, TableDigest)>,
+enum Verified {
+    /// The two are at different places: the gateway has so many deltas more.
+    Apart { deltas: u64 },
+    /// The same rows, so many.
+    Equal { rows: u64 },
+    /// These tables are not the same.
+    Different { tables: Vec<String> },
 }
 
 fn verify(
@@ -80,43 +82,21 @@ fn verify(
     overview: &Overview,
 ) -> Result<Verified, CliError> {
     let transport = Address::of(db, file)?.transport(&args.token)?;
-    let theirs = transport
-        .digest(&db.client_id())
-        .map_err(|error| hint(error.into()))?;
+    let theirs = transport.digest(&db.client_id());
+    let theirs = theirs.map_err(|error| hint(explained(error.into())))?;
     let ours = db.digest().map_err(explained)?;
-    let there: Cursor = theirs.cursor.parse()?;
-    let lag = there.seq.as_u64().saturating_sub(overview.seq.as_u64());
-    if lag > 0 || overview.epoch.as_ref() != Some(&there.epoch) {
-        return Ok(Verified {
-            lag: Some(lag),
-            differing: Vec::new(),
-            tables: Vec::new(),
-        });
-    }
-    let empty = |table: &TableDigest| TableDigest {
-        table: table.table.clone(),
-        rows: 0,
-        cells: 0,
-        hash: 0,
+    let Some(differing) = ours.differing(&theirs) else {
+        let there: Cursor = theirs.cursor.parse()?;
+        let deltas = there.seq.as_u64().saturating_sub(overview.seq.as_u64());
+        return Ok(Verified::Apart { deltas });
     };
-    let find = |tables: &[TableDigest], wanted: &TableDigest| {
-        let mut tables = tables.iter();
-        let found = tables.find(|table| table.table == wanted.table);
-        found.cloned().unwrap_or_else(|| empty(wanted))
-    };
-    // A table that one side does not have is a table without rows.
-    let mut tables: Vec<_> = theirs.tables.iter().collect();
-    let known = |table: &&TableDigest| theirs.tables.iter().any(|t| t.table == table.table);
-    tables.extend(ours.tables.iter().filter(|table| !known(table)));
-    let pairs = tables
-        .into_iter()
-        .map(|table| (find(&ours.tables, table), find(&theirs.tables, table)));
-    let pairs: Vec<_> = pairs.collect();
-    let differing = pairs.iter().filter(|(ours, theirs)| ours != theirs);
-    Ok(Verified {
-        lag: None,
-        differing: differing.map(|(ours, _)| ours.table.to_string()).collect(),
-        tables: pairs,
+    Ok(match differing.is_empty() {
+        true => Verified::Equal {
+            rows: ours.tables.iter().map(|table| table.rows).sum(),
+        },
+        false => Verified::Different {
+            tables: differing.iter().map(ToString::to_string).collect(),
+        },
     })
 }
 
@@ -213,18 +193,12 @@ fn schema(overview: &Overview, table: &TableOverview) -> String {
 }
 
 fn verdict(verified: &Verified) -> String {
-    match verified.lag {
-        Some(lag) => format!(
-            "cannot be compared yet: the gateway is {lag} deltas ahead; `lakesync client sync` first"
+    match verified {
+        Verified::Apart { deltas } => format!(
+            "cannot be compared yet: the gateway is {deltas} deltas ahead; `lakesync client sync` first"
         ),
-        None if verified.differing.is_empty() => {
-            let rows: u64 = verified.tables.iter().map(|(ours, _)| ours.rows).sum();
-            format!(
-                "equal: {} tables, {rows} confirmed rows",
-                verified.tables.len()
-            )
-        }
-        None => format!("different: {}", verified.differing.join(", ")),
+        Verified::Equal { rows } => format!("{rows} confirmed rows are the gateway's"),
+        Verified::Different { tables } => format!("different: {}", tables.join(", ")),
     }
 }
 
@@ -260,11 +234,11 @@ fn to_json(
             "rejected": outbox.rejected,
         },
         "tables": tables.collect::<Vec<_>>(),
-        "verified": verified.map(|verified| json!({
-            "lag": verified.lag.unwrap_or(0),
-            "equal": verified.lag.is_none() && verified.differing.is_empty(),
-            "differing": verified.differing,
-        })),
+        "verified": verified.map(|verified| match verified {
+            Verified::Apart { deltas } => json!({ "lag": deltas }),
+            Verified::Equal { rows } => json!({ "equal": true, "rows": rows }),
+            Verified::Different { tables } => json!({ "equal": false, "tables": tables }),
+        }),
     })
 }
 

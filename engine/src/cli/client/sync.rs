@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use lakesync_client::{
-    HttpTransport, LocalDb, Phase, SessionOptions, Status, SyncHandle, Transport as _, Wish,
+    HttpTransport, LocalDb, Phase, SessionOptions, Status, SyncHandle,
 };
 
 use super::address::{Address, TokenArgs, hint};
@@ -64,23 +64,23 @@ async fn once(db: LocalDb, transport: HttpTransport, args: &SyncArgs) -> Result<
     let before = blocking(move || watched.overview().map_err(explained)).await?;
     let (synced_db, verify) = (db.clone(), args.verify);
     let mut syncing = tokio::task::spawn_blocking(move || {
-        let synced = synced_db
-            .sync(&transport)
-            .map_err(explained)
-            .map_err(hint)?;
-        if verify {
-            mend(&synced_db, &transport)?;
-        }
-        Ok::<_, CliError>(synced)
+        let failed = |error| hint(explained(error));
+        let synced = synced_db.sync(&transport).map_err(failed)?;
+        let differed = match verify {
+            true => Some(synced_db.verify(&transport).map_err(failed)?),
+            false => None,
+        };
+        Ok::<_, CliError>((synced, differed))
     });
     let mut progress = tokio::time::interval(PROGRESS_EVERY);
     progress.tick().await;
-    let synced = loop {
+    let (synced, differed) = loop {
         tokio::select! {
             done = &mut syncing => break done??,
             _ = progress.tick() => say(&line(&db.status())),
         }
     };
+    let last_error = db.status().last_error;
     let after = blocking(move || db.overview().map_err(explained)).await?;
     let seconds = began.elapsed().as_secs_f64();
     say(&format!(
@@ -94,6 +94,12 @@ async fn once(db: LocalDb, transport: HttpTransport, args: &SyncArgs) -> Result<
         before.outbox.rejected,
         after.outbox.rejected,
     );
+    match (differed, last_error) {
+        (None, _) => {}
+        (Some(0), _) => say("verified: the confirmed rows are the gateway's"),
+        (Some(_), Some(error)) => return Err(error.message.into()),
+        (Some(tables), None) => say(&format!("{tables} tables differed and were loaded anew")),
+    }
     if after.outbox.pending > 0 {
         say(&format!(
             "{} edits wait; `lakesync client status {}` says for what",
@@ -116,7 +122,7 @@ fn refused(file: &Path, before: u64, after: u64) {
 }
 
 async fn live(db: LocalDb, transport: HttpTransport) -> Result<(), CliError> {
-    let handle = SyncHandle::start(db.clone(), Box::new(transport), SessionOptions::default());
+    let handle = SyncHandle::start(db.clone(), transport, SessionOptions::default());
     let mut looks = tokio::time::interval(LOOK_EVERY);
     let mut said = String::new();
     let stopped = tokio::signal::ctrl_c();
