@@ -72,7 +72,7 @@ impl History {
                     }
                     moved = true;
                 }
-                moved |= replica.live(&self.world).await == Turn::Moved;
+                moved |= replica.live(&mut self.world).await == Turn::Moved;
             }
             if !moved && !self.waits() {
                 return;

@@ -210,6 +210,7 @@ impl History {
 
     /// The file could not be written: the program ends, or only its session.
     fn recover(&mut self, some: usize) {
+        self.world.see("failed write");
         match self.rng.chance(50) {
             true => self.replicas[some].crash(&mut self.world),
             false => self.replicas[some].begin_again(&mut self.world),
@@ -234,7 +235,7 @@ impl History {
 
     async fn live(&mut self) {
         let some = self.some();
-        if self.replicas[some].live(&self.world).await == Turn::Failed {
+        if self.replicas[some].live(&mut self.world).await == Turn::Failed {
             self.recover(some);
         }
     }
@@ -367,8 +368,7 @@ impl History {
                 let schema = self.rng.pick(&known).clone();
                 if let Some(grown) = tables::grown(&schema, which) {
                     let grown = TableSchema::from_definition(&grown).unwrap();
-                    self.replicas[some].db().register(&grown).unwrap();
-                    self.replicas[some].nudge();
+                    self.replicas[some].register(&grown);
                 }
             }
         }

@@ -94,6 +94,15 @@ impl Link {
 
     /// Carries out a step that has a reply.
     pub(super) async fn exchange(&mut self, world: &mut World, step: &Step, fault: Fault) -> Reply {
+        if fault != Fault::None {
+            world.see(&format!("{fault:?}"));
+        }
+        let reply = self.faulty(world, step, fault).await;
+        world.see_reply(&reply);
+        reply
+    }
+
+    async fn faulty(&mut self, world: &mut World, step: &Step, fault: Fault) -> Reply {
         match fault {
             Fault::None => self.ask(world, step).await,
             Fault::RequestLost => failed(step, unreachable()),
@@ -196,6 +205,9 @@ impl Link {
             Some(Ok(chunk)) => {
                 let page = decode_chunk(&chunk.bytes[4..], schemas.as_ref())?;
                 assert_eq!(page.notes.resume.as_ref(), Some(&chunk.resume));
+                if !page.has_more {
+                    self.checkpoint = None;
+                }
                 Ok(Some(page))
             }
         }

@@ -151,6 +151,14 @@ impl Replica {
         self.session.as_mut().expect("a client runs between steps")
     }
 
+    /// The program's next version knows more of a table.
+    pub(super) fn register(&mut self, schema: &TableSchema) {
+        match self.db().register(schema) {
+            Ok(()) => self.nudge(),
+            Err(error) => assert!(self.fused, "{}: {}", self.id, chain(&error)),
+        }
+    }
+
     /// How many dead letters there must be.
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
@@ -297,16 +305,19 @@ impl Replica {
     }
 
     /// Brings a live page, if there is one.
-    pub(super) async fn live(&mut self, world: &World) -> Turn {
+    pub(super) async fn live(&mut self, world: &mut World) -> Turn {
         let id = self.id.clone();
         match self.link.live(world, &id).await {
             None => Turn::Waits(None),
-            Some(reply) => self.tell(reply),
+            Some(reply) => {
+                world.see_reply(&reply);
+                self.tell(reply)
+            }
         }
     }
 
-    /// Loses, repeats or reorders nothing, but tells an old page again.
-    pub(super) fn tell(&mut self, reply: Reply) -> Turn {
+    /// Tells the session what came.
+    fn tell(&mut self, reply: Reply) -> Turn {
         self.nudge();
         match self.session().on_reply(reply) {
             Ok(()) => Turn::Moved,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lakesync::Lake;
+use lakesync_client::{Reply, TransportError};
 use lakesync_gateway::rules::RuleSet;
 use lakesync_gateway::{Gateway, GatewayConfig};
 use lakesync_proto::{
@@ -38,6 +39,8 @@ pub(super) struct World {
     pub(super) clock: Arc<ManualClock>,
     /// Requests that their senders have given up and that may still arrive.
     pub(super) strays: Vec<Stray>,
+    /// What happened how often.
+    pub(super) seen: BTreeMap<String, u64>,
     /// Which rules are in force.
     pub(super) rule: usize,
     folder: PathBuf,
@@ -58,6 +61,7 @@ impl World {
             oracle: Oracle::new(),
             clock: Arc::new(ManualClock::new(start_ms)),
             strays: Vec::new(),
+            seen: BTreeMap::new(),
             rule: 0,
             folder,
             config,
@@ -70,6 +74,37 @@ impl World {
 
     pub(super) fn now_ms(&self) -> u64 {
         self.clock.now_ms()
+    }
+
+    /// Notes that something happened.
+    pub(super) fn see(&mut self, what: &str) {
+        *self.seen.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// Notes what a client is told.
+    pub(super) fn see_reply(&mut self, reply: &Reply) {
+        let page = match reply {
+            Reply::Pulled(Ok(page)) | Reply::Live(page) | Reply::Chunk(Ok(Some(page))) => Some(page),
+            _ => None,
+        };
+        if page.is_some_and(|page| !page.removed.is_empty()) {
+            self.see("withdrawals");
+        }
+        let what = match reply {
+            Reply::Pushed(Err(error)) | Reply::Pulled(Err(error)) | Reply::Chunk(Err(error)) => {
+                match error {
+                    TransportError::Refused(refusal) => refusal.code.as_str(),
+                    TransportError::Decode(_) => "newer schema",
+                    _ => return,
+                }
+            }
+            Reply::Chunk(Ok(_)) => "checkpoint",
+            Reply::Live(_) => "live page",
+            Reply::LiveEnded(_) => "live end",
+            Reply::Digest(Ok(_)) => "digest",
+            _ => return,
+        };
+        self.see(what);
     }
 
     pub(super) fn gateway(&self) -> Arc<Gateway> {
@@ -157,6 +192,7 @@ impl World {
             let fresh = self.oracle.arrive(OracleDelta::from(delta)) > known;
             // After a loss the gateway takes as new what the oracle has; never the other way round.
             if let Outcome::Duplicate(_) = outcome {
+                *self.seen.entry("duplicate".to_owned()).or_default() += 1;
                 assert!(!fresh, "seed {}: {delta:?} was not new to it", self.seed);
             }
         }
