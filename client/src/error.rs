@@ -9,7 +9,7 @@ use lakesync_proto::{
 
 use crate::transport::{Refusal, TransportError};
 
-/// A failed call to [`Client`](crate::Client).
+/// A failed call to a [`LocalDb`](crate::LocalDb) or a [`Session`](crate::Session).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
@@ -35,6 +35,10 @@ pub enum ClientError {
         /// The format that this client reads.
         known: i64,
     },
+
+    /// The file is there, but no client wrote it.
+    #[error("the file is no local database of a LakeSync client")]
+    NoClient,
 
     /// The file belongs to another client; its outbox holds that client's edits.
     #[error(
@@ -252,6 +256,7 @@ impl ClientError {
             | ClientError::Damaged { .. }
             | ClientError::Migrations { .. }
             | ClientError::OtherFormat { .. }
+            | ClientError::NoClient
             | ClientError::RowForbidden { .. }
             | ClientError::OtherClient { .. }
             | ClientError::Clock(_) => ErrorKind::Local,
