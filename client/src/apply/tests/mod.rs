@@ -1,1 +1,5 @@
-//! x
+//! Pages and checkpoints, as they come from a gateway.
+
+mod checkpoints;
+mod pages;
+mod schemas;

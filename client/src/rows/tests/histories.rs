@@ -16,9 +16,11 @@ use super::Rng;
 use crate::apply;
 use crate::digest::TableDigest;
 use crate::outbox::{self, Batch};
-use crate::transport::Refusal;
+use crate::rows::RowImage;
 use crate::state;
+use crate::transport::Refusal;
 
+const SEEDS: u64 = 20;
 const STEPS: u64 = 150;
 
 /// What the client has heard of one row, in order; none forgets all before.
@@ -214,13 +216,9 @@ impl History {
     }
 
     fn uncovered(&mut self) -> Vec<lakesync_proto::DeltaId> {
-        let rows = self.rows.clone();
-        let mut ids = Vec::new();
-        for (table, row_id) in rows {
-            let pending = self.world.image(&table, &row_id).pending;
-            ids.extend(pending.into_iter().map(|delta| delta.delta_id));
-        }
-        ids
+        let images = self.world.images(&self.rows);
+        let pending = images.into_iter().flat_map(|image| image.pending);
+        pending.map(|delta| delta.delta_id).collect()
     }
 
     fn accepted(&mut self, batch: &Batch) -> Vec<Outcome> {
@@ -360,15 +358,15 @@ impl History {
 
     fn check(&mut self) {
         let shown = self.world.shown();
-        for row in self.rows.clone() {
+        let images = self.world.images(&self.rows);
+        for (row, image) in self.rows.iter().zip(&images) {
             let mut confirmed = RowState::default();
-            for heard in self.heard.get(&row).into_iter().flatten() {
+            for heard in self.heard.get(row).into_iter().flatten() {
                 match heard {
                     Some(delta) => confirmed.apply(delta),
                     None => confirmed = RowState::default(),
                 }
             }
-            let image = self.world.image(&row.0, &row.1);
             assert_eq!(normal(&image.confirmed), normal(&confirmed), "{row:?}");
             let own = self.own.iter().map(|(delta, _)| delta);
             let own: Vec<RowDelta> = own
@@ -378,13 +376,13 @@ impl History {
             assert_eq!(image.pending, own, "{row:?}");
             let mut visible = confirmed;
             own.iter().for_each(|delta| visible.apply(delta));
-            let expected = visible.exists().then(|| self.values(&row, &visible));
-            assert_eq!(shown.get(&row), expected.as_ref(), "{row:?}");
+            let expected = visible.exists().then(|| self.values(row, &visible));
+            assert_eq!(shown.get(row), expected.as_ref(), "{row:?}");
             if own.is_empty() {
-                self.check_beside(&row, &image.confirmed);
+                self.check_beside(row, &image.confirmed);
             }
         }
-        self.check_digest();
+        self.check_digest(&images);
     }
 
     fn values(&self, row: &Row, state: &RowState) -> BTreeMap<ColumnName, Value> {
@@ -413,15 +411,12 @@ impl History {
     }
 
     /// The digest is that of what was heard.
-    fn check_digest(&mut self) {
-        let mut rows = Vec::new();
-        for row in self.rows.clone() {
-            let confirmed = self.world.image(&row.0, &row.1).confirmed;
-            if confirmed.exists() {
-                let values = self.values(&row, &confirmed);
-                rows.push((row, values));
-            }
-        }
+    fn check_digest(&mut self, images: &[RowImage]) {
+        let rows = self.rows.iter().zip(images);
+        let rows = rows.filter(|(_, image)| image.confirmed.exists());
+        let rows: Vec<_> = rows
+            .map(|(row, image)| (row, self.values(row, &image.confirmed)))
+            .collect();
         let tables = self.world.keep(|work| crate::digest::of_tables(work)).unwrap();
         for TableDigest { table, rows: count, cells, hash } in tables {
             let of_table = rows.iter().filter(|((name, _), _)| *name == table);
@@ -486,7 +481,7 @@ fn normal(state: &RowState) -> RowState {
 #[test]
 fn every_history_leaves_what_the_merge_of_all_that_was_heard_shows() {
     let seeds = std::env::var("LAKESYNC_SEEDS").ok().and_then(|n| n.parse().ok());
-    for seed in 0..seeds.unwrap_or(40) {
+    for seed in 0..seeds.unwrap_or(SEEDS) {
         let mut history = History::new(seed);
         for _ in 0..STEPS {
             history.step();

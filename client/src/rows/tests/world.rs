@@ -7,17 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lakesync_proto::{
-    ClientId, ColumnChange, ColumnName, Cursor, DeltaId, DeltaKey, Epoch, Hlc, HlcClock, Notes, Op,
-    PullPage, Removed, RowDelta, RowId, RowState, Seq, SeqDelta, TableDefinition, TableName,
+    ClientId, ColumnChange, ColumnName, Cursor, DeltaId, DeltaKey, Epoch, ErrorCode, Hlc, HlcClock,
+    Notes, Op, Outcome, PullPage, PushAck, Removed, RowDelta, RowId, RowState, Seq, SeqDelta, TableDefinition, TableName,
     TableSchema, Value, page_checksum,
 };
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, params_from_iter};
 
+use crate::apply::{self, Applied};
 use crate::error::ClientError;
 use crate::local::Work;
 use crate::rows::{Own, RowImage, hide_confirmed, restore};
 use crate::schema::{LocalTable, Registry, Slot};
+use crate::transport::Refusal;
 use crate::value::to_sqlite;
 use crate::watch::{ChangedRows, Touched};
 use crate::{format, outbox, state};
@@ -247,15 +249,21 @@ impl World {
         self.edit(&[edit]).pop().unwrap()
     }
 
-    pub(crate) fn image(&mut self, table: &TableName, row_id: &RowId) -> RowImage {
-        let table = self.table(table);
-        self.keep(|work| RowImage::load(work, &table, row_id)).unwrap()
+    pub(crate) fn images(&mut self, rows: &[(TableName, RowId)]) -> Vec<RowImage> {
+        self.keep(|work| {
+            let rows = rows.iter().map(|(table, row_id)| {
+                let table = Arc::clone(work.registry.table(table)?);
+                RowImage::load(work, &table, row_id)
+            });
+            rows.collect()
+        })
+        .unwrap()
     }
 
     /// What is confirmed of a row, shown: `deleted`, or the cells.
     pub(crate) fn confirmed(&mut self, table: &str, row: &str) -> String {
-        let image = self.image(&table_name(table), &row_id(row));
-        text_of(&image.confirmed)
+        let images = self.images(&[(table_name(table), row_id(row))]);
+        text_of(&images[0].confirmed)
     }
 
     /// The visible rows of all tables.
@@ -283,6 +291,65 @@ impl World {
             }
         }
         shown
+    }
+
+    /// A page that is asked for behind the cursor.
+    pub(crate) fn page(&mut self, page: &PullPage) -> Result<Applied, ClientError> {
+        self.page_with(page, &[])
+    }
+
+    pub(crate) fn page_with(
+        &mut self,
+        page: &PullPage,
+        schemas: &[TableSchema],
+    ) -> Result<Applied, ClientError> {
+        self.keep(|work| {
+            let since = state::cursor(work.tx)?.unwrap_or_default();
+            apply::page(work, &since, page, schemas)
+        })
+    }
+
+    pub(crate) fn chunk(&mut self, chunk: &PullPage) -> Result<Applied, ClientError> {
+        self.keep(|work| apply::chunk(work, chunk, &[]))
+    }
+
+    /// The gateway takes everything in the outbox as these seqs and those behind.
+    pub(crate) fn push_all(&mut self, first: u64) {
+        self.keep(|work| {
+            let batch = outbox::take(work, 100)?.unwrap();
+            let outcomes = (first..).zip(&batch.deltas);
+            let outcomes: Vec<Outcome> = outcomes
+                .map(|(number, _)| Outcome::Accepted(super::seq(number)))
+                .collect();
+            let ack = PushAck {
+                accepted: u32::try_from(outcomes.len()).unwrap(),
+                cursor: Seq::ZERO,
+                outcomes,
+                ignored: BTreeMap::new(),
+                epoch: epoch(),
+                notes: Notes::default(),
+            };
+            outbox::acknowledge(work, &batch, &ack)
+        })
+        .unwrap();
+    }
+
+    /// The gateway refuses one delta of everything in the outbox.
+    pub(crate) fn refuse(&mut self, index: usize) {
+        let refusal = Refusal {
+            status: 403,
+            code: ErrorCode::Forbidden.as_str().to_owned(),
+            message: "no".to_owned(),
+            index: Some(index),
+            request_id: None,
+            retry_after: None,
+            details: serde_json::Map::new(),
+        };
+        self.keep(|work| {
+            let batch = outbox::take(work, 100)?.unwrap();
+            outbox::refuse(work, &batch, &refusal)
+        })
+        .unwrap();
     }
 
     /// The rows of one table, to compare at a glance.
