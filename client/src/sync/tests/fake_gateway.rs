@@ -5,18 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use lakesync_proto::{
-    ColumnName, Cursor, DeltaId, Epoch, Notes, Outcome, PullPage, Push, PushAck, Removed, RowDelta, RowId, RowState,
-    SchemaNote, Schemas, Seq, SeqDelta, TableName, TableSchema, Value, cell_digest, check_drift, decode_page_protobuf,
-    encode_page_protobuf, page_checksum, row_deltas, schemas_hash,
+    ColumnName, Cursor, DeltaId, Epoch, Notes, Outcome, PullPage, Push, PushAck, Removed, RowDelta,
+    RowId, RowState, SchemaNote, Schemas, Seq, SeqDelta, TableName, TableSchema, Value,
+    cell_digest, check_drift, decode_page_protobuf, encode_page_protobuf, page_checksum,
+    row_deltas, schemas_hash,
 };
 use serde_json::json;
 
 use crate::digest::{GatewayDigest, TableDigest};
 use crate::sync::step::{CheckpointRequest, Pull};
 use crate::transport::{Refusal, TransportError};
-
-/// Deltas of a chunk: few, so that a small checkpoint has several.
-const CHUNK_DELTAS: usize = 3;
 
 /// One arrival.
 #[derive(Clone)]
@@ -27,6 +25,9 @@ enum Arrival {
 
 /// A checkpoint that is being streamed.
 pub(super) struct Opened {
+    epoch: u32,
+    /// The rules that it was opened under, whatever they are now.
+    rules: u64,
     place: (Seq, Vec<TableName>, usize),
     schemas: Arc<dyn Schemas + Send + Sync>,
 }
@@ -51,6 +52,8 @@ pub(super) struct FakeGateway {
     pub(super) durable: Seq,
     pub(super) pushes: Vec<Push>,
     pub(super) checkpoints: u32,
+    /// Deltas of a chunk.
+    pub(super) chunk_deltas: usize,
     snapshots: BTreeMap<Seq, Vec<RowDelta>>,
 }
 
@@ -84,7 +87,8 @@ impl FakeGateway {
     pub(super) fn lose_log(&mut self, kept: usize) {
         self.epoch += 1;
         self.arrivals.truncate(kept);
-        self.arrivals.retain(|arrival| matches!(arrival, Arrival::Delta(_)));
+        self.arrivals
+            .retain(|arrival| matches!(arrival, Arrival::Delta(_)));
         let old: Vec<RowDelta> = self.deltas().cloned().collect();
         self.arrivals.clear();
         self.seqs.clear();
@@ -97,7 +101,10 @@ impl FakeGateway {
 
     /// The row leaves everybody's sight with an arrival of its own.
     pub(super) fn withdraw(&mut self, table: &str, row_id: &str) {
-        let row = (TableName::parse(table).unwrap(), RowId::parse(row_id).unwrap());
+        let row = (
+            TableName::parse(table).unwrap(),
+            RowId::parse(row_id).unwrap(),
+        );
         self.arrivals.push(Arrival::Removed(Removed {
             seq: self.last_seq().next(),
             table: row.0.clone(),
@@ -108,7 +115,10 @@ impl FakeGateway {
 
     /// The row leaves everybody's sight by a change of the rules.
     pub(super) fn hide(&mut self, table: &str, row_id: &str) {
-        let row = (TableName::parse(table).unwrap(), RowId::parse(row_id).unwrap());
+        let row = (
+            TableName::parse(table).unwrap(),
+            RowId::parse(row_id).unwrap(),
+        );
         self.rules.0 += 1;
         self.rules.1.insert(row.0.clone(), self.rules.0);
         self.hidden.insert(row);
@@ -194,7 +204,10 @@ impl FakeGateway {
             refusal.details.insert("skewMs".to_owned(), json!(ahead_ms));
             return Err(refusal);
         }
-        let table = self.schemas.iter().find(|schema| schema.table == delta.table);
+        let table = self
+            .schemas
+            .iter()
+            .find(|schema| schema.table == delta.table);
         let Some(table) = table else {
             return Err(refusal(422, "UNKNOWN_TABLE"));
         };
@@ -287,7 +300,10 @@ impl FakeGateway {
             Some(resume) => {
                 let parts: Vec<u64> = resume.split('.').map(|n| n.parse().unwrap()).collect();
                 if parts[0] != u64::from(self.epoch) || parts[1] != self.rules.0 {
-                    return Err(TransportError::Refused(Box::new(refusal(410, "CURSOR_EXPIRED"))));
+                    return Err(TransportError::Refused(Box::new(refusal(
+                        410,
+                        "CURSOR_EXPIRED",
+                    ))));
                 }
                 let at = usize::try_from(parts[3]).unwrap();
                 (Seq::from_u64(parts[2]).unwrap(), at)
@@ -311,12 +327,20 @@ impl FakeGateway {
             self.snapshots.insert(seq, deltas.collect());
         }
         Ok(Opened {
+            epoch: self.epoch,
+            rules: self.rules.0,
             place: (seq, request.tables.clone(), at),
             schemas: Arc::clone(&request.schemas),
         })
     }
 
-    pub(super) fn chunk(&mut self, opened: &mut Opened) -> Result<Option<PullPage>, TransportError> {
+    pub(super) fn chunk(
+        &mut self,
+        opened: &mut Opened,
+    ) -> Result<Option<PullPage>, TransportError> {
+        if opened.epoch != self.epoch {
+            return Err(super::world::lost());
+        }
         let (seq, tables, at) = &mut opened.place;
         let all = self.snapshots[seq].iter();
         let all: Vec<&RowDelta> = all
@@ -325,10 +349,10 @@ impl FakeGateway {
         if *at > all.len() {
             return Ok(None);
         }
-        let end = (*at + CHUNK_DELTAS).min(all.len());
+        let end = (*at + self.chunk_deltas).min(all.len());
         let deltas = all[*at..end].iter().map(|delta| {
             Arc::new(SeqDelta {
-                seq: Seq::ZERO,
+                seq: *seq,
                 delta: (*delta).clone(),
             })
         });
@@ -342,10 +366,15 @@ impl FakeGateway {
             notes: Notes::default(),
         };
         page.notes.checksum = Some(page_checksum(&page));
-        page.notes.resume = Some(format!("{}.{}.{}.{end}", self.epoch, self.rules.0, seq.as_u64()));
+        let rules = opened.rules;
+        page.notes.resume = Some(format!("{}.{rules}.{}.{end}", self.epoch, seq.as_u64()));
         if !has_more {
             let notes = self.notes(*seq, None);
-            (page.notes.next, page.notes.schemas) = (notes.next, notes.schemas);
+            page.notes.schemas = notes.schemas;
+            page.notes.next = Some(Cursor {
+                rules,
+                ..self.cursor(*seq)
+            });
         }
         *at = if has_more { end } else { all.len() + 1 };
         let schemas = Arc::clone(&opened.schemas);
@@ -361,7 +390,9 @@ impl FakeGateway {
                 cells: 0,
                 hash: 0,
             };
-            let rows = merged.iter().filter(|((table, _), _)| *table == schema.table);
+            let rows = merged
+                .iter()
+                .filter(|((table, _), _)| *table == schema.table);
             for ((table, row_id), state) in rows.filter(|(_, state)| state.exists()) {
                 digest.rows += 1;
                 for (column, value) in shown(schema, row_id, state) {

@@ -18,13 +18,24 @@ fn live(world: &mut World) -> Device {
 fn everything_new_comes_by_itself_own_edits_included() {
     let mut world = World::new();
     let mut device = live(&mut world);
-    assert_eq!((device.status().phase, device.status().behind_ms), (Phase::Live, Some(0)));
+    assert_eq!(
+        (device.status().phase, device.status().behind_ms),
+        (Phase::Live, Some(0))
+    );
     device.sql("INSERT INTO stock (code) VALUES ('mine')");
     world.arrive(remote(Op::Insert, "theirs", START_MS, "n"));
     device.run(&mut world.gateway);
     assert_eq!(device.stock(), "mine=, theirs= n");
-    assert_eq!(device.status().counts.kept, 1, "the page with the own edit has confirmed it");
-    assert!(device.steps.iter().all(|step| !step.starts_with("Pull")), "{:?}", device.steps);
+    assert_eq!(
+        device.status().counts.kept,
+        1,
+        "the page with the own edit has confirmed it"
+    );
+    assert!(
+        device.steps.iter().all(|step| !step.starts_with("Pull")),
+        "{:?}",
+        device.steps
+    );
 }
 
 #[test]
@@ -37,7 +48,10 @@ fn what_came_while_the_connection_was_lost_is_pulled_and_it_is_opened_again() {
     device.hang_up();
     let wait = device.run(&mut world.gateway);
     assert_eq!(device.stock(), "x= n, y= n");
-    let Step::Wait { until_ms: Some(until_ms) } = wait else {
+    let Step::Wait {
+        until_ms: Some(until_ms),
+    } = wait
+    else {
         panic!("{wait:?}");
     };
     device.clock.set(until_ms);
@@ -85,7 +99,11 @@ fn a_live_page_that_comes_twice_or_overlaps_a_pull_is_harmless() {
     device.give(Reply::Live(first));
     device.hear(&mut world.gateway);
     device.run(&mut world.gateway);
-    assert!(device.is_live(), "nothing of it was a reason to begin anew: {:?}", device.steps);
+    assert!(
+        device.is_live(),
+        "nothing of it was a reason to begin anew: {:?}",
+        device.steps
+    );
     assert_eq!(device.stock(), world.stock());
 }
 
@@ -128,7 +146,10 @@ fn a_token_that_ends_is_renewed_and_the_connection_made_anew() {
     let mut device = live(&mut world);
     device.tokens = [true].into();
     device.give(Reply::Expiring);
-    let Step::Wait { until_ms: Some(until_ms) } = device.run(&mut world.gateway) else {
+    let Step::Wait {
+        until_ms: Some(until_ms),
+    } = device.run(&mut world.gateway)
+    else {
         panic!("it waits before it subscribes again");
     };
     assert_eq!(device.steps[..2], ["RefreshToken", "Unsubscribe"]);
@@ -163,5 +184,9 @@ fn a_withdrawn_row_goes_live_too_and_its_own_edit_stays_until_it_is_covered() {
     assert_eq!(device.stock(), "x=1", "the own edit still shows");
     device.run(&mut world.gateway);
     device.settle(&mut world.gateway);
-    assert_eq!(device.stock(), "", "the cursor has passed it and it is not for this client to see");
+    assert_eq!(
+        device.stock(),
+        "",
+        "the cursor has passed it and it is not for this client to see"
+    );
 }

@@ -76,7 +76,11 @@ fn happen(world: &mut World, device: &mut Device, rng: &mut Rng) {
             device.clock.advance(by_ms);
         }
         26 => device.clock.set(device.now_ms() - rng.below(50_000)),
-        27..30 => device.session.wish(rng.pick(&[Wish::SyncNow, Wish::Offline, Wish::Online, Wish::Live])),
+        27..30 => {
+            device
+                .session
+                .wish(rng.pick(&[Wish::SyncNow, Wish::Offline, Wish::Online, Wish::Live]))
+        }
         30..33 if device.is_live() => device.hang_up(),
         33 if device.is_live() => device.give(Reply::Expiring),
         34..40 => {
@@ -139,12 +143,31 @@ fn check(seed: u64) {
     let want = world.stock();
     for device in &devices {
         let counts = device.db.outbox_counts().unwrap();
-        assert_eq!((counts.pending, counts.in_flight, counts.acknowledged), (0, 0, 0), "seed {seed}");
-        assert_eq!(counts.rejected, 0, "seed {seed}: {:?}", device.db.dead_letters(3));
-        assert_eq!(device.stock(), want, "seed {seed}: {}", device.db.client_id());
+        assert_eq!(
+            (counts.pending, counts.in_flight, counts.acknowledged),
+            (0, 0, 0),
+            "seed {seed}"
+        );
+        assert_eq!(
+            counts.rejected,
+            0,
+            "seed {seed}: {:?}",
+            device.db.dead_letters(3)
+        );
+        assert_eq!(
+            device.stock(),
+            want,
+            "seed {seed}: {}",
+            device.db.client_id()
+        );
     }
-    let ids: std::collections::BTreeSet<_> = world.gateway.deltas().map(|delta| delta.delta_id).collect();
-    assert_eq!(ids.len(), world.gateway.deltas().count(), "seed {seed}: nothing is in the log twice");
+    let ids: std::collections::BTreeSet<_> =
+        world.gateway.deltas().map(|delta| delta.delta_id).collect();
+    assert_eq!(
+        ids.len(),
+        world.gateway.deltas().count(),
+        "seed {seed}: nothing is in the log twice"
+    );
 }
 
 #[test]
@@ -158,11 +181,15 @@ fn whatever_happens_everybody_ends_with_the_gateways_merge() {
 fn a_session_that_is_dropped_after_any_step_is_gone_on_from() {
     let mut world = World::new();
     let mut writer = world.device("writer", SessionOptions::once());
-    writer.sql("INSERT INTO stock (code, count) VALUES ('a', 1), ('b', 2), ('c', 3), ('d', 4), ('e', 5)");
+    writer.sql(
+        "INSERT INTO stock (code, count) VALUES ('a', 1), ('b', 2), ('c', 3), ('d', 4), ('e', 5)",
+    );
     writer.run(&mut world.gateway);
     for dropped_after in 0..12 {
         let mut device = world.device(&format!("d{dropped_after}"), SessionOptions::once());
-        device.sql(&format!("INSERT INTO stock (code) VALUES ('own {dropped_after:02}')"));
+        device.sql(&format!(
+            "INSERT INTO stock (code) VALUES ('own {dropped_after:02}')"
+        ));
         for _ in 0..dropped_after {
             device.step(&mut world.gateway);
         }

@@ -8,9 +8,9 @@ use lakesync_proto::{
 
 use super::fake_gateway::refusal;
 use super::world::{Device, Fault, START_MS, World, failed, lost};
+use crate::ErrorKind;
 use crate::sync::{FirstSync, KeepUntil, Phase, Reply, SessionOptions, Step, Updates, Wish};
 use crate::transport::TransportError;
-use crate::ErrorKind;
 
 fn poll() -> SessionOptions {
     SessionOptions::default().with_updates(Updates::Poll)
@@ -41,13 +41,17 @@ fn insert(device: &Device, codes: impl IntoIterator<Item = u32>) {
         .into_iter()
         .map(|code| format!("('{code:04}', {code})"))
         .collect();
-    device.sql(&format!("INSERT INTO stock (code, count) VALUES {}", rows.join(", ")));
+    device.sql(&format!(
+        "INSERT INTO stock (code, count) VALUES {}",
+        rows.join(", ")
+    ));
 }
 
 #[test]
 fn fifteen_hundred_deltas_behind_all_arrive() {
     for first_sync in [FirstSync::Log, FirstSync::Checkpoint] {
         let mut world = World::new();
+        world.gateway.chunk_deltas = 400;
         let mut writer = world.device("writer", SessionOptions::once());
         insert(&writer, 0..1_500);
         assert!(matches!(writer.run(&mut world.gateway), Step::Stopped));
@@ -57,7 +61,10 @@ fn fifteen_hundred_deltas_behind_all_arrive() {
         let mut reader = world.device("reader", options);
         assert!(matches!(reader.run(&mut world.gateway), Step::Stopped));
         assert_eq!(reader.stock(), writer.stock());
-        assert_eq!(reader.rows("SELECT count(*) FROM stock")[0][0], 1_500.into());
+        assert_eq!(
+            reader.rows("SELECT count(*) FROM stock")[0][0],
+            1_500.into()
+        );
     }
 }
 
@@ -68,7 +75,11 @@ fn a_restart_with_own_inserts_hears_of_everybody_else() {
     device.run(&mut world.gateway);
     device.begin(poll());
     insert(&device, [1]);
-    while !device.steps.last().is_some_and(|step| step.starts_with("Push")) {
+    while !device
+        .steps
+        .last()
+        .is_some_and(|step| step.starts_with("Push"))
+    {
         device.step(&mut world.gateway);
     }
     device.restart();
@@ -121,14 +132,28 @@ fn a_refused_edit_is_kept_with_its_reason_and_the_rest_goes() {
     let mut device = world.device("a", poll());
     insert(&device, [1, 2, 3]);
     let bad = RowId::parse("0002").unwrap();
-    world.gateway.condemned.insert(bad, refusal(403, "FORBIDDEN"));
+    world
+        .gateway
+        .condemned
+        .insert(bad, refusal(403, "FORBIDDEN"));
     device.settle(&mut world.gateway);
     let counts = device.status().counts;
-    assert_eq!((counts.pending, counts.rejected, world.gateway.deltas().count()), (0, 1, 2));
+    assert_eq!(
+        (
+            counts.pending,
+            counts.rejected,
+            world.gateway.deltas().count()
+        ),
+        (0, 1, 2)
+    );
     let letters = device.db.dead_letters(10).unwrap();
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].reason.code, "FORBIDDEN");
-    assert_eq!(device.stock(), "0001=1, 0003=3", "the refused row falls back to nothing");
+    assert_eq!(
+        device.stock(),
+        "0001=1, 0003=3",
+        "the refused row falls back to nothing"
+    );
     world.gateway.condemned.clear();
     device.db.retry(letters[0].entry).unwrap();
     device.settle(&mut world.gateway);
@@ -151,8 +176,19 @@ fn a_batch_that_is_refused_without_a_name_is_halved_until_the_culprit_is_alone()
     }
     device.settle(&mut world.gateway);
     let counts = device.status().counts;
-    assert_eq!((counts.pending, counts.rejected, world.gateway.deltas().count()), (0, 2, 38));
-    assert!(world.gateway.pushes.len() < 60, "{}", world.gateway.pushes.len());
+    assert_eq!(
+        (
+            counts.pending,
+            counts.rejected,
+            world.gateway.deltas().count()
+        ),
+        (0, 2, 38)
+    );
+    assert!(
+        world.gateway.pushes.len() < 60,
+        "{}",
+        world.gateway.pushes.len()
+    );
 }
 
 #[test]
@@ -169,7 +205,12 @@ fn no_edit_is_given_up_however_often_it_fails() {
     let mut world = World::new();
     let mut device = world.device("a", poll());
     insert(&device, [1]);
-    let faults = [Fault::LostRequest, Fault::Busy, Fault::LostReply, Fault::Unauthorised];
+    let faults = [
+        Fault::LostRequest,
+        Fault::Busy,
+        Fault::LostReply,
+        Fault::Unauthorised,
+    ];
     device.faults = faults.into_iter().cycle().take(200).collect();
     device.settle(&mut world.gateway);
     assert_eq!(world.gateway.deltas().count(), 1);
@@ -222,7 +263,11 @@ fn a_clock_that_an_answer_corrects_stamps_sanely_from_then_on() {
         insert(&device, [1]);
         device.run(&mut world.gateway);
         let delta = world.gateway.deltas().next().unwrap();
-        assert!(delta.hlc.wall_ms().abs_diff(START_MS) <= 2_000, "{:?}", delta.hlc);
+        assert!(
+            delta.hlc.wall_ms().abs_diff(START_MS) <= 2_000,
+            "{:?}",
+            delta.hlc
+        );
         assert_eq!(world.gateway.pushes.len(), 1);
     }
 }
@@ -232,7 +277,10 @@ fn a_clock_that_is_off_by_a_second_is_left_alone() {
     let world = World::new();
     let mut device = world.device("a", poll());
     device.session.on_clock(START_MS + 1_999).unwrap();
-    assert_eq!(device.rows("SELECT value FROM _lakesync_state WHERE name = 'skew_ms'"), Vec::<Vec<_>>::new());
+    assert_eq!(
+        device.rows("SELECT value FROM _lakesync_state WHERE name = 'skew_ms'"),
+        Vec::<Vec<_>>::new()
+    );
 }
 
 #[test]
@@ -250,13 +298,20 @@ fn a_refused_token_is_asked_for_once_and_the_status_says_so_when_there_is_none()
     device.tokens = [true].into();
     device.steps.clear();
     let wait = device.run(&mut world.gateway);
-    assert_eq!(device.steps[..3], ["Push(1 deltas)", "RefreshToken", "Push(1 deltas)"]);
+    assert_eq!(
+        device.steps[..3],
+        ["Push(1 deltas)", "RefreshToken", "Push(1 deltas)"]
+    );
     assert!(matches!(wait, Step::Wait { until_ms: Some(_) }), "{wait:?}");
     let error = device.status().last_error.unwrap();
     assert!(error.message.contains("AUTH_ERROR"), "{error:?}");
     device.session.wish(Wish::Online);
     device.run(&mut world.gateway);
-    assert!(device.status().last_error.is_none(), "{:?}", device.status());
+    assert!(
+        device.status().last_error.is_none(),
+        "{:?}",
+        device.status()
+    );
     assert_eq!(world.gateway.deltas().count(), 1);
 }
 
@@ -281,7 +336,10 @@ fn a_busy_gateway_is_given_the_time_that_it_asks_for() {
     assert_eq!(device.stock(), "0001=1, other= theirs", "reading goes on");
     let status = device.status();
     assert_eq!(status.last_error.unwrap().kind, ErrorKind::Retryable);
-    assert_eq!((status.counts.pending, status.retry_at_ms), (1, Some(START_MS + 7_000)));
+    assert_eq!(
+        (status.counts.pending, status.retry_at_ms),
+        (1, Some(START_MS + 7_000))
+    );
     device.settle(&mut world.gateway);
     assert_eq!(world.gateway.deltas().count(), 2);
 }
@@ -301,25 +359,44 @@ fn an_expired_cursor_loads_the_tables_it_names_and_spares_own_edits() {
     device.faults = [Fault::Busy].into();
     device.settle(&mut world.gateway);
     assert_eq!(device.stock(), "x=5 n, z= later");
-    assert_eq!((device.stock(), world.gateway.checkpoints), (world.stock(), 2));
+    assert_eq!(
+        (device.stock(), world.gateway.checkpoints),
+        (world.stock(), 2)
+    );
 }
 
 #[test]
 fn a_checkpoint_goes_on_where_it_broke_off_and_begins_anew_when_it_cannot() {
     let mut world = World::new();
     for code in 0..20 {
-        world.arrive(remote(Op::Insert, &format!("{code:02}"), START_MS + code, "n"));
+        world.arrive(remote(
+            Op::Insert,
+            &format!("{code:02}"),
+            START_MS + code,
+            "n",
+        ));
     }
     let mut device = world.device("a", poll());
     for _ in 0..5 {
         device.step(&mut world.gateway);
     }
     let rows = device.status();
-    assert!(matches!(rows.phase, Phase::Loading { rows: 6.. }), "{:?}", rows.phase);
+    assert!(
+        matches!(rows.phase, Phase::Loading { rows: 6.. }),
+        "{:?}",
+        rows.phase
+    );
     device.restart();
     device.step(&mut world.gateway);
     device.step(&mut world.gateway);
-    assert!(device.steps.iter().any(|step| step.starts_with("Checkpoint([], Some(")), "{:?}", device.steps);
+    assert!(
+        device
+            .steps
+            .iter()
+            .any(|step| step.starts_with("Checkpoint([], Some(")),
+        "{:?}",
+        device.steps
+    );
     world.gateway.hide("stock", "03");
     device.faults = [Fault::LostReply].into();
     device.settle(&mut world.gateway);
@@ -347,7 +424,10 @@ fn another_log_is_given_what_the_old_one_had_acknowledged() {
             KeepUntil::Durable => "0001=1, 0002=2, other= theirs",
             KeepUntil::Confirmed => "0001=1, other= theirs",
         };
-        assert_eq!((device.stock().as_str(), world.stock().as_str()), (want, want));
+        assert_eq!(
+            (device.stock().as_str(), world.stock().as_str()),
+            (want, want)
+        );
     }
 }
 
@@ -363,7 +443,10 @@ fn an_acknowledgement_of_another_log_confirms_nothing_of_the_old_one() {
     insert(&device, [1]);
     device.run(&mut world.gateway);
     device.settle(&mut world.gateway);
-    assert_eq!((device.stock().as_str(), world.stock().as_str()), ("0001=1", "0001=1"));
+    assert_eq!(
+        (device.stock().as_str(), world.stock().as_str()),
+        ("0001=1", "0001=1")
+    );
 }
 
 #[test]
@@ -387,7 +470,10 @@ fn a_page_with_a_wrong_checksum_is_asked_for_once_more_and_then_it_is_said() {
     world.gateway.garbled = 1;
     device.session.wish(Wish::SyncNow);
     device.run(&mut world.gateway);
-    assert_eq!((device.stock().as_str(), device.status().mismatches), ("x= n", 1));
+    assert_eq!(
+        (device.stock().as_str(), device.status().mismatches),
+        ("x= n", 1)
+    );
     assert!(device.status().last_error.is_none());
 
     world.arrive(remote(Op::Insert, "y", START_MS, "n"));
@@ -411,21 +497,32 @@ fn rows_that_differ_from_the_gateways_are_found_and_loaded_anew() {
     device.run(&mut world.gateway);
     device.session.wish(Wish::Verify);
     device.run(&mut world.gateway);
-    assert_eq!((device.status().mismatches, world.gateway.checkpoints), (0, 1));
+    assert_eq!(
+        (device.status().mismatches, world.gateway.checkpoints),
+        (0, 1)
+    );
 
     // Behind everybody's back.
     device
         .db
         .keep(|work| {
-            work.tx.execute("UPDATE stock SET note = 'rot' WHERE code = 'x'", [])?;
+            work.tx
+                .execute("UPDATE stock SET note = 'rot' WHERE code = 'x'", [])?;
             Ok(())
         })
         .unwrap();
     device.session.wish(Wish::Verify);
     device.run(&mut world.gateway);
-    assert_eq!((device.status().mismatches, world.gateway.checkpoints), (1, 2));
+    assert_eq!(
+        (device.status().mismatches, world.gateway.checkpoints),
+        (1, 2)
+    );
     assert_eq!(device.stock(), "x= n, y= n");
-    assert!(device.status().last_error.is_none(), "{:?}", device.status());
+    assert!(
+        device.status().last_error.is_none(),
+        "{:?}",
+        device.status()
+    );
 }
 
 #[test]
@@ -505,12 +602,21 @@ fn the_status_tells_how_it_goes() {
     assert_eq!(device.status().phase, Phase::Connecting);
     device.give(Reply::Schemas(Ok(world.gateway.schemas.clone())));
     assert!(matches!(device.session.next().unwrap(), Step::Push(_)));
-    assert_eq!((device.status().phase, device.status().counts.in_flight), (Phase::Pushing, 1));
+    assert_eq!(
+        (device.status().phase, device.status().counts.in_flight),
+        (Phase::Pushing, 1)
+    );
     device.give(Reply::Pushed(Err(lost())));
     let status = device.status();
     assert_eq!((status.phase, status.counts.pending), (Phase::Offline, 1));
     assert_eq!((status.behind_ms, status.last_synced_ms), (None, None));
-    assert!(status.last_error.unwrap().message.contains("lost on the way"));
+    assert!(
+        status
+            .last_error
+            .unwrap()
+            .message
+            .contains("lost on the way")
+    );
     device.settle(&mut world.gateway);
     let status = device.status();
     assert_eq!((status.phase, status.last_error), (Phase::Idle, None));
@@ -524,5 +630,9 @@ fn the_status_tells_how_it_goes() {
     device.session.wish(Wish::Stop);
     device.run(&mut world.gateway);
     assert_eq!(device.status().phase, Phase::Stopped);
-    assert_eq!(device.db.status().phase, Phase::Stopped, "told to those who watch");
+    assert_eq!(
+        device.db.status().phase,
+        Phase::Stopped,
+        "told to those who watch"
+    );
 }

@@ -31,7 +31,10 @@ fn coloured(code: &str) -> RowDelta {
 
 fn state_of(device: &Device, table: &str) -> Option<SchemaState> {
     let status = device.status();
-    let found = status.schema.into_iter().find(|state| state.table.as_str() == table);
+    let found = status
+        .schema
+        .into_iter()
+        .find(|state| state.table.as_str() == table);
     found.map(|found| found.state)
 }
 
@@ -44,8 +47,14 @@ fn a_column_of_the_gateway_comes_with_the_first_edit_that_has_one() {
     world.arrive(coloured("red"));
     device.session.wish(Wish::SyncNow);
     device.run(&mut world.gateway);
-    assert_eq!(device.rows("SELECT colour FROM stock"), [["red".to_owned().into()]]);
-    assert_eq!((device.status().last_error, state_of(&device, "stock")), (None, None));
+    assert_eq!(
+        device.rows("SELECT colour FROM stock"),
+        [["red".to_owned().into()]]
+    );
+    assert_eq!(
+        (device.status().last_error, state_of(&device, "stock")),
+        (None, None)
+    );
 }
 
 #[test]
@@ -83,19 +92,29 @@ fn edits_of_a_column_that_the_gateway_lacks_wait_and_hold_up_nothing() {
     let wait = device.run(&mut world.gateway);
     assert!(matches!(wait, Step::Wait { .. }));
     assert_eq!(world.stock(), "second=2");
-    assert_eq!(state_of(&device, "stock"), Some(SchemaState::GatewayBehind { waiting: 1 }));
+    assert_eq!(
+        state_of(&device, "stock"),
+        Some(SchemaState::GatewayBehind { waiting: 1 })
+    );
     assert_eq!(device.stock(), "first=, second=2");
     let pushes = world.gateway.pushes.len();
     for _ in 0..5 {
         device.clock.advance(10_000);
         device.run(&mut world.gateway);
     }
-    assert_eq!(world.gateway.pushes.len(), pushes, "what waits is not tried in vain");
+    assert_eq!(
+        world.gateway.pushes.len(),
+        pushes,
+        "what waits is not tried in vain"
+    );
 
     world.gateway.schemas = vec![newer];
     device.session.wish(Wish::SyncNow);
     device.settle(&mut world.gateway);
-    assert_eq!((world.gateway.deltas().count(), state_of(&device, "stock")), (2, None));
+    assert_eq!(
+        (world.gateway.deltas().count(), state_of(&device, "stock")),
+        (2, None)
+    );
 }
 
 #[test]
@@ -107,11 +126,17 @@ fn edits_of_a_table_that_the_gateway_lacks_wait_for_it() {
     device.sql("INSERT INTO stock (code) VALUES ('x')");
     device.run(&mut world.gateway);
     assert_eq!(world.gateway.deltas().count(), 1);
-    assert_eq!(state_of(&device, "todos"), Some(SchemaState::UnknownToGateway { waiting: 1 }));
+    assert_eq!(
+        state_of(&device, "todos"),
+        Some(SchemaState::UnknownToGateway { waiting: 1 })
+    );
     world.gateway.schemas.push(schema(TODOS));
     device.session.wish(Wish::SyncNow);
     device.settle(&mut world.gateway);
-    assert_eq!((world.gateway.deltas().count(), state_of(&device, "todos")), (2, None));
+    assert_eq!(
+        (world.gateway.deltas().count(), state_of(&device, "todos")),
+        (2, None)
+    );
 }
 
 #[test]
@@ -143,11 +168,17 @@ fn a_type_that_does_not_go_with_the_one_here_is_a_conflict_and_no_loop() {
         matches!(&conflict, Some(SchemaState::Conflict { reason }) if reason.contains("count")),
         "{conflict:?}"
     );
-    assert_eq!((device.status().counts.pending, world.gateway.pushes.len()), (1, 0));
+    assert_eq!(
+        (device.status().counts.pending, world.gateway.pushes.len()),
+        (1, 0)
+    );
     world.gateway.schemas = vec![schema(STOCK)];
     device.session.wish(Wish::SyncNow);
     device.settle(&mut world.gateway);
-    assert_eq!((world.stock().as_str(), state_of(&device, "stock")), ("x=1", None));
+    assert_eq!(
+        (world.stock().as_str(), state_of(&device, "stock")),
+        ("x=1", None)
+    );
 }
 
 #[test]
@@ -161,7 +192,10 @@ fn a_page_that_no_schema_explains_waits_ever_longer_and_comes_when_one_does() {
     device.steps.clear();
     let start_ms = device.now_ms();
     while device.now_ms() < start_ms + 600_000 {
-        let Step::Wait { until_ms: Some(until_ms) } = device.run(&mut world.gateway) else {
+        let Step::Wait {
+            until_ms: Some(until_ms),
+        } = device.run(&mut world.gateway)
+        else {
             panic!("it waits");
         };
         device.clock.set(until_ms);

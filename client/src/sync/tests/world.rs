@@ -259,16 +259,22 @@ impl Device {
                 _ => {}
             }
         }
-        panic!("{} does not come to rest: {:?}", self.name, &self.steps[self.steps.len() - 30..]);
+        panic!(
+            "{} does not come to rest: {:?}",
+            self.name,
+            &self.steps[self.steps.len() - 30..]
+        );
     }
 
     /// Goes on through waits until everything is here and sent.
     pub(super) fn settle(&mut self, gateway: &mut FakeGateway) {
-        for _ in 0..60 {
+        for _ in 0..500 {
             match self.run(gateway) {
                 Step::Wait { until_ms } => {
                     let status = self.status();
-                    if status.last_error.is_none() && status.counts.pending + status.counts.in_flight == 0 {
+                    if status.last_error.is_none()
+                        && status.counts.pending + status.counts.in_flight == 0
+                    {
                         return;
                     }
                     let until_ms = until_ms.expect("a wait that ends");
@@ -309,13 +315,13 @@ pub(super) struct World {
 impl World {
     /// A gateway with the table `stock`.
     pub(super) fn new() -> World {
+        let mut gateway = FakeGateway::default();
+        gateway.now_ms = START_MS;
+        gateway.chunk_deltas = 3;
+        gateway.schemas = vec![schema(STOCK)];
         World {
             dir: TempDir::new().unwrap(),
-            gateway: FakeGateway {
-                now_ms: START_MS,
-                schemas: vec![schema(STOCK)],
-                ..FakeGateway::default()
-            },
+            gateway,
         }
     }
 
@@ -336,9 +342,16 @@ impl World {
     /// What everybody must show of stock.
     pub(super) fn stock(&self) -> String {
         let table = TableName::parse("stock").unwrap();
-        let schema = self.gateway.schemas.iter().find(|schema| schema.table == table).unwrap();
+        let schema = self
+            .gateway
+            .schemas
+            .iter()
+            .find(|schema| schema.table == table)
+            .unwrap();
         let merged = self.gateway.merged();
-        let rows = merged.iter().filter(|((of, _), state)| *of == table && state.exists());
+        let rows = merged
+            .iter()
+            .filter(|((of, _), state)| *of == table && state.exists());
         let text = |((_, row_id), state): (&(TableName, _), _)| {
             let shown = shown(schema, row_id, state);
             let of = |name: &str, prefix: &str| match shown.get(name) {
