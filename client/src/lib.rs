@@ -36,7 +36,8 @@
 //!
 //! Without a key a table has the text column `row_id`, and each new row gets one nobody else has. With a key the key is
 //! the row, and two databases that insert the same key write the same row. [`LocalDb::transaction`] makes several writes
-//! one; [`LocalDb::insert`], [`LocalDb::update`] and [`LocalDb::delete`] are there for those who have values, not SQL.
+//! one; what it does goes through `tx`, because the database itself is taken until it ends. [`LocalDb::insert`],
+//! [`LocalDb::update`] and [`LocalDb::delete`] are there for those who have values, not SQL.
 //!
 //! ```
 //! # use lakesync_client::{ClientError, LocalDb};
@@ -241,6 +242,7 @@ mod format;
 mod local;
 mod migrate;
 mod outbox;
+mod overview;
 mod query;
 mod register;
 mod rows;
@@ -257,6 +259,9 @@ pub use db::LocalDb;
 pub use digest::{Digest, GatewayDigest, TableDigest};
 pub use edit::Edit;
 pub use error::{ClientError, ErrorKind, RefusedDelta};
+pub use overview::{Overview, TableOverview};
+/// What [`LocalDb::with_connection`] hands out, in the version that it has.
+pub use rusqlite;
 pub use outbox::{DeadLetter, EntryState, OutboxCounts, OutboxEntry, Reason};
 pub use query::Rows;
 pub use rusqlite::types::Value as SqlValue;
@@ -274,3 +279,8 @@ pub use {
     system_clock::SystemClock,
     transport::{HttpTransport, Timeouts},
 };
+
+/// The guide, whose examples are tests.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+mod guide {}
