@@ -267,9 +267,7 @@ pub use sync::{
 pub use transport::{
     Chunks, LiveConnection, LiveEvents, LiveReplies, Refusal, Transport, TransportError,
 };
-pub use watch::{
-    ChangedRows, Changes, Origins, QueryWatch, StatusWatch, Subscription, Watch,
-};
+pub use watch::{ChangedRows, Changes, Origins, QueryWatch, StatusWatch, Subscription, Watch};
 #[cfg(feature = "http")]
 pub use {
     drive::{AsyncSync, Runtime, SyncHandle, SyncRemote, Synced},

@@ -17,7 +17,11 @@ pub(super) fn bring_up(
     page: &PullPage,
     schemas: &[TableSchema],
 ) -> Result<(), ClientError> {
-    for table in lacking(work.registry, page) {
+    let lacking_before = lacking(work.registry, page);
+    if lacking_before.is_empty() {
+        return Ok(());
+    }
+    for table in lacking_before {
         let schema = schemas.iter().find(|schema| schema.table == table);
         let Some(schema) = schema else {
             work.registry.table(&table)?;
@@ -32,7 +36,9 @@ pub(super) fn bring_up(
         None => Ok(()),
         Some(table) => Err(ClientError::SchemaConflict {
             table,
-            reason: "the gateway sends columns that its own schema lacks, or values of another type".to_owned(),
+            reason:
+                "the gateway sends columns that its own schema lacks, or values of another type"
+                    .to_owned(),
         }),
     }
 }
@@ -43,7 +49,10 @@ fn lacking(registry: &Registry, page: &PullPage) -> BTreeSet<TableName> {
     let mut last: Option<Arc<LocalTable>> = None;
     for delta in &page.deltas {
         let delta = &delta.delta;
-        if last.as_ref().is_none_or(|table| table.schema.table != delta.table) {
+        if last
+            .as_ref()
+            .is_none_or(|table| table.schema.table != delta.table)
+        {
             last = registry.table(&delta.table).ok().map(Arc::clone);
         }
         let fits = last.as_ref().is_some_and(|table| fits(table, delta));
@@ -68,7 +77,10 @@ fn fits(table: &LocalTable, delta: &RowDelta) -> bool {
             // Writes to a column that was dropped are shown nowhere.
             None => {
                 columns = table.columns.iter();
-                table.schema.dropped_column(change.column.as_str()).is_some()
+                table
+                    .schema
+                    .dropped_column(change.column.as_str())
+                    .is_some()
             }
         }
     })
