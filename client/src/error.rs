@@ -36,6 +36,10 @@ pub enum ClientError {
         known: i64,
     },
 
+    /// The file is there, but no client wrote it.
+    #[error("the file is no local database of a LakeSync client")]
+    NoClient,
+
     /// The file belongs to another client; its outbox holds that client's edits.
     #[error(
         "the local database belongs to client {found}, not {wanted}: open it under its own id, or use another file"
@@ -252,6 +256,7 @@ impl ClientError {
             | ClientError::Damaged { .. }
             | ClientError::Migrations { .. }
             | ClientError::OtherFormat { .. }
+            | ClientError::NoClient
             | ClientError::RowForbidden { .. }
             | ClientError::OtherClient { .. }
             | ClientError::Clock(_) => ErrorKind::Local,

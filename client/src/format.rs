@@ -16,6 +16,7 @@
 //! Invariant: `visible = merge(confirmed, own edits that the cursor has not covered)`, in every committed state of the
 //! file. A confirmed value is in `_lakesync_confirmed` when it is there for the cell, else in `t`.
 
+use lakesync_proto::ClientId;
 use rusqlite::Connection;
 
 use crate::error::ClientError;
@@ -67,18 +68,37 @@ CREATE TABLE IF NOT EXISTS _lakesync_seen (
 
 /// Makes the client's own tables, or finds that they are of a format that it may use.
 pub(crate) fn initialise(connection: &Connection) -> Result<(), ClientError> {
-    let known: bool = connection.query_row(
-        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_lakesync_state')",
-        [],
-        |row| row.get(0),
-    )?;
-    let found = if known { state::format(connection)? } else { None };
-    match found {
-        Some(found) if found != FORMAT => Err(ClientError::OtherFormat { found, known: FORMAT }),
+    match found(connection)? {
         Some(_) => Ok(()),
         None => {
             connection.execute_batch(TABLES)?;
             state::set_format(connection, FORMAT)
         }
+    }
+}
+
+/// Whose file it is; none when it is no client's.
+pub(crate) fn owner(connection: &Connection) -> Result<Option<ClientId>, ClientError> {
+    match found(connection)? {
+        Some(_) => state::client(connection),
+        None => Ok(None),
+    }
+}
+
+fn found(connection: &Connection) -> Result<Option<i64>, ClientError> {
+    let known: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_lakesync_state')",
+        [],
+        |row| row.get(0),
+    )?;
+    match known {
+        false => Ok(None),
+        true => match state::format(connection)? {
+            Some(found) if found != FORMAT => Err(ClientError::OtherFormat {
+                found,
+                known: FORMAT,
+            }),
+            found => Ok(found),
+        },
     }
 }

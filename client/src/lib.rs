@@ -241,6 +241,7 @@ mod format;
 mod local;
 mod migrate;
 mod outbox;
+mod overview;
 mod query;
 mod register;
 mod rows;
@@ -257,6 +258,9 @@ pub use db::LocalDb;
 pub use digest::{Digest, GatewayDigest, TableDigest};
 pub use edit::Edit;
 pub use error::{ClientError, ErrorKind, RefusedDelta};
+pub use overview::{Overview, TableOverview};
+/// What [`LocalDb::with_connection`] hands out, in the version that it has.
+pub use rusqlite;
 pub use outbox::{DeadLetter, EntryState, OutboxCounts, OutboxEntry, Reason};
 pub use query::Rows;
 pub use rusqlite::types::Value as SqlValue;
@@ -274,3 +278,8 @@ pub use {
     system_clock::SystemClock,
     transport::{HttpTransport, Timeouts},
 };
+
+/// The guide, whose examples are tests.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+mod guide {}

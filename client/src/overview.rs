@@ -1,0 +1,127 @@
+//! What a person finds on looking into a client database.
+//!
+//! Invariant: one transaction reads it all, so its numbers belong together, and nobody is asked.
+
+use lakesync_proto::{Epoch, Seq, TableName, TableSchema};
+use rusqlite::Connection;
+
+use crate::db::LocalDb;
+use crate::error::ClientError;
+use crate::local::Work;
+use crate::outbox::{self, OutboxCounts};
+use crate::schema::LocalTable;
+use crate::state;
+use crate::sync::SchemaState;
+
+/// The state of a client database, see [`LocalDb::overview`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overview {
+    /// Everything of the gateway up to here has been applied.
+    pub seq: Seq,
+    /// The log that `seq` counts in; none before the first answer.
+    pub epoch: Option<Epoch>,
+    /// The native cursor, as the gateway gave it; none before the first sync has come to its end.
+    pub cursor: Option<String>,
+    /// What the gateway's warehouse holds, as it last said.
+    pub durable: Seq,
+    /// What the gateway's wall clock shows more than this machine's, in milliseconds; 0 while they differ by less than
+    /// two seconds.
+    pub skew_ms: i64,
+    /// Whether a checkpoint has been loaded in part: the next sync goes on with it.
+    pub is_loading: bool,
+    /// Whether the gateway's tables are known.
+    pub knows_gateway: bool,
+    /// Own edits, by state.
+    pub outbox: OutboxCounts,
+    /// The registered tables, by name.
+    pub tables: Vec<TableOverview>,
+}
+
+/// One table of a client database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableOverview {
+    /// Its name.
+    pub table: TableName,
+    /// Visible rows.
+    pub rows: u64,
+    /// Edits that wait to be sent.
+    pub waiting: u64,
+    /// How it differs from the gateway's table of this name; none when it does not, or when nobody has asked yet.
+    pub schema: Option<SchemaState>,
+}
+
+impl LocalDb {
+    /// What this database holds and where it stands, for a person to read.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn overview(&self) -> Result<Overview, ClientError> {
+        self.keep(read)
+    }
+}
+
+fn read(work: &mut Work<'_>) -> Result<Overview, ClientError> {
+    let connection = work.tx;
+    let knows_gateway = state::schemas_hash(connection)?.is_some();
+    let tables = work.registry.tables().map(|table| {
+        let waiting = waiting(connection, table)?;
+        Ok(TableOverview {
+            table: table.schema.table.clone(),
+            rows: rows(connection, table)?,
+            waiting,
+            schema: match knows_gateway {
+                true => difference(table, waiting),
+                false => None,
+            },
+        })
+    });
+    Ok(Overview {
+        tables: tables.collect::<Result<_, ClientError>>()?,
+        seq: state::seq(connection)?,
+        epoch: state::epoch(connection)?,
+        cursor: state::cursor(connection)?,
+        durable: state::durable(connection)?,
+        skew_ms: state::skew_ms(connection)?,
+        is_loading: state::checkpoint(connection)?.is_some(),
+        knows_gateway,
+        outbox: outbox::counts(connection)?,
+    })
+}
+
+fn rows(connection: &Connection, table: &LocalTable) -> Result<u64, ClientError> {
+    // A table's name is an identifier without quotes.
+    let sql = format!("SELECT count(*) FROM \"{}\"", table.schema.table);
+    count(connection.query_row(&sql, [], |row| row.get(0))?)
+}
+
+fn waiting(connection: &Connection, table: &LocalTable) -> Result<u64, ClientError> {
+    let sql = "SELECT count(*) FROM _lakesync_outbox WHERE state = 0 AND table_number = ?1";
+    count(connection.query_row(sql, [table.number], |row| row.get(0))?)
+}
+
+fn count(counted: i64) -> Result<u64, ClientError> {
+    u64::try_from(counted).map_err(|_| ClientError::Damaged {
+        what: format!("{counted} rows were counted"),
+    })
+}
+
+fn difference(table: &LocalTable, waiting: u64) -> Option<SchemaState> {
+    if let Some(reason) = &table.conflict {
+        let reason = reason.clone();
+        return Some(SchemaState::Conflict { reason });
+    }
+    let Some(gateway) = &table.gateway else {
+        return Some(SchemaState::UnknownToGateway { waiting });
+    };
+    let lacks = |one: &TableSchema, other: &TableSchema| {
+        let mut columns = other.columns.iter();
+        columns.any(|column| one.column(column.name.as_ref()).is_none())
+    };
+    if lacks(gateway, &table.schema) {
+        Some(SchemaState::GatewayBehind { waiting })
+    } else if lacks(&table.schema, gateway) {
+        Some(SchemaState::GatewayAhead)
+    } else {
+        None
+    }
+}
