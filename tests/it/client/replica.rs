@@ -121,6 +121,7 @@ impl Replica {
 
     /// The program ends, whatever it is at, and starts again.
     pub(super) fn crash(&mut self, world: &mut World) {
+        world.tell(&format_args!("{} ends", self.id));
         if let Exchange::Sent(step) = std::mem::replace(&mut self.exchange, Exchange::Idle) {
             self.link.stray(world, &step);
         }
@@ -285,6 +286,7 @@ impl Replica {
         };
         let heard = self.online && fault == Fault::None && self.habits.dates;
         let gateway_ms = heard.then(|| world.now_ms());
+        world.tell(&format_args!("{} {step:?} {fault:?} {hold:?}", self.id));
         match hold {
             Hold::Reply => {
                 self.exchange = Exchange::Answered(reply, gateway_ms);
