@@ -33,7 +33,7 @@ use lakesync_proto::{
 use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::{Connection, OptionalExtension, Params, params_from_iter};
 
-use crate::capture::{Stamps, new_row_id};
+use crate::capture::{new_row_id, row_stamp};
 use crate::db::LocalDb;
 use crate::error::ClientError;
 use crate::local::Work;
@@ -247,7 +247,11 @@ impl<'a> Edit<'a> {
     /// [`ClientError::RowMissing`].
     pub fn delete(&self, table: &str, row_id: impl AsRef<str>) -> Result<(), ClientError> {
         let table = self.work.registry.table(&TableName::parse(table)?)?;
-        let delta = self.checked(table, (Op::Delete, RowId::parse(row_id.as_ref())?), Vec::new())?;
+        let delta = self.checked(
+            table,
+            (Op::Delete, RowId::parse(row_id.as_ref())?),
+            Vec::new(),
+        )?;
         if !self.exists(table, &delta.row_id)? {
             return Err(missing(delta));
         }
@@ -289,17 +293,16 @@ impl<'a> Edit<'a> {
         Ok(delta)
     }
 
-    /// The id of a new row. A table without a key hashes it from a stamp, which so must be given once only.
+    /// The id of a new row: that of its key, or hashed from a stamp.
     fn new_row_id(
         &self,
         table: &LocalTable,
         columns: &[ColumnChange],
     ) -> Result<RowId, ClientError> {
-        let mut stamps = Stamps::load(self.work.tx)?;
-        let hlc = stamps.next(self.work.now_ms)?;
-        if table.schema.primary_key.is_empty() {
-            stamps.store(self.work.tx)?;
-        }
+        let hlc = match table.schema.primary_key.is_empty() {
+            true => row_stamp(self.work.tx, self.work.now_ms)?,
+            false => Hlc::ZERO,
+        };
         new_row_id(&table.schema, columns, self.work.client_id, hlc)
     }
 

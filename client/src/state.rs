@@ -10,6 +10,7 @@
 //! seq         seq                 everything of the gateway up to here has been applied
 //! epoch       text                the log that seq counts in
 //! clock       HLC                 the greatest stamp given to an own edit, or learned
+//! named       HLC                 the greatest stamp that a new row's id was made of
 //! known       HLC                 the greatest stamp that the gateway is known to have accepted, of whomever
 //! skew_ms     milliseconds        what the gateway's wall clock shows more than this machine's
 //! durable     seq                 what the warehouse holds, as the gateway last said
@@ -105,6 +106,15 @@ pub(crate) fn clock(connection: &Connection) -> Result<Hlc, ClientError> {
 
 pub(crate) fn set_clock(connection: &Connection, hlc: Hlc) -> Result<(), ClientError> {
     set(connection, "clock", hlc.as_i64())
+}
+
+/// The greatest stamp that a new row's id was made of. It is no edit's: those are stamped later, when they are sealed.
+pub(crate) fn named(connection: &Connection) -> Result<Hlc, ClientError> {
+    read_hlc(connection, "named")
+}
+
+pub(crate) fn set_named(connection: &Connection, hlc: Hlc) -> Result<(), ClientError> {
+    set(connection, "named", hlc.as_i64())
 }
 
 /// The greatest stamp that the gateway is known to have accepted.

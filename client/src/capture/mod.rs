@@ -21,7 +21,7 @@ use rusqlite::Connection;
 
 pub(crate) use row_name::new_row_id;
 pub(crate) use seal::seal;
-pub(crate) use times::Stamps;
+pub(crate) use times::row_stamp;
 
 use change::Change;
 

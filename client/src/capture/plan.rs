@@ -10,7 +10,7 @@
 //! Invariant: pure. A value that no delta can carry makes the whole change unfit, and its deltas are still told (with
 //! nulls), because the row has to fall back to what it was before them.
 
-use lakesync_proto::{ColumnChange, ColumnType, Op, RowId, Value};
+use lakesync_proto::{ColumnChange, ColumnName, ColumnType, Op, RowId, Value};
 use rusqlite::types::{Value as SqlValue, ValueRef};
 
 use super::change::{Change, Side};
@@ -39,15 +39,15 @@ pub(super) struct Plan {
     pub(super) unfit: Option<String>,
     /// The row that it has made in `t` can have no row id.
     pub(super) nameless: bool,
-    /// Values whose normal form is another text than the one that was written.
-    pub(super) normalised: Vec<Normalised>,
+    /// What to write over what was written.
+    pub(super) normal: Vec<Normal>,
 }
 
-/// A value that stands in `t` in a form of its own.
+/// The normal form of a value that was written in another one; null for one that nobody can read.
 #[derive(Debug, PartialEq)]
-pub(super) struct Normalised {
-    pub(super) column: lakesync_proto::ColumnName,
-    pub(super) written: String,
+pub(super) struct Normal {
+    pub(super) column: ColumnName,
+    pub(super) slot: Slot,
     pub(super) value: Value,
 }
 
@@ -193,21 +193,21 @@ impl Plan {
 
     fn column(&mut self, column: &LocalColumn, written: ValueRef<'_>) -> ColumnChange {
         let name = column.name.clone();
-        let value = match from_written(written, column.column_type) {
-            Ok(value) => value,
+        let (value, is_normal) = match from_written(written, column.column_type) {
+            Ok(value) => {
+                let is_normal = is_normal(&value, written, column.column_type);
+                (value, is_normal)
+            }
             Err(reason) => {
                 self.unfit
                     .get_or_insert_with(|| format!("column {name}: {reason}"));
-                Value::Null
+                (Value::Null, false)
             }
         };
-        if column.column_type == ColumnType::Json
-            && let Ok(text) = written.as_str()
-            && !matches!(&value, Value::Json(normal) if normal == text)
-        {
-            self.normalised.push(Normalised {
+        if !is_normal {
+            self.normal.push(Normal {
                 column: name.clone(),
-                written: text.to_owned(),
+                slot: column.slot,
                 value: value.clone(),
             });
         }
@@ -215,6 +215,15 @@ impl Plan {
             column: name,
             value,
         }
+    }
+}
+
+/// Whether what was written is the one form that the value has. Constraints see to it but for JSON.
+fn is_normal(value: &Value, written: ValueRef<'_>, column_type: ColumnType) -> bool {
+    match (column_type, value, written) {
+        (ColumnType::Json, Value::Json(normal), ValueRef::Text(text)) => normal.as_bytes() == text,
+        (ColumnType::Json, _, ValueRef::Text(_)) => false,
+        _ => true,
     }
 }
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use lakesync_proto::{DeltaKey, Op, RowDelta, RowId};
 use rusqlite::params_from_iter;
-use rusqlite::types::{Value as SqlValue, ValueRef};
+use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
 
 use super::change::{Change, Side};
-use super::plan::{Cells, Draft, Normalised, Plan, Writer, all, plan};
+use super::plan::{Cells, Draft, Normal, Plan, Writer, all, plan};
 use super::times::{Commits, Stamps, commits};
 use crate::error::ClientError;
 use crate::local::Work;
@@ -82,16 +82,15 @@ impl Sealing {
         let planned = plan(change, &table, writer, replaced);
         match &planned.unfit {
             Some(reason) => self.reject(work, (change, &table), (&planned, reason, at_ms)),
-            None => self.accept(work, &table, planned, at_ms),
+            None => self.accept(work, (change, &table), (planned, at_ms)),
         }
     }
 
     fn accept(
         &mut self,
         work: &mut Work<'_>,
-        table: &LocalTable,
-        planned: Plan,
-        at_ms: u64,
+        (change, table): (&Change<'_>, &LocalTable),
+        (planned, at_ms): (Plan, u64),
     ) -> Result<(), ClientError> {
         for mut draft in planned.drafts {
             let before = draft.before.take();
@@ -102,9 +101,7 @@ impl Sealing {
             outbox::add(work, table, &delta)?;
             self.sealed += 1;
             if delta.op != Op::Delete {
-                for normalised in &planned.normalised {
-                    normalise(work, table, &delta.row_id, normalised)?;
-                }
+                normalise(work, (change, table), &delta.row_id, &planned.normal)?;
             }
         }
         Ok(())
@@ -121,6 +118,9 @@ impl Sealing {
         for draft in &planned.drafts {
             let delta = self.delta(work, table, draft.clone(), at_ms)?;
             rows::hide_confirmed(work, table, &delta, draft.before.as_deref())?;
+            if delta.op != Op::Delete {
+                normalise(work, (change, table), &delta.row_id, &planned.normal)?;
+            }
             self.restore_later(table, &delta.row_id);
             row_id = Some(delta.row_id);
         }
@@ -153,6 +153,8 @@ impl Sealing {
 
     fn meet(&mut self, change: &Change<'_>, table: &LocalTable) {
         if let Some(Ok(row_id)) = change.old_row_id(table) {
+            let same = |met: &(TableNumber, RowId, Cells)| met.0 == table.number && met.1 == row_id;
+            self.met.retain(|met| !same(met));
             if self.met.len() == MET_MAX {
                 self.met.remove(0);
             }
@@ -167,12 +169,15 @@ impl Sealing {
         }
         let row_ids = [change.old_row_id(table), change.new_row_id(table)];
         let row_ids: Vec<RowId> = row_ids.into_iter().flatten().flatten().collect();
-        let place = self
-            .met
-            .iter()
-            .rposition(|(number, row_id, _)| *number == table.number && row_ids.contains(row_id))?;
-        let (_, _, cells) = self.met.remove(place);
-        (change.kind == schema::INSERT).then_some(cells)
+        let mut cells = None;
+        self.met.retain_mut(|(number, row_id, met)| {
+            let is_this = *number == table.number && row_ids.contains(row_id);
+            if is_this {
+                cells = Some(std::mem::take(met));
+            }
+            !is_this
+        });
+        cells.filter(|_| change.kind == schema::INSERT)
     }
 
     fn restore_later(&mut self, table: &LocalTable, row_id: &RowId) {
@@ -194,29 +199,37 @@ impl Sealing {
     }
 }
 
-/// Writes the normal form over the text that was written, where it still stands.
+/// Writes normal forms over what was written, where it still stands.
 fn normalise(
     work: &Work<'_>,
-    table: &LocalTable,
+    (change, table): (&Change<'_>, &LocalTable),
     row_id: &RowId,
-    normalised: &Normalised,
+    normal: &[Normal],
 ) -> Result<(), ClientError> {
+    if normal.is_empty() {
+        return Ok(());
+    }
     let key = table.key(row_id)?;
-    let (column, marks) = (&normalised.column, key.len());
-    let sql = format!(
-        "UPDATE \"{}\" SET \"{column}\" = ?{} {} AND \"{column}\" IS ?{}",
-        table.schema.table,
-        marks + 1,
-        table.where_row(),
-        marks + 2,
-    );
-    let values = [
-        to_sqlite(&normalised.value),
-        SqlValue::Text(normalised.written.clone()),
-    ];
-    work.tx
-        .prepare_cached(&sql)?
-        .execute(params_from_iter(key.into_iter().chain(values)))?;
+    for Normal {
+        column,
+        slot,
+        value,
+    } in normal
+    {
+        let sql = format!(
+            "UPDATE \"{}\" SET \"{column}\" = ?{} {} AND \"{column}\" IS ?{}",
+            table.schema.table,
+            key.len() + 1,
+            table.where_row(),
+            key.len() + 2,
+        );
+        let values = key.iter().cloned().chain([to_sqlite(value)]);
+        let written = ToSqlOutput::Borrowed(change.value(Side::New, *slot));
+        let values = values.map(ToSqlOutput::Owned).chain([written]);
+        work.tx
+            .prepare_cached(&sql)?
+            .execute(params_from_iter(values))?;
+    }
     Ok(())
 }
 
@@ -232,9 +245,7 @@ fn remove_nameless(
         table.schema.table,
         table.where_row()
     );
-    let values = identity
-        .into_iter()
-        .map(rusqlite::types::ToSqlOutput::Borrowed);
+    let values = identity.into_iter().map(ToSqlOutput::Borrowed);
     work.tx
         .prepare_cached(&sql)?
         .execute(params_from_iter(values))?;

@@ -13,13 +13,13 @@ use crate::error::ClientError;
 use crate::state;
 
 /// The stamps of own edits.
-pub(crate) struct Stamps {
+pub(super) struct Stamps {
     clock: HlcClock,
     skew_ms: i64,
 }
 
 impl Stamps {
-    pub(crate) fn load(connection: &Connection) -> Result<Stamps, ClientError> {
+    pub(super) fn load(connection: &Connection) -> Result<Stamps, ClientError> {
         Ok(Stamps {
             clock: HlcClock::starting_at(state::clock(connection)?),
             skew_ms: state::skew_ms(connection)?,
@@ -27,19 +27,31 @@ impl Stamps {
     }
 
     /// The next stamp, of an edit at this time of this machine.
-    pub(crate) fn next(&mut self, at_ms: u64) -> Result<Hlc, ClientError> {
-        let gateway_ms = at_ms.saturating_add_signed(self.skew_ms);
-        let known = if gateway_ms > WALL_MS_MAX {
-            0
-        } else {
-            gateway_ms
-        };
-        Ok(self.clock.now(known)?)
+    pub(super) fn next(&mut self, at_ms: u64) -> Result<Hlc, ClientError> {
+        Ok(self.clock.now(known(at_ms, self.skew_ms))?)
     }
 
     /// Keeps the greatest stamp given.
-    pub(crate) fn store(self, connection: &Connection) -> Result<(), ClientError> {
+    pub(super) fn store(self, connection: &Connection) -> Result<(), ClientError> {
         state::set_clock(connection, self.clock.last())
+    }
+}
+
+/// A stamp for a new row's id, given once only.
+pub(crate) fn row_stamp(connection: &Connection, at_ms: u64) -> Result<Hlc, ClientError> {
+    let mut clock = HlcClock::starting_at(state::named(connection)?);
+    let hlc = clock.now(known(at_ms, state::skew_ms(connection)?))?;
+    state::set_named(connection, hlc)?;
+    Ok(hlc)
+}
+
+/// The gateway's time; 0, which holds no clock up, for one that no stamp can hold.
+fn known(at_ms: u64, skew_ms: i64) -> u64 {
+    let gateway_ms = at_ms.saturating_add_signed(skew_ms);
+    if gateway_ms > WALL_MS_MAX {
+        0
+    } else {
+        gateway_ms
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod files;
 mod foreign;
+mod histories;
+mod replay;
 
 mod sql;
 mod triggers;
