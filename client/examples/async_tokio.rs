@@ -36,14 +36,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = arguments.next().ok_or(usage)?;
     let gateway = arguments.next().unwrap_or_else(|| "public".to_owned());
 
-    let db = LocalDb::open(&file, ClientId::parse("async-example")?, Arc::new(SystemClock))?;
+    let db = LocalDb::open(
+        &file,
+        ClientId::parse("async-example")?,
+        Arc::new(SystemClock),
+    )?;
     let transport = HttpTransport::new(&url, GatewayId::parse(&gateway)?)?;
     let sync = AsyncSync::new(db.clone(), transport, SessionOptions::default());
     let remote = sync.remote();
     let running = tokio::spawn(async move { sync.run(&Tokio).await });
 
     // The program goes on with its own work here. This one shows how syncing goes, until somebody presses Ctrl-C.
-    let shown = db.watch_status().on_change(|status| eprintln!("{status:?}"));
+    let shown = db
+        .watch_status()
+        .on_change(|status| eprintln!("{status:?}"));
     tokio::signal::ctrl_c().await?;
     remote.wish(Wish::Stop);
     let status = running.await?;

@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "INSERT INTO todos (title, done) VALUES ('Call Ada', 0), ('Water the plants', 0)",
         [],
     )?;
-    println!("a write that no watcher of open todos need hear of");
+    println!("a write that changes nothing: nobody is told");
     db.update("todos", milk.as_str(), &[("done", false.into())])?;
     println!("a transaction, told once");
     db.transaction(|tx| {

@@ -9,7 +9,7 @@ use lakesync_proto::{
 
 use crate::transport::{Refusal, TransportError};
 
-/// A failed call to [`Client`](crate::Client).
+/// A failed call to a [`LocalDb`](crate::LocalDb) or a [`Session`](crate::Session).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {

@@ -271,12 +271,15 @@ pub use sync::{
 pub use transport::{
     Chunks, LiveConnection, LiveEvents, LiveReplies, Refusal, Transport, TransportError,
 };
-pub use watch::{
-    ChangedRows, Changes, Origins, QueryWatch, StatusWatch, Subscription, Watch,
-};
+pub use watch::{ChangedRows, Changes, Origins, QueryWatch, StatusWatch, Subscription, Watch};
 #[cfg(feature = "http")]
 pub use {
     drive::{AsyncSync, Runtime, SyncHandle, SyncRemote, Synced},
     system_clock::SystemClock,
     transport::{HttpTransport, Timeouts},
 };
+
+/// The guide, whose examples are tests.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+mod guide {}

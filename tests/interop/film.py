@@ -13,6 +13,7 @@ PADDING, BAR, CAPTION, GAP = 12, 26, 34, 14
 BACKGROUND, FOREGROUND, BAR_COLOUR, CAPTION_COLOUR = "#0d1117", "#e6edf3", "#21262d", "#7d8590"
 # What a terminal's bright colours look like here: readable on the dark ground.
 COLOURS = {"00ff00": "#3fb950", "ffff00": "#d29922", "ff0000": "#f85149", "7f7f7f": "#8b949e"}
+NO_BREAK = "\u00a0"
 STYLE = ('.t{{font:{size}px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;white-space:pre}}'
          '.c{{font:15px system-ui,sans-serif;fill:{caption};text-anchor:middle}}'
          '.film{{transform:translateY(-{last}px);animation:film {seconds:g}s step-end infinite}}'
@@ -91,9 +92,9 @@ def piece(run: tuple) -> str:
     if shown:
         weight = ' font-weight="bold"' if bold else ""
         line = ' text-decoration="line-through"' if struck else ""
-        # The length keeps columns in line whatever font the reader has.
+        # The length keeps columns in line whatever font the reader has; blanks that do not break are not folded either.
         drawn += (f'<text x="{left:g}" y="{LINE_HEIGHT - 4}" fill="{ink}" textLength="{len(shown) * CHAR_WIDTH:g}"'
-                  f"{weight}{line}>{escape(shown)}</text>")
+                  f"{weight}{line}>{escape(shown.replace(' ', NO_BREAK))}</text>")
     return drawn
 
 

@@ -50,6 +50,7 @@ class Session:
     def play(self):
         ana, bo = self.ana, self.bo
         self.scene("Two todo lists, each on its own SQLite database")
+        self.caption = "What Ana writes is in her own file at once, and in Bo's a moment later"
         self.type(ana, "a", "new", "Buy milk")
         self.until(GLANCE, (ana, "[ ] Buy milk"), (bo, "[ ] Buy milk"))
         self.type(bo, "a", "new", "Fix bike")

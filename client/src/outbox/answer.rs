@@ -60,7 +60,8 @@ pub(crate) fn acknowledge(
         let mut statement = work.tx.prepare_cached(
             "UPDATE _lakesync_outbox SET state = 2, doubt = 0, seq = ?2 WHERE entry = ?1 AND hlc = ?3 AND state <= 1",
         )?;
-        for ((entry, delta), outcome) in batch.entries.iter().zip(&batch.deltas).zip(&ack.outcomes) {
+        for ((entry, delta), outcome) in batch.entries.iter().zip(&batch.deltas).zip(&ack.outcomes)
+        {
             statement.execute((entry, outcome.seq().as_i64(), delta.hlc.as_i64()))?;
             newest = newest.max(delta.hlc);
         }

@@ -28,8 +28,7 @@ pub(crate) fn take(work: &mut Work<'_>, limit: usize) -> Result<Option<Batch>, C
         for entry in &scan.held {
             hold(work, *entry)?;
         }
-        if let (Some(first), Some(last)) = (scan.batch.entries.first(), scan.batch.entries.last())
-        {
+        if let (Some(first), Some(last)) = (scan.batch.entries.first(), scan.batch.entries.last()) {
             // Everything between the two is of the batch, or was held just now.
             work.tx
                 .prepare_cached(

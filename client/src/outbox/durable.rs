@@ -3,11 +3,11 @@
 //! Invariant: an edit that the gateway acknowledged is here until its pages have confirmed it and its warehouse holds it,
 //! so a gateway that loses its disk gets it back.
 
-use lakesync_proto::{RowId, Seq};
+use lakesync_proto::{Op, RowDelta, RowId, Seq};
 
 use crate::error::ClientError;
 use crate::local::Work;
-use crate::outbox::entry::{CHUNK_ENTRIES, table_of};
+use crate::outbox::entry::{CHUNK_ENTRIES, decode, table_of};
 use crate::rows;
 use crate::schema::TableNumber;
 use crate::state;
@@ -37,12 +37,13 @@ pub(crate) fn cover(work: &mut Work<'_>, seq: Seq) -> Result<(), ClientError> {
 /// The oldest acknowledged entries up to a seq.
 struct Chunk {
     last: i64,
+    /// The rows that may show something else once their entries are covered.
     rows: Vec<(TableNumber, String)>,
 }
 
 fn acknowledged(work: &Work<'_>, seq: Seq) -> Result<Option<Chunk>, ClientError> {
     let mut statement = work.tx.prepare_cached(
-        "SELECT seq, table_number, row_id FROM _lakesync_outbox WHERE state = 2 AND seq <= ?1 ORDER BY seq LIMIT ?2",
+        "SELECT seq, table_number, delta FROM _lakesync_outbox WHERE state = 2 AND seq <= ?1 ORDER BY seq LIMIT ?2",
     )?;
     let limit = i64::try_from(CHUNK_ENTRIES).expect("ten thousand");
     let mut found = statement.query([seq.as_i64(), limit])?;
@@ -53,9 +54,40 @@ fn acknowledged(work: &Work<'_>, seq: Seq) -> Result<Option<Chunk>, ClientError>
             rows: Vec::new(),
         });
         chunk.last = row.get(0)?;
-        chunk.rows.push((row.get(1)?, row.get(2)?));
+        let number = row.get(1)?;
+        let blob = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+        let delta = decode(blob, work.registry)?;
+        if !is_confirmed(work, number, &delta)? {
+            chunk.rows.push((number, delta.row_id.to_string()));
+        }
     }
     Ok(chunk)
+}
+
+/// Whether what is confirmed of the row has this delta in it, or something newer in its place: then the row shows the same
+/// with it and without it. That is so of nearly all, because a page that covers them has brought them.
+fn is_confirmed(
+    work: &Work<'_>,
+    number: TableNumber,
+    delta: &RowDelta,
+) -> Result<bool, ClientError> {
+    let Some(clocks) = rows::read_clocks(work.tx, (number, &delta.row_id))? else {
+        return Ok(false);
+    };
+    let stamp = delta.stamp();
+    if !clocks.is_above_delete(&stamp) {
+        return Ok(true);
+    }
+    let table = table_of(work.registry, number)?;
+    let mut slots = delta.columns.iter().filter_map(|change| {
+        let column = table.column(&change.column)?;
+        Some(column.slot)
+    });
+    let is_written = clocks
+        .written
+        .as_ref()
+        .is_some_and(|newest| *newest >= stamp);
+    Ok(delta.op != Op::Delete && is_written && slots.all(|slot| !clocks.takes(slot, &stamp)))
 }
 
 /// Brings rows to what they must show, each once.

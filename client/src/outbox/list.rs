@@ -107,8 +107,8 @@ fn list(work: &Work<'_>, limit: i64) -> Result<Vec<OutboxEntry>, ClientError> {
 
 /// Entries by state.
 pub(crate) fn counts(connection: &Connection) -> Result<OutboxCounts, ClientError> {
-    let mut statement = connection
-        .prepare_cached("SELECT state, count(*) FROM _lakesync_outbox GROUP BY state")?;
+    let mut statement =
+        connection.prepare_cached("SELECT state, count(*) FROM _lakesync_outbox GROUP BY state")?;
     let mut found = statement.query([])?;
     let mut counts = OutboxCounts::default();
     while let Some(row) = found.next()? {

@@ -87,11 +87,7 @@ struct Found {
 
 /// Own edits behind entry `behind`, in order. Not among them are those that are in doubt and held: nobody hears whether
 /// their stamps are too high before they can be sent, and until then nothing is to stand above them.
-fn page(
-    work: &Work<'_>,
-    (named, now): (Hlc, Hlc),
-    behind: i64,
-) -> Result<Vec<Found>, ClientError> {
+fn page(work: &Work<'_>, (named, now): (Hlc, Hlc), behind: i64) -> Result<Vec<Found>, ClientError> {
     let mut statement = work.tx.prepare_cached(
         "SELECT entry, table_number, hlc, \
              CASE WHEN state <= 1 AND (hlc >= ?1 OR (doubt = 0 AND hlc > ?2)) THEN delta END \

@@ -33,7 +33,9 @@ impl Address {
             Some("http") => false,
             Some("https") if cfg!(feature = "tls") => true,
             Some("https") => {
-                return Err(refuse("this program was built without TLS: enable the feature tls"));
+                return Err(refuse(
+                    "this program was built without TLS: enable the feature tls",
+                ));
             }
             Some("ws" | "wss") => {
                 return Err(refuse(
@@ -44,7 +46,9 @@ impl Address {
         };
         let authority = uri.authority().ok_or_else(|| refuse("it has no host"))?;
         if authority.as_str().contains('@') {
-            return Err(refuse("give the token apart from it, not a user and a password"));
+            return Err(refuse(
+                "give the token apart from it, not a user and a password",
+            ));
         }
         let host = authority.host().trim_matches(['[', ']']);
         if host.is_empty() {
@@ -62,7 +66,9 @@ impl Address {
         Ok(Address {
             secure,
             host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(if secure { 443 } else { 80 }),
+            port: authority
+                .port_u16()
+                .unwrap_or(if secure { 443 } else { 80 }),
             path: path.to_owned(),
         })
     }

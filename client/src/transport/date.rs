@@ -53,11 +53,8 @@ pub(super) fn seconds_since_1970(text: &str) -> Option<u64> {
     );
     let zone = parts.next()?;
     let whole = zone == "GMT" && parts.next().is_none() && clock.next().is_none();
-    let possible = year >= 1970
-        && (1..=31).contains(&day)
-        && hour <= 23
-        && minute <= 59
-        && second <= 60;
+    let possible =
+        year >= 1970 && (1..=31).contains(&day) && hour <= 23 && minute <= 59 && second <= 60;
     if !(whole && possible) {
         return None;
     }

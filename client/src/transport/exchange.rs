@@ -150,9 +150,7 @@ impl Exchanges {
         &self,
         ask: &Ask<'_>,
         method: Method,
-        finish: impl FnOnce(
-            ureq::http::request::Builder,
-        ) -> Result<Request<S>, ureq::http::Error>,
+        finish: impl FnOnce(ureq::http::request::Builder) -> Result<Request<S>, ureq::http::Error>,
     ) -> Result<Opened, TransportError> {
         self.hear(None);
         let url = self.address.url(ask.path);

@@ -15,17 +15,17 @@ use lakesync_proto::{
 use serde::Deserialize;
 
 use crate::digest::{GatewayDigest, TableDigest};
-use crate::sync::{CheckpointRequest, Pull};
 #[cfg(feature = "live")]
 use crate::sync::Subscribe;
+use crate::sync::{CheckpointRequest, Pull};
 use crate::transport::address::Address;
 use crate::transport::checkpoint::HttpChunks;
 use crate::transport::credentials::Credentials;
 use crate::transport::exchange::{Ask, Content, Exchanges, Length, Timeouts};
 use crate::transport::roots::Roots;
+use crate::transport::{Chunks, Transport, TransportError};
 #[cfg(feature = "live")]
 use crate::transport::{LiveConnection, LiveEvents, live};
-use crate::transport::{Chunks, Transport, TransportError};
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";

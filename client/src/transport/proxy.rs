@@ -18,7 +18,10 @@ pub(super) fn tunnel(
     stream.flush()?;
     let head = head(stream)?;
     let status = head.lines().next().unwrap_or_default();
-    let opened = status.split(' ').nth(1).is_some_and(|code| code.starts_with('2'));
+    let opened = status
+        .split(' ')
+        .nth(1)
+        .is_some_and(|code| code.starts_with('2'));
     match opened {
         true => Ok(()),
         false => {

@@ -98,8 +98,8 @@ impl Socket {
 #[cfg(feature = "tls")]
 fn secured(exchanges: &Exchanges, url: &str, timed: Timed) -> Result<Socket, TransportError> {
     let host = exchanges.address.host().to_owned();
-    let name = rustls::pki_types::ServerName::try_from(host)
-        .map_err(|error| unreachable(url, error))?;
+    let name =
+        rustls::pki_types::ServerName::try_from(host).map_err(|error| unreachable(url, error))?;
     let connection = rustls::ClientConnection::new(exchanges.roots.for_sockets()?, name)
         .map_err(|error| unreachable(url, error))?;
     let stream = rustls::StreamOwned::new(connection, timed);
@@ -114,7 +114,9 @@ fn secured(_: &Exchanges, url: &str, _: Timed) -> Result<Socket, TransportError>
 /// A connection to the server or to its proxy: the first of its addresses that answers.
 fn tcp(exchanges: &Exchanges, url: &str, deadline: Instant) -> Result<TcpStream, TransportError> {
     let (host, port) = match exchanges.proxy() {
-        Some(proxy) if proxy.protocol() == ureq::ProxyProtocol::Http && proxy.username().is_none() => {
+        Some(proxy)
+            if proxy.protocol() == ureq::ProxyProtocol::Http && proxy.username().is_none() =>
+        {
             (proxy.host(), proxy.port())
         }
         Some(_) => {
@@ -130,8 +132,7 @@ fn tcp(exchanges: &Exchanges, url: &str, deadline: Instant) -> Result<TcpStream,
         .map_err(|source| unreachable(url, source))?;
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in addresses {
-        let connected =
-            left(by).and_then(|left| TcpStream::connect_timeout(&address, left));
+        let connected = left(by).and_then(|left| TcpStream::connect_timeout(&address, left));
         match connected {
             Ok(stream) => return Ok(stream),
             Err(error) => failure = error,

@@ -35,7 +35,10 @@ impl LocalDb {
     fn look_elsewhere(&self) -> Result<Touched, ClientError> {
         let mut local = self.local();
         let mut touched = Touched::default();
-        if self.hub().saw_data_version(data_version(&local.connection)?) {
+        if self
+            .hub()
+            .saw_data_version(data_version(&local.connection)?)
+        {
             let registry = local.registry.refreshed(&local.connection)?;
             for table in registry.tables() {
                 touched.many(&table.schema.table);

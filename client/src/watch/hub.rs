@@ -76,7 +76,9 @@ impl Hub {
         self.deliver();
     }
 
-    /// Raised with every commit that changed rows, whoever made it, and by those who want drivers to look.
+    /// For those who wait in threads. Raised with every commit that changed rows, whoever made it, and by those who want
+    /// drivers to look.
+    #[cfg(any(test, feature = "http"))]
     pub(crate) fn signal(&self) -> Arc<Signal> {
         Arc::clone(&self.signal)
     }

@@ -29,6 +29,7 @@ pub use changes::{ChangedRows, Changes, Origins};
 pub(crate) use hub::Hub;
 pub(crate) use inbox::{First, Interest, Mail};
 pub use query::QueryWatch;
+#[cfg(any(test, feature = "http"))]
 pub(crate) use signal::Signal;
 pub(crate) use spread::spread;
 pub use status::StatusWatch;

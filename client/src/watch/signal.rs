@@ -26,6 +26,7 @@ struct State {
 
 impl Signal {
     /// How often it has been raised.
+    #[cfg(any(test, feature = "http"))]
     pub(crate) fn generation(&self) -> u64 {
         self.state().generation
     }

@@ -12,6 +12,7 @@ mod contract;
 mod crash;
 mod endurance;
 mod live_server;
+mod local_database;
 mod server;
 mod settings;
 mod soak;

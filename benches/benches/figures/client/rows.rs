@@ -16,8 +16,7 @@ const TABLE: &str = r#"{"table": "items", "primaryKey": ["id"], "columns": [{"na
     {"name": "place", "type": "string"}]}"#;
 
 /// Writes one row: what an application would write.
-pub(super) const INSERT: &str =
-    "INSERT INTO items (id, title, done, points, note, weight, due, place) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+pub(super) const INSERT: &str = "INSERT INTO items (id, title, done, points, note, weight, due, place) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 /// A moment in the past: no stamp is refused as drift.
 const NOW_MS: u64 = 1_700_000_000_000;

@@ -95,7 +95,9 @@ fn body(first: usize) -> Vec<u8> {
         RowDelta::new(delta.op, key, delta.columns)
     };
     encode_push_protobuf(&Push {
-        deltas: (first..first + limits::PUSH_DELTAS_MAX / 2).map(own).collect(),
+        deltas: (first..first + limits::PUSH_DELTAS_MAX / 2)
+            .map(own)
+            .collect(),
         client_id: client_id.clone(),
         last_seen: Seq::ZERO,
         schemas: None,

@@ -75,7 +75,9 @@ impl Threads {
                     Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return,
                 }
                 let now = Instant::now();
-                waiting.extract_if(.., |(at, _)| *at <= now).for_each(|(_, waker)| waker.wake());
+                waiting
+                    .extract_if(.., |(at, _)| *at <= now)
+                    .for_each(|(_, waker)| waker.wake());
             }
         });
         Threads { timer }
@@ -191,7 +193,12 @@ fn a_future_that_is_dropped_finishes_its_exchange_and_no_more() {
         let waker = Waker::from(Arc::new(Parked(thread::current())));
         let begun = Instant::now();
         while ada.status().counts.in_flight == 0 {
-            assert!(running.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+            assert!(
+                running
+                    .as_mut()
+                    .poll(&mut Context::from_waker(&waker))
+                    .is_pending()
+            );
             assert!(begun.elapsed() < PATIENCE, "nothing was sent");
             thread::park_timeout(Duration::from_millis(10));
         }

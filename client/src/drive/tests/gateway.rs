@@ -8,11 +8,9 @@ use lakesync_proto::{
     TableDefinition, TableSchema, page_checksum,
 };
 
-use crate::sync::{CheckpointRequest, Pull, Reply, Subscribe};
-use crate::transport::{
-    Chunks, LiveConnection, LiveEvents, Refusal, Transport, TransportError,
-};
 use crate::GatewayDigest;
+use crate::sync::{CheckpointRequest, Pull, Reply, Subscribe};
+use crate::transport::{Chunks, LiveConnection, LiveEvents, Refusal, Transport, TransportError};
 
 const EPOCH: &str = "00000000-0000-4000-8000-000000000000";
 

@@ -68,7 +68,10 @@ fn a_stop_does_not_wait_for_ever_and_the_exchange_is_finished() {
     gateway.wait_for("push");
     let remote = handle.remote();
     remote.wish(Wish::Stop);
-    assert!(!handle.wait(Duration::from_millis(50)), "it is still sending");
+    assert!(
+        !handle.wait(Duration::from_millis(50)),
+        "it is still sending"
+    );
     let watch = ada.hub().signal();
     let generation = watch.generation();
     gateway.set(Weather::Fair);

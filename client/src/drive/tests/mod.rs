@@ -13,8 +13,7 @@ use lakesync_proto::{ClientId, RowId, TableDefinition, TableSchema, Value};
 
 use crate::{LocalDb, SystemClock};
 
-const TODOS: &str =
-    r#"{"table": "todos", "columns": [{"name": "title", "type": "string"}]}"#;
+const TODOS: &str = r#"{"table": "todos", "columns": [{"name": "title", "type": "string"}]}"#;
 
 /// Longer than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -31,7 +31,11 @@ fn a_poisoned_edit_becomes_a_dead_letter_and_its_cell_falls_back() {
     let bad = world.edit("a", "title", "bad");
     let good = world.edit("a", "tag", "good");
     let batch = world.take(10).unwrap();
-    let refused = refuse(&mut world, &batch, &refusal(403, ErrorCode::Forbidden, Some(0)));
+    let refused = refuse(
+        &mut world,
+        &batch,
+        &refusal(403, ErrorCode::Forbidden, Some(0)),
+    );
     assert_eq!(refused, Refused::Rejected { entry: bad });
     assert_eq!(world.shown("a", "title").as_deref(), Some("confirmed"));
     assert_eq!(world.shown("a", "tag").as_deref(), Some("good"));
@@ -55,7 +59,11 @@ fn an_unnamed_refusal_halves_the_batch_until_the_culprit_is_alone() {
         pushes += 1;
         assert!(pushes < 20, "it ends");
         if batch.entries.contains(&culprit) {
-            let refused = refuse(&mut world, &batch, &refusal(400, ErrorCode::ValidationError, None));
+            let refused = refuse(
+                &mut world,
+                &batch,
+                &refusal(400, ErrorCode::ValidationError, None),
+            );
             match refused {
                 Refused::Split { limit: smaller } => limit = smaller,
                 refused => assert_eq!(refused, Refused::Rejected { entry: culprit }),
@@ -94,7 +102,11 @@ fn a_clock_that_ran_ahead_is_corrected_and_what_it_stamped_is_stamped_anew() {
 
     world.edit("a", "title", "4");
     let fresh = world.take(1).unwrap().deltas.remove(0);
-    assert_eq!(fresh.hlc.wall_ms(), NOW_MS, "new edits have sane stamps as well");
+    assert_eq!(
+        fresh.hlc.wall_ms(),
+        NOW_MS,
+        "new edits have sane stamps as well"
+    );
 }
 
 #[test]
@@ -120,8 +132,15 @@ fn a_stamp_in_doubt_is_kept_unless_the_same_answer_refuses_it() {
     );
     let hlc = |n: usize| after[n].delta.as_ref().unwrap().hlc;
     assert!(hlc(0) < hlc(1) && hlc(1) < hlc(2));
-    assert_eq!(hlc(2).wall_ms(), NOW_MS + 4_000, "above what stays, and not higher");
-    assert_eq!([sane, wild, later], [after[0].entry, after[1].entry, after[2].entry]);
+    assert_eq!(
+        hlc(2).wall_ms(),
+        NOW_MS + 4_000,
+        "above what stays, and not higher"
+    );
+    assert_eq!(
+        [sane, wild, later],
+        [after[0].entry, after[1].entry, after[2].entry]
+    );
 }
 
 #[test]
@@ -167,7 +186,11 @@ fn a_drift_that_nothing_explains_stamps_nothing() {
     world.edit("a", "title", "1");
     let before = world.entries();
     let batch = world.take(10).unwrap();
-    let refused = refuse(&mut world, &batch, &refusal(409, ErrorCode::ClockDrift, Some(0)));
+    let refused = refuse(
+        &mut world,
+        &batch,
+        &refusal(409, ErrorCode::ClockDrift, Some(0)),
+    );
     assert_eq!(refused, Refused::Whole);
     assert_eq!(world.entries()[0].delta, before[0].delta);
 }
@@ -207,7 +230,12 @@ fn what_is_too_late_goes_at_once_when_the_gateway_says_how_late_is_too_late() {
     let states: Vec<(i64, i64)> = (world.states().iter())
         .map(|(entry, state, _)| (*entry, *state))
         .collect();
-    let expected = [(entries[0], 0), (entries[1], 4), (entries[2], 4), (entries[3], 0)];
+    let expected = [
+        (entries[0], 0),
+        (entries[1], 4),
+        (entries[2], 4),
+        (entries[3], 0),
+    ];
     assert_eq!(states, expected, "the first one may be a duplicate");
     assert!(world.dead.iter().all(outbox::DeadLetter::is_too_late));
 }
@@ -219,7 +247,10 @@ fn a_table_that_the_gateway_denies_is_waited_for() {
     let note = world.edit_of("notes", "n", ("text", "hello"));
     let batch = world.take(10).unwrap();
     let unknown = refusal(422, ErrorCode::UnknownTable, Some(1));
-    assert_eq!(refuse(&mut world, &batch, &unknown), Refused::Held { entry: note });
+    assert_eq!(
+        refuse(&mut world, &batch, &unknown),
+        Refused::Held { entry: note }
+    );
     assert_eq!(world.take(10).unwrap().entries, [todo]);
     assert_eq!(world.take(10), None);
     world.note_gateway(&[todos(), notes()]);
@@ -232,7 +263,11 @@ fn a_value_that_a_known_schema_refuses_is_a_dead_letter() {
     world.note_gateway(&[todos(), notes()]);
     let entry = world.edit("a", "title", "1");
     let batch = world.take(10).unwrap();
-    let refused = refuse(&mut world, &batch, &refusal(422, ErrorCode::SchemaError, Some(0)));
+    let refused = refuse(
+        &mut world,
+        &batch,
+        &refusal(422, ErrorCode::SchemaError, Some(0)),
+    );
     assert_eq!(refused, Refused::Rejected { entry });
     assert_eq!(world.shown("a", "title"), None);
 }

@@ -117,7 +117,10 @@ fn a_discarded_letter_is_gone_and_cannot_be_retried() {
         .unwrap();
     let pending = desk.db.outbox(1).unwrap()[0].entry;
     let no_letter = |error: ClientError| matches!(error, ClientError::NoDeadLetter { entry } if entry == pending);
-    assert!(no_letter(desk.db.discard(pending).unwrap_err()), "it is no dead letter");
+    assert!(
+        no_letter(desk.db.discard(pending).unwrap_err()),
+        "it is no dead letter"
+    );
     assert!(no_letter(desk.db.retry(pending).unwrap_err()));
     desk.refuse_first(ErrorCode::ValidationError);
     desk.db.discard(pending).unwrap();
@@ -137,7 +140,10 @@ fn what_never_fitted_is_listed_with_its_values_and_cannot_be_sent() {
     });
     assert_eq!(table.unwrap().schema.table.as_str(), "todos");
     let letter = desk.db.dead_letters(1).unwrap().remove(0);
-    assert_eq!((letter.op, letter.captured.as_deref()), (None, Some("title = x'ff'")));
+    assert_eq!(
+        (letter.op, letter.captured.as_deref()),
+        (None, Some("title = x'ff'"))
+    );
     assert_eq!(letter.reason.message, "title is no UTF-8");
     let refused = desk.db.retry(letter.entry).unwrap_err();
     assert!(matches!(refused, ClientError::NeverAnEdit { .. }));

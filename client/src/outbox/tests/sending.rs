@@ -22,9 +22,7 @@ fn entries_go_in_order_and_a_second_push_takes_what_is_left() {
 fn a_batch_is_bounded_in_bytes_and_one_large_edit_goes_alone() {
     let mut world = World::new();
     let large = "x".repeat(3 << 20);
-    let entries: Vec<i64> = (0..3)
-        .map(|_| world.edit("a", "title", &large))
-        .collect();
+    let entries: Vec<i64> = (0..3).map(|_| world.edit("a", "title", &large)).collect();
     for entry in entries {
         assert_eq!(world.take(100).unwrap().entries, [entry]);
     }

@@ -54,7 +54,11 @@ fn what_is_nobodys_edit_costs_none() {
             (503, ErrorCode::BackpressureError),
             (507, ErrorCode::StorageFull),
         ] {
-            assert_eq!(judge(&refusal(status, code, None), count), Verdict::Later, "{code}");
+            assert_eq!(
+                judge(&refusal(status, code, None), count),
+                Verdict::Later,
+                "{code}"
+            );
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{apply, state};
 
 const ROWS: [&str; 4] = ["a", "b", "c", "forbidden"];
 const STEPS: usize = 120;
-const HISTORIES: u64 = 60;
+const HISTORIES: u64 = 40;
 
 /// xorshift64*
 struct Dice(u64);
@@ -28,6 +28,10 @@ impl Dice {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
+    }
+
+    fn index(&mut self, n: usize) -> usize {
+        usize::try_from(self.below(n as u64)).unwrap()
     }
 }
 
@@ -41,7 +45,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn push(&mut self, batch: &Batch) -> Result<PushAck, Refusal> {
+    fn push(&mut self, batch: &Batch) -> Result<PushAck, Box<Refusal>> {
         for (index, delta) in batch.deltas.iter().enumerate() {
             assert_eq!(delta.delta_id, delta.computed_id());
             let ahead_ms = delta.hlc.wall_ms().saturating_sub(self.now_ms);
@@ -49,10 +53,10 @@ impl Gateway {
                 let mut refused = refusal(409, ErrorCode::ClockDrift, Some(index));
                 let details = &mut refused.details;
                 details.insert("skewMs".to_owned(), ahead_ms.into());
-                return Err(refused);
+                return Err(Box::new(refused));
             }
             if delta.row_id.as_str() == "forbidden" {
-                return Err(refusal(403, ErrorCode::Forbidden, Some(index)));
+                return Err(Box::new(refusal(403, ErrorCode::Forbidden, Some(index))));
             }
         }
         let is_late = |delta: &RowDelta| {
@@ -63,7 +67,7 @@ impl Gateway {
             let oldest = Hlc::new(self.oldest_ms, 0).unwrap().to_string();
             let details = &mut refused.details;
             details.insert("oldestHlc".to_owned(), oldest.into());
-            return Err(refused);
+            return Err(Box::new(refused));
         }
         let mut seqs = Vec::new();
         for delta in &batch.deltas {
@@ -126,7 +130,7 @@ impl History {
 
     fn step(&mut self) {
         self.gateway.now_ms += self.dice.below(2_000);
-        let behind_or_ahead = [0, 0, 600, 7_000, 3_600_000][self.dice.below(5) as usize];
+        let behind_or_ahead = [0, 0, 600, 7_000, 3_600_000][self.dice.index(5)];
         self.world.now_ms = match self.dice.below(2) {
             0 => self.gateway.now_ms + behind_or_ahead,
             _ => self.gateway.now_ms - behind_or_ahead,
@@ -144,11 +148,11 @@ impl History {
     }
 
     fn edit(&mut self) {
-        let row = ROWS[match self.dice.below(9) {
+        let row = ROWS[match self.dice.index(9) {
             0 => 3,
-            n => (n % 3) as usize,
+            n => n % 3,
         }];
-        let column = ["title", "tag"][self.dice.below(2) as usize];
+        let column = ["title", "tag"][self.dice.index(2)];
         let text = format!("{}", self.made);
         self.made += 1;
         self.world.edit(row, column, &text);
@@ -156,7 +160,7 @@ impl History {
 
     fn push(&mut self) {
         let limit = match self.dice.below(3) {
-            0 => 1 + self.dice.below(4) as usize,
+            0 => 1 + self.dice.index(4),
             _ => self.limit,
         };
         let Some(batch) = self.world.take(limit) else {
@@ -199,7 +203,9 @@ impl History {
                     refusal.index = None;
                     refusal.status = 422;
                 }
-                let refused = self.world.work(|work| outbox::refuse(work, batch, &refusal));
+                let refused = self
+                    .world
+                    .work(|work| outbox::refuse(work, batch, &refusal));
                 if let Refused::Split { limit } = refused.unwrap() {
                     self.limit = limit;
                 }
@@ -208,12 +214,15 @@ impl History {
     }
 
     fn pull(&mut self) {
-        if self.world.work(|work| state::epoch(work.tx).unwrap()) != Some(self.gateway.epoch.clone()) {
+        if self.world.work(|work| state::epoch(work.tx).unwrap())
+            != Some(self.gateway.epoch.clone())
+        {
             return self.start_over();
         }
-        let page = 1 + self.dice.below(8) as usize;
-        let until = (self.cursor + page).min(self.gateway.log.len());
-        for delta in self.gateway.log[self.cursor..until].to_vec() {
+        let limit = 1 + self.dice.index(8);
+        let until = (self.cursor + limit).min(self.gateway.log.len());
+        let page: Vec<RowDelta> = self.gateway.log[self.cursor..until].to_vec();
+        for delta in page {
             // Row c is hidden by the rules.
             if delta.row_id.as_str() != "c" {
                 self.deliver(&delta);
@@ -223,7 +232,8 @@ impl History {
         self.world.cursor(seq(until as u64));
         if self.dice.below(4) == 0 {
             let durable = Seq::from_u64(self.dice.below(until as u64 + 1)).unwrap();
-            self.world.work(|work| outbox::forget(work, durable).unwrap());
+            self.world
+                .work(|work| outbox::forget(work, durable).unwrap());
         }
     }
 
@@ -251,9 +261,12 @@ impl History {
                     .find(|found| found.entry == entry)
                     .map(|found| content(found.delta.as_ref().unwrap()));
                 self.discarded.extend(gone);
-                self.world.work(|work| outbox::dead::discard(work, entry).unwrap());
+                self.world
+                    .work(|work| outbox::dead::discard(work, entry).unwrap());
             }
-            1 => self.world.work(|work| outbox::dead::retry(work, entry).unwrap()),
+            1 => self
+                .world
+                .work(|work| outbox::dead::retry(work, entry).unwrap()),
             _ => {
                 self.world
                     .work(|work| outbox::dead::retry_all_too_late(work).unwrap());
@@ -265,7 +278,7 @@ impl History {
     fn lose_log(&mut self) {
         self.epochs += 1;
         self.gateway.epoch = epoch(self.epochs);
-        let left = self.dice.below(self.gateway.log.len() as u64 + 1) as usize;
+        let left = self.dice.index(self.gateway.log.len() + 1);
         self.gateway.log.truncate(left);
         self.gateway.known = (self.gateway.log.iter().zip(1..))
             .map(|(delta, seq)| (delta.delta_id, seq))

@@ -67,7 +67,12 @@ impl World {
 
     /// The gateway has told its schemas.
     pub(super) fn note_gateway(&mut self, schemas: &[TableSchema]) {
-        let hash = u64::try_from(schemas.iter().map(|schema| schema.columns.len()).sum::<usize>());
+        let hash = u64::try_from(
+            schemas
+                .iter()
+                .map(|schema| schema.columns.len())
+                .sum::<usize>(),
+        );
         self.registry
             .note_gateway(&self.connection, schemas, hash.unwrap())
             .unwrap();
@@ -149,25 +154,23 @@ impl World {
             .flatten()
     }
 
-    /// Every entry: its number, state, doubt, seq, and its delta unless it never was one.
+    /// Every entry: its number, state, doubt, and its delta unless it never was one.
     pub(super) fn entries(&mut self) -> Vec<Entry> {
         self.work(|work| {
             let mut statement = work
                 .tx
                 .prepare(
-                    "SELECT entry, state, doubt, seq, hlc, delta FROM _lakesync_outbox ORDER BY entry",
+                    "SELECT entry, state, doubt, hlc, delta FROM _lakesync_outbox ORDER BY entry",
                 )
                 .unwrap();
             let found = statement.query_map([], |row| {
-                let blob: Vec<u8> = row.get(5)?;
-                let is_delta = row.get::<_, i64>(4)? != 0;
+                let blob: Vec<u8> = row.get(4)?;
+                let is_delta = row.get::<_, i64>(3)? != 0;
                 Ok(Entry {
                     entry: row.get(0)?,
                     state: row.get(1)?,
                     doubt: row.get(2)?,
-                    seq: row.get(3)?,
-                    delta: is_delta
-                        .then(|| outbox::entry::decode(&blob, work.registry).unwrap()),
+                    delta: is_delta.then(|| outbox::entry::decode(&blob, work.registry).unwrap()),
                 })
             });
             found.unwrap().collect::<Result<_, _>>().unwrap()
@@ -187,12 +190,13 @@ pub(super) struct Entry {
     pub(super) entry: i64,
     pub(super) state: i64,
     pub(super) doubt: bool,
-    pub(super) seq: Option<i64>,
     pub(super) delta: Option<RowDelta>,
 }
 
 pub(super) fn todos() -> TableSchema {
-    schema(r#"{"table":"todos","columns":[{"name":"title","type":"string"},{"name":"tag","type":"string"}]}"#)
+    schema(
+        r#"{"table":"todos","columns":[{"name":"title","type":"string"},{"name":"tag","type":"string"}]}"#,
+    )
 }
 
 pub(super) fn notes() -> TableSchema {

@@ -16,9 +16,6 @@ use crate::digest::{GatewayDigest, TableDigest};
 use crate::sync::step::{CheckpointRequest, Pull};
 use crate::transport::{Refusal, TransportError};
 
-/// Deltas of a chunk: few, so that a small checkpoint has several.
-const CHUNK_DELTAS: usize = 3;
-
 /// One arrival.
 #[derive(Clone)]
 enum Arrival {
@@ -28,6 +25,9 @@ enum Arrival {
 
 /// A checkpoint that is being streamed.
 pub(super) struct Opened {
+    epoch: u32,
+    /// The rules that it was opened under, whatever they are now.
+    rules: u64,
     place: (Seq, Vec<TableName>, usize),
     schemas: Arc<dyn Schemas + Send + Sync>,
 }
@@ -52,6 +52,8 @@ pub(super) struct FakeGateway {
     pub(super) durable: Seq,
     pub(super) pushes: Vec<Push>,
     pub(super) checkpoints: u32,
+    /// Deltas of a chunk.
+    pub(super) chunk_deltas: usize,
     snapshots: BTreeMap<Seq, Vec<RowDelta>>,
 }
 
@@ -325,6 +327,8 @@ impl FakeGateway {
             self.snapshots.insert(seq, deltas.collect());
         }
         Ok(Opened {
+            epoch: self.epoch,
+            rules: self.rules.0,
             place: (seq, request.tables.clone(), at),
             schemas: Arc::clone(&request.schemas),
         })
@@ -334,6 +338,9 @@ impl FakeGateway {
         &mut self,
         opened: &mut Opened,
     ) -> Result<Option<PullPage>, TransportError> {
+        if opened.epoch != self.epoch {
+            return Err(super::world::lost());
+        }
         let (seq, tables, at) = &mut opened.place;
         let all = self.snapshots[seq].iter();
         let all: Vec<&RowDelta> = all
@@ -342,7 +349,7 @@ impl FakeGateway {
         if *at > all.len() {
             return Ok(None);
         }
-        let end = (*at + CHUNK_DELTAS).min(all.len());
+        let end = (*at + self.chunk_deltas).min(all.len());
         let deltas = all[*at..end].iter().map(|delta| {
             Arc::new(SeqDelta {
                 seq: *seq,
@@ -359,15 +366,15 @@ impl FakeGateway {
             notes: Notes::default(),
         };
         page.notes.checksum = Some(page_checksum(&page));
-        page.notes.resume = Some(format!(
-            "{}.{}.{}.{end}",
-            self.epoch,
-            self.rules.0,
-            seq.as_u64()
-        ));
+        let rules = opened.rules;
+        page.notes.resume = Some(format!("{}.{rules}.{}.{end}", self.epoch, seq.as_u64()));
         if !has_more {
             let notes = self.notes(*seq, None);
-            (page.notes.next, page.notes.schemas) = (notes.next, notes.schemas);
+            page.notes.schemas = notes.schemas;
+            page.notes.next = Some(Cursor {
+                rules,
+                ..self.cursor(*seq)
+            });
         }
         *at = if has_more { end } else { all.len() + 1 };
         let schemas = Arc::clone(&opened.schemas);

@@ -51,6 +51,7 @@ fn insert(device: &Device, codes: impl IntoIterator<Item = u32>) {
 fn fifteen_hundred_deltas_behind_all_arrive() {
     for first_sync in [FirstSync::Log, FirstSync::Checkpoint] {
         let mut world = World::new();
+        world.gateway.chunk_deltas = 400;
         let mut writer = world.device("writer", SessionOptions::once());
         insert(&writer, 0..1_500);
         assert!(matches!(writer.run(&mut world.gateway), Step::Stopped));

@@ -268,7 +268,7 @@ impl Device {
 
     /// Goes on through waits until everything is here and sent.
     pub(super) fn settle(&mut self, gateway: &mut FakeGateway) {
-        for _ in 0..60 {
+        for _ in 0..500 {
             match self.run(gateway) {
                 Step::Wait { until_ms } => {
                     let status = self.status();
@@ -317,6 +317,7 @@ impl World {
     pub(super) fn new() -> World {
         let mut gateway = FakeGateway::default();
         gateway.now_ms = START_MS;
+        gateway.chunk_deltas = 3;
         gateway.schemas = vec![schema(STOCK)];
         World {
             dir: TempDir::new().unwrap(),

@@ -37,7 +37,10 @@ fn an_address_makes_the_urls_of_its_paths() {
     for (base, url) in [
         ("http://host", "http://host:80/v1/x"),
         ("http://host:7420/", "http://host:7420/v1/x"),
-        ("http://host/behind/a/proxy/", "http://host:80/behind/a/proxy/v1/x"),
+        (
+            "http://host/behind/a/proxy/",
+            "http://host:80/behind/a/proxy/v1/x",
+        ),
         ("http://[::1]:7420", "http://[::1]:7420/v1/x"),
         (" http://host ", "http://host:80/v1/x"),
     ] {

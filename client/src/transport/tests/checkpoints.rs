@@ -119,7 +119,10 @@ fn an_expired_resume_token_is_a_refusal() {
     let Err(TransportError::Refused(refusal)) = transport(&url).checkpoint(&request()) else {
         panic!("it was refused");
     };
-    assert_eq!((refusal.status, refusal.code.as_str()), (410, "CURSOR_EXPIRED"));
+    assert_eq!(
+        (refusal.status, refusal.code.as_str()),
+        (410, "CURSOR_EXPIRED")
+    );
 }
 
 #[test]
@@ -137,7 +140,9 @@ fn a_checkpoint_may_take_long_but_not_be_silent() {
         // A page whenever the last was taken, as long as the client likes; then nothing, and the line stays open.
         for () in &next {
             sent += 1;
-            stream.write_all(&self::stream(&[page(sent, true)])).unwrap();
+            stream
+                .write_all(&self::stream(&[page(sent, true)]))
+                .unwrap();
         }
         drop(stream);
         sent

@@ -11,7 +11,9 @@ use lakesync_proto::{
 };
 
 use super::server::{Answer, gzip, read_request, serving};
-use super::{EPOCH, STOCK, brief, client_id, no_schemas, page, pull, push, schemas, stock, transport};
+use super::{
+    EPOCH, STOCK, brief, client_id, no_schemas, page, pull, push, schemas, stock, transport,
+};
 use crate::sync::Pull;
 use crate::transport::{Transport, TransportError};
 
@@ -80,7 +82,10 @@ fn a_packed_answer_is_unpacked() {
         "Content-Type: application/x-protobuf",
         "Content-Encoding: gzip",
     ];
-    let unasked = ["Content-Type: application/x-protobuf", "Content-Encoding: br"];
+    let unasked = [
+        "Content-Type: application/x-protobuf",
+        "Content-Encoding: br",
+    ];
     let (url, _server) = serving(vec![
         Answer::new("200 OK", &headers, &packed),
         Answer::new("200 OK", &headers, &packed[..packed.len() / 2]),
@@ -114,7 +119,8 @@ fn an_endless_answer_is_cut_off() {
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         read_request(&mut stream, 0).unwrap();
-        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nConnection: close\r\n\r\n";
+        let head =
+            "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nConnection: close\r\n\r\n";
         stream.write_all(head.as_bytes()).unwrap();
         let chunk = vec![b' '; 1 << 20];
         let mut written = 0_u64;
@@ -130,7 +136,10 @@ fn an_endless_answer_is_cut_off() {
 
 #[test]
 fn schemas_and_digests_come_as_json() {
-    let schemas = format!(r#"{{"tables":[{}],"epoch":"{EPOCH}","hash":"7"}}"#, stock().to_json());
+    let schemas = format!(
+        r#"{{"tables":[{}],"epoch":"{EPOCH}","hash":"7"}}"#,
+        stock().to_json()
+    );
     let digest = r#"{"seq":"9","cursor":"AQ","tables":[
         {"table":"stock","rows":2,"cells":5,"hash":"18446744073709551615"}]}"#;
     let (url, server) = serving(vec![
@@ -154,15 +163,19 @@ fn schemas_and_digests_come_as_json() {
     );
     assert_eq!(requests[2].line(), "POST /v1/admin/schema/public HTTP/1.1");
     let sent: TableDefinition = serde_json::from_slice(&requests[2].body).unwrap();
-    assert_eq!(
-        TableSchema::from_definition(&sent).unwrap(),
-        super::stock()
-    );
+    assert_eq!(TableSchema::from_definition(&sent).unwrap(), super::stock());
 }
 
 #[test]
 fn an_answer_without_sense_is_an_error() {
-    for body in ["{}", "[]", "<html>", r#"{"tables":7}"#, r#"{"tables":[{}]}"#, "\0\0"] {
+    for body in [
+        "{}",
+        "[]",
+        "<html>",
+        r#"{"tables":7}"#,
+        r#"{"tables":[{}]}"#,
+        "\0\0",
+    ] {
         let (url, _server) = serving(vec![
             Answer::protobuf(body),
             Answer::json("200 OK", body),
@@ -188,7 +201,9 @@ fn an_answer_without_sense_is_an_error() {
 
 #[test]
 fn a_page_of_tables_that_are_not_known_is_told_from_a_broken_one() {
-    let (url, _server) = serving(vec![Answer::protobuf(encode_page_protobuf(&page(1, false)))]);
+    let (url, _server) = serving(vec![Answer::protobuf(encode_page_protobuf(&page(
+        1, false,
+    )))]);
     let pull = Pull {
         schemas: no_schemas(),
         ..pull()

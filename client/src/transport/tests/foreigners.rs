@@ -44,7 +44,13 @@ fn a_redirect_says_where_to() {
 
 #[test]
 fn another_servers_json_is_no_refusal() {
-    for body in [r#"{"message":"Not Found"}"#, "null", "7", r#"{"code":7}"#, ""] {
+    for body in [
+        r#"{"message":"Not Found"}"#,
+        "null",
+        "7",
+        r#"{"code":7}"#,
+        "",
+    ] {
         let error = pushed(Answer::json("404 Not Found", body));
         assert!(
             matches!(error, TransportError::Foreign { status: 404, .. }),
@@ -89,7 +95,12 @@ fn what_a_proxy_says_for_a_gateway_is_heard() {
 
 #[test]
 fn what_is_no_http_is_no_answer() {
-    for raw in ["", "hello\r\n\r\n", "HTTP/1.1 banana\r\n\r\n", "SSH-2.0-x\r\n"] {
+    for raw in [
+        "",
+        "hello\r\n\r\n",
+        "HTTP/1.1 banana\r\n\r\n",
+        "SSH-2.0-x\r\n",
+    ] {
         let error = pushed(Answer::raw(raw));
         assert!(
             matches!(error, TransportError::Unreachable { .. }),

@@ -15,7 +15,9 @@ use tungstenite::{Error, Message, WebSocket};
 use super::server::{Answer, serving};
 use super::{brief, client_id, no_schemas, page, schemas, transport};
 use crate::sync::{Reply, Subscribe};
-use crate::transport::{LiveConnection, LiveEvents, LiveReplies, Timeouts, Transport, TransportError};
+use crate::transport::{
+    LiveConnection, LiveEvents, LiveReplies, Timeouts, Transport, TransportError,
+};
 
 type ServerSocket = WebSocket<TcpStream>;
 
@@ -174,13 +176,19 @@ fn a_subscription_that_is_refused_is_no_connection() {
             details: r#"{"tables":["stock"],"cursor":"AQz"}"#.to_owned(),
             ..wire::ErrorBody::default()
         };
-        say(&mut socket, encode_server_frame(1, ServerBody::Error(error)));
+        say(
+            &mut socket,
+            encode_server_frame(1, ServerBody::Error(error)),
+        );
         socket.read().map(drop)
     });
     let Err(TransportError::Refused(refusal)) = listen(&url, patient()).map(drop) else {
         panic!("it was refused");
     };
-    assert_eq!((refusal.status, refusal.code.as_str()), (410, "CURSOR_EXPIRED"));
+    assert_eq!(
+        (refusal.status, refusal.code.as_str()),
+        (410, "CURSOR_EXPIRED")
+    );
     assert_eq!(refusal.details["cursor"], "AQz");
 }
 
@@ -190,13 +198,22 @@ fn a_handshake_that_is_refused_says_why() {
     let headers = ["Content-Type: application/json", "Retry-After: 3"];
     let page = Answer::new("200 OK", &["Content-Type: text/html"], "<html>");
     let cases = [
-        (Answer::new("503 Service Unavailable", &headers, busy), "too many"),
         (
-            Answer::json("401 Unauthorized", r#"{"error":"expired","code":"AUTH_ERROR"}"#),
+            Answer::new("503 Service Unavailable", &headers, busy),
+            "too many",
+        ),
+        (
+            Answer::json(
+                "401 Unauthorized",
+                r#"{"error":"expired","code":"AUTH_ERROR"}"#,
+            ),
             "expired",
         ),
         (
-            Answer::json("426 Upgrade Required", r#"{"error":"no","code":"VALIDATION_ERROR"}"#),
+            Answer::json(
+                "426 Upgrade Required",
+                r#"{"error":"no","code":"VALIDATION_ERROR"}"#,
+            ),
             "status 426",
         ),
         (page, "no LakeSync gateway"),
@@ -300,7 +317,10 @@ fn a_silent_gateway_is_asked_for_life_and_then_given_up() {
     let listener = listen(&url, brief()).unwrap();
     assert_eq!(listener.page(), 1);
     let error = listener.end();
-    assert!(format!("{error:?}").contains("nothing was heard"), "{error:?}");
+    assert!(
+        format!("{error:?}").contains("nothing was heard"),
+        "{error:?}"
+    );
     drop(quit);
     server.join().unwrap();
 }
@@ -335,7 +355,10 @@ fn a_page_of_tables_that_are_not_known_ends_the_connection() {
         schemas: no_schemas(),
         ..subscribe()
     };
-    let error = transport(&url).live(&subscribe, events).map(drop).unwrap_err();
+    let error = transport(&url)
+        .live(&subscribe, events)
+        .map(drop)
+        .unwrap_err();
     assert!(matches!(error, TransportError::Decode(_)), "{error:?}");
 }
 
@@ -343,7 +366,10 @@ fn a_page_of_tables_that_are_not_known_ends_the_connection() {
 fn a_transport_without_live_connections_says_so() {
     struct Plain;
     impl Transport for Plain {
-        fn push(&self, _: &lakesync_proto::Push) -> Result<lakesync_proto::PushAck, TransportError> {
+        fn push(
+            &self,
+            _: &lakesync_proto::Push,
+        ) -> Result<lakesync_proto::PushAck, TransportError> {
             unreachable!()
         }
         fn pull(&self, _: &crate::Pull) -> Result<lakesync_proto::PullPage, TransportError> {

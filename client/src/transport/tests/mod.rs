@@ -6,6 +6,8 @@ mod exchanges;
 mod foreigners;
 #[cfg(feature = "live")]
 mod live;
+#[cfg(feature = "live")]
+mod proxies;
 mod server;
 #[cfg(feature = "tls")]
 mod tls;

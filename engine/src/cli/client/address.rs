@@ -101,8 +101,7 @@ impl Address {
         }
         if let Some(file) = self.token_file.clone() {
             // Whoever renews the token writes the file; a long sync finds the new one there.
-            return Ok(transport
-                .with_token_source(move || read_token(&file)));
+            return Ok(transport.with_token_source(move || read_token(&file)));
         }
         match std::env::var(TOKEN_VARIABLE) {
             Ok(token) if !token.is_empty() => Ok(transport.with_token(&token)),

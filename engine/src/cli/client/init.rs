@@ -103,7 +103,11 @@ fn their_schemas(transport: &HttpTransport) -> Result<Option<Vec<TableSchema>>, 
         Ok(schemas) => Ok(Some(schemas)),
         Err(error @ TransportError::Unreachable { .. }) => {
             let note = "the database works offline, and tables come with the first sync";
-            drop(writeln!(std::io::stderr(), "{}: {note}", explained(error.into())));
+            drop(writeln!(
+                std::io::stderr(),
+                "{}: {note}",
+                explained(error.into())
+            ));
             Ok(None)
         }
         Err(error) => Err(hint(explained(error.into()))),

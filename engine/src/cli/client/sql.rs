@@ -10,8 +10,8 @@ use lakesync_client::SqlValue;
 use lakesync_client::rusqlite::fallible_iterator::FallibleIterator as _;
 use lakesync_client::rusqlite::{self, Batch, Connection, Statement};
 
-use super::rows::Table;
 use super::open;
+use super::rows::Table;
 use crate::cli::CliError;
 use crate::cli::render::{Format, RenderError};
 use crate::syntax::SQL_BYTES_MAX;
@@ -134,10 +134,23 @@ mod tests {
 
     #[test]
     fn statements_that_end_the_transaction_are_known_behind_comments_too() {
-        for sql in ["begin", " ; COMMIT", "-- why\nEnd transaction", "/* a */ -- b\n /**/rollback", "savepoint a"] {
+        for sql in [
+            "begin",
+            " ; COMMIT",
+            "-- why\nEnd transaction",
+            "/* a */ -- b\n /**/rollback",
+            "savepoint a",
+        ] {
             assert!(controls_transaction(sql), "{sql}");
         }
-        for sql in ["select 1", "", "--", "/*", "insert into begin values (1)", "endless"] {
+        for sql in [
+            "select 1",
+            "",
+            "--",
+            "/*",
+            "insert into begin values (1)",
+            "endless",
+        ] {
             assert!(!controls_transaction(sql), "{sql}");
         }
     }

@@ -8,9 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use lakesync_client::{
-    HttpTransport, LocalDb, Phase, SessionOptions, Status, SyncHandle,
-};
+use lakesync_client::{HttpTransport, LocalDb, Phase, SessionOptions, Status, SyncHandle};
 
 use super::address::{Address, TokenArgs, hint};
 use super::{blocking, explained, open};
