@@ -17,7 +17,11 @@ pub(super) fn bring_up(
     page: &PullPage,
     schemas: &[TableSchema],
 ) -> Result<(), ClientError> {
-    for table in lacking(work.registry, page) {
+    let lacking_before = lacking(work.registry, page);
+    if lacking_before.is_empty() {
+        return Ok(());
+    }
+    for table in lacking_before {
         let schema = schemas.iter().find(|schema| schema.table == table);
         let Some(schema) = schema else {
             work.registry.table(&table)?;
