@@ -24,20 +24,24 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Longest answer to a refused request that is read, in bytes: an error body has some hundred.
 const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
 
+/// How long an exchange may take in all. A slow line needs minutes for a page; an answer that comes byte by byte must end.
+const EXCHANGE_MAX: Duration = Duration::from_secs(600);
+
 /// How long a transport waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// To connect.
     pub connect: Duration,
-    /// For a whole exchange, the connection included; of a checkpoint, until it begins to come.
+    /// For an answer to begin, once the request is sent. What is large may take longer to come, ten minutes at most; a
+    /// checkpoint as long as it takes.
     pub exchange: Duration,
-    /// For the next bytes of a checkpoint; and for a sign of life of a live connection, which is asked for one when half
-    /// of this has passed.
+    /// For the next bytes of an answer that has begun; and for a sign of life of a live connection, which is asked for one
+    /// when half of this has passed.
     pub silence: Duration,
 }
 
 impl Default for Timeouts {
-    /// 10 s to connect, 60 s for the whole: twice what a gateway gives itself to answer. 60 s of silence: a gateway asks
+    /// 10 s to connect, 60 s for an answer to begin: twice what a gateway gives itself to answer. 60 s of silence: a gateway asks
     /// its live connections every 30 s whether they are there.
     fn default() -> Timeouts {
         Timeouts {
@@ -165,13 +169,10 @@ impl Exchanges {
         let request = finish(request).map_err(|error| unreachable(&url, error))?;
         let request = match ask.length {
             Length::Whole => request,
-            Length::Stream => self
-                .agent
-                .configure_request(request)
-                .timeout_global(None)
-                .timeout_recv_response(Some(self.timeouts.exchange))
-                .timeout_per_read(Some(self.timeouts.silence))
-                .build(),
+            Length::Stream => {
+                let config = self.agent.configure_request(request);
+                config.timeout_global(None).build()
+            }
         };
         let answer = self.agent.run(request);
         self.opened(url, ask, answer.map_err(Box::new))
@@ -245,7 +246,10 @@ fn agent(address: &Address, timeouts: Timeouts, roots: &Roots) -> Agent {
         .max_redirects(0)
         .user_agent(concat!("lakesync-client/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(timeouts.connect))
-        .timeout_global(Some(timeouts.exchange));
+        .timeout_recv_response(Some(timeouts.exchange))
+        .timeout_per_read(Some(timeouts.silence))
+        .timeout_per_write(Some(timeouts.silence))
+        .timeout_global(Some(EXCHANGE_MAX));
     // A proxy cannot reach this machine's own loopback; elsewhere the environment's proxy is respected.
     let config = match address.is_loopback() {
         true => config.proxy(None),

@@ -99,3 +99,13 @@ fn every_step_that_has_a_reply_gets_one_in_bad_weather_too() {
     let wait = Step::Wait { until_ms: None };
     assert!(carrier.carry(&gateway, &wait).is_none());
 }
+
+#[test]
+fn a_connection_that_goes_without_a_word_has_ended_once() {
+    let (events, replies) = crate::LiveEvents::channel(|| {});
+    assert!(events.tell(Reply::Expiring));
+    drop(events);
+    assert!(matches!(replies.take(), Some(Reply::Expiring)));
+    assert!(matches!(replies.take(), Some(Reply::LiveEnded(_))));
+    assert!(replies.take().is_none());
+}

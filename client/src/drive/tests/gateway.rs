@@ -165,7 +165,7 @@ impl State {
                 continue;
             }
             let seq = Seq::from_u64(u64::try_from(self.log.len()).unwrap() + 1).unwrap();
-            self.seqs.insert(delta.delta_id.clone(), seq);
+            self.seqs.insert(delta.delta_id, seq);
             self.log.push(Arc::new(SeqDelta {
                 seq,
                 delta: delta.clone(),
