@@ -36,7 +36,8 @@
 //!
 //! Without a key a table has the text column `row_id`, and each new row gets one nobody else has. With a key the key is
 //! the row, and two databases that insert the same key write the same row. [`LocalDb::transaction`] makes several writes
-//! one; [`LocalDb::insert`], [`LocalDb::update`] and [`LocalDb::delete`] are there for those who have values, not SQL.
+//! one; what it does goes through `tx`, because the database itself is taken until it ends. [`LocalDb::insert`],
+//! [`LocalDb::update`] and [`LocalDb::delete`] are there for those who have values, not SQL.
 //!
 //! ```
 //! # use lakesync_client::{ClientError, LocalDb};
