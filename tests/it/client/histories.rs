@@ -55,7 +55,10 @@ async fn all_files_the_gateway_and_the_oracle_agree_after_random_histories() {
         }
         history.heal().await;
         history.check().await;
-        assert!(history.ledger.len() > 10, "seed {seed}: nobody wrote anything");
+        assert!(
+            history.ledger.len() > 10,
+            "seed {seed}: nobody wrote anything"
+        );
         if history.theme == Theme::Late {
             history.forgive().await;
             history.check().await;

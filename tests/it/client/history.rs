@@ -12,7 +12,8 @@ use lakesync_gateway::GatewayConfig;
 use lakesync_proto::{TableSchema, WallClock};
 use lakesync_tests::history::{Rng, START_MS};
 
-use super::edits::{Hands, Ledger, User};
+use super::edits::{Hands, User};
+use super::ledger::Ledger;
 use super::link::Fault;
 use super::replica::{Habits, Replica, Turn, hold};
 use super::tables::{self, RULES};
@@ -150,7 +151,9 @@ impl History {
 
     fn skew(&mut self) -> i64 {
         let hour = i64::try_from(HOUR_MS).unwrap();
-        *self.rng.pick(&[0, 4_000, -4_000, 60_000, hour, -hour, 30 * hour, -30 * hour])
+        *self
+            .rng
+            .pick(&[0, 4_000, -4_000, 60_000, hour, -hour, 30 * hour, -30 * hour])
     }
 
     fn some(&mut self) -> usize {
@@ -237,7 +240,8 @@ impl History {
 
     async fn live(&mut self) {
         let some = self.some();
-        if self.replicas[some].live(&mut self.world).await == Turn::Failed {
+        let fault = self.fault();
+        if self.replicas[some].live(&mut self.world, fault).await == Turn::Failed {
             self.recover(some);
         }
     }
@@ -329,7 +333,9 @@ impl History {
 
     fn wish(&mut self) {
         let some = self.some();
-        let wish = *self.rng.pick(&[Wish::SyncNow, Wish::Live, Wish::Poll, Wish::Verify]);
+        let wish = *self
+            .rng
+            .pick(&[Wish::SyncNow, Wish::Live, Wish::Poll, Wish::Verify]);
         self.replicas[some].wish(wish);
     }
 

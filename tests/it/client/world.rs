@@ -26,7 +26,7 @@ pub(super) enum Disk {
     Kept,
     /// It is gone.
     Lost,
-    /// It is the copy that [`World::restart`] made last but one, if there was one.
+    /// It is the copy that was made when the server ended before, if there was one.
     Restored,
 }
 
@@ -94,7 +94,9 @@ impl World {
     /// Notes what a client is told.
     pub(super) fn see_reply(&mut self, reply: &Reply) {
         let page = match reply {
-            Reply::Pulled(Ok(page)) | Reply::Live(page) | Reply::Chunk(Ok(Some(page))) => Some(page),
+            Reply::Pulled(Ok(page)) | Reply::Live(page) | Reply::Chunk(Ok(Some(page))) => {
+                Some(page)
+            }
             _ => None,
         };
         if page.is_some_and(|page| !page.removed.is_empty()) {
@@ -133,16 +135,19 @@ impl World {
                 std::fs::remove_file(entry.unwrap().path()).unwrap();
             }
         };
-        match (disk, self.copy.take()) {
-            (Disk::Kept, _) => {}
-            (Disk::Lost, _) => lose(),
-            (Disk::Restored, None) => {}
+        // A copy is of the living log: one from before a loss would bring back what the lake has passed by.
+        self.copy = match (disk, self.copy.take()) {
+            (Disk::Kept, _) | (Disk::Restored, None) => Some(now),
+            (Disk::Lost, _) => {
+                lose();
+                None
+            }
             (Disk::Restored, Some(copy)) => {
                 lose();
-                std::fs::write(&database, copy).unwrap();
+                std::fs::write(&database, &copy).unwrap();
+                Some(copy)
             }
-        }
-        self.copy = Some(now);
+        };
         self.start().await;
     }
 
@@ -201,7 +206,13 @@ impl World {
     pub(super) fn accepted(&mut self, push: &Push, ack: &PushAck) {
         assert_eq!(push.deltas.len(), ack.outcomes.len());
         for (delta, outcome) in push.deltas.iter().zip(&ack.outcomes) {
-            self.tell(&format_args!("{outcome:?} {} {:?} {} {}", delta.client_id, delta.op, delta.row_id, delta.hlc.as_u64()));
+            self.tell(&format_args!(
+                "{outcome:?} {} {:?} {} {}",
+                delta.client_id,
+                delta.op,
+                delta.row_id,
+                delta.hlc.as_u64()
+            ));
             let known = self.oracle.last_seq();
             let fresh = self.oracle.arrive(OracleDelta::from(delta)) > known;
             // After a loss the gateway takes as new what the oracle has; never the other way round.
@@ -259,9 +270,17 @@ impl World {
                 break;
             }
         }
-        let lacking = self.oracle.deltas().iter().filter(|delta| !ids.contains(&delta.id));
+        let lacking = self
+            .oracle
+            .deltas()
+            .iter()
+            .filter(|delta| !ids.contains(&delta.id));
         let lacking: Vec<&OracleDelta> = lacking.collect();
-        assert!(lacking.is_empty(), "seed {}: the log lacks {lacking:#?}", self.seed);
+        assert!(
+            lacking.is_empty(),
+            "seed {}: the log lacks {lacking:#?}",
+            self.seed
+        );
         assert_eq!(ids.len(), self.oracle.deltas().len(), "seed {}", self.seed);
     }
 }
