@@ -95,6 +95,8 @@ pub struct Session {
     is_reloaded: bool,
     /// Whether the gateway has answered yet.
     has_answered: bool,
+    /// Whether the last step was the end.
+    has_stopped: bool,
     /// The gateway's tables that this database cannot have, and why.
     untaken: Vec<(TableName, String)>,
     errors: Errors,
@@ -122,6 +124,7 @@ impl Session {
             live_seq: Seq::ZERO,
             is_reloaded: false,
             has_answered: false,
+            has_stopped: false,
             untaken: Vec::new(),
             errors: Errors::default(),
             last_synced_ms: None,
@@ -136,7 +139,8 @@ impl Session {
     /// When the local database fails. It is in the [`Status`], and the next step is a wait.
     pub fn next(&mut self) -> Result<Step, ClientError> {
         let step = self.decide();
-        self.publish(matches!(step, Ok(Step::Stopped)));
+        self.has_stopped = matches!(step, Ok(Step::Stopped));
+        self.publish();
         step
     }
 
@@ -200,7 +204,7 @@ impl Session {
     /// once goes on until [`Step::Wait`] or [`Step::Stopped`] and ends with the first error.
     pub fn on_reply(&mut self, reply: Reply) -> Result<(), ClientError> {
         let result = self.take(reply);
-        self.publish(false);
+        self.publish();
         result
     }
 
@@ -238,7 +242,10 @@ impl Session {
             Reply::Subscribed(result) => self.on_subscribed(result),
             Reply::Digest(result) => self.on_digest(result),
             Reply::Token(is_new) => {
-                self.machine.token(is_new, now_ms);
+                match is_new {
+                    true => self.machine.renewed(now_ms),
+                    false => self.machine.not_renewed(now_ms),
+                }
                 Ok(())
             }
             Reply::Live(_) | Reply::LiveEnded(_) | Reply::Expiring => Ok(()),
@@ -270,7 +277,7 @@ impl Session {
             self.is_reloaded = false;
         }
         self.machine.wish(wish);
-        self.publish(false);
+        self.publish();
     }
 
     /// How syncing goes.

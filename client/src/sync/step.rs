@@ -129,3 +129,32 @@ impl fmt::Debug for Step {
         }
     }
 }
+
+impl fmt::Debug for Pull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pull")
+            .field("client_id", &self.client_id)
+            .field("cursor", &self.cursor)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CheckpointRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckpointRequest")
+            .field("client_id", &self.client_id)
+            .field("tables", &self.tables)
+            .field("resume", &self.resume)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Subscribe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscribe")
+            .field("client_id", &self.client_id)
+            .field("cursor", &self.cursor)
+            .finish_non_exhaustive()
+    }
+}

@@ -76,8 +76,8 @@ impl Machine {
         self.nothing_of = Some(mark);
     }
 
-    /// The gateway has looked at a push.
-    pub(crate) fn sent(&mut self, sent: Sent, now_ms: u64) {
+    /// The gateway has looked at a push: the lane that waits now, when it has refused too much in a row.
+    pub(crate) fn sent(&mut self, sent: Sent, now_ms: u64) -> Option<Lane> {
         self.answered(Lane::Push);
         let (count, most) = match sent {
             Sent::Taken => {
@@ -86,7 +86,7 @@ impl Machine {
                 if !self.is_open() {
                     self.be_behind();
                 }
-                return;
+                return None;
             }
             Sent::Held => {
                 self.schemas = SchemaNeed::Wanted;
@@ -96,15 +96,17 @@ impl Machine {
             Sent::Restamped => (&mut self.at_once.restamps, RESTAMPS_MAX),
         };
         *count += 1;
-        if *count > most {
-            *count = 0;
-            self.lanes.fail(Lane::Push, now_ms, None);
+        if *count <= most {
+            return None;
         }
+        *count = 0;
+        self.lanes.fail(Lane::Push, now_ms, None);
+        Some(Lane::Push)
     }
 
-    /// A page of a pull is in the file.
-    pub(crate) fn pulled(&mut self, read: Read, now_ms: u64) {
-        self.took(read, now_ms);
+    /// What a page of a pull came to: the lane that waits now, when it was of no use too often in a row.
+    pub(crate) fn pulled(&mut self, read: Read, now_ms: u64) -> Option<Lane> {
+        let waits = self.took(read, now_ms);
         match read {
             Read::More => self.place = Place::Behind { more: true },
             Read::Last => self.place = Place::UpToDate { at_ms: now_ms },
@@ -113,11 +115,12 @@ impl Machine {
         if matches!(read, Read::More | Read::Last) {
             self.at_once.beginnings = 0;
         }
+        waits
     }
 
-    /// A chunk is in the file.
-    pub(crate) fn loaded(&mut self, read: Read, now_ms: u64) {
-        self.took(read, now_ms);
+    /// What a chunk came to; as of a page.
+    pub(crate) fn loaded(&mut self, read: Read, now_ms: u64) -> Option<Lane> {
+        let waits = self.took(read, now_ms);
         self.stream = match read {
             Read::More => Stream::Open,
             Read::Last | Read::Stale | Read::StartOver => Stream::Closed,
@@ -125,27 +128,31 @@ impl Machine {
         if read == Read::Last {
             self.be_behind();
         }
+        waits
     }
 
-    fn took(&mut self, read: Read, now_ms: u64) {
+    fn took(&mut self, read: Read, now_ms: u64) -> Option<Lane> {
         self.answered(Lane::Read);
         match read {
             Read::More | Read::Last => {
                 self.at_once.schemas = 0;
                 self.at_once.garbled = 0;
+                None
             }
             Read::Stale | Read::StartOver => self.begin_anew(now_ms),
         }
     }
 
     /// What was read is of no use: the checkpoint must be loaded, or another process has moved the cursor.
-    fn begin_anew(&mut self, now_ms: u64) {
+    fn begin_anew(&mut self, now_ms: u64) -> Option<Lane> {
         self.stream = Stream::Closed;
         self.be_behind();
-        self.at_once.beginnings += 1;
-        if self.at_once.beginnings > BEGINNINGS_MAX {
-            self.lanes.fail(Lane::Read, now_ms, None);
+        self.at_once.beginnings = self.at_once.beginnings.saturating_add(1);
+        if self.at_once.beginnings <= BEGINNINGS_MAX {
+            return None;
         }
+        self.lanes.fail(Lane::Read, now_ms, None);
+        Some(Lane::Read)
     }
 
     /// The gateway's schemas have come, with this hash over all of them.
@@ -216,20 +223,24 @@ impl Machine {
         }
     }
 
-    /// Whether there is a new token.
-    pub(crate) fn token(&mut self, is_new: bool, now_ms: u64) {
-        match (self.token, is_new) {
-            (Token::Refused, true) => self.token = Token::Renewed,
-            (Token::Refused, false) => {
-                self.token = Token::Good;
-                self.lanes.fail(Lane::Link, now_ms, None);
-            }
-            (Token::Ending, true) => {
+    /// There is a new token.
+    pub(crate) fn renewed(&mut self, now_ms: u64) {
+        match self.token {
+            Token::Refused => self.token = Token::Renewed,
+            Token::Ending => {
                 self.token = Token::Good;
                 self.close(now_ms);
             }
-            (_, _) => self.token = Token::Good,
+            Token::Good | Token::Renewed => {}
         }
+    }
+
+    /// There is no new token.
+    pub(crate) fn not_renewed(&mut self, now_ms: u64) {
+        if self.token == Token::Refused {
+            self.lanes.fail(Lane::Link, now_ms, None);
+        }
+        self.token = Token::Good;
     }
 
     /// An exchange has failed: the lane that waits now; none when it is tried again at once.

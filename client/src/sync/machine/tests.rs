@@ -83,8 +83,12 @@ impl World {
                 (outbox.change, outbox.waiting) = (0, (0, 0));
                 machine.sent(Sent::Taken, now_ms);
             }
-            Exchange::Pull => machine.pulled(Read::Last, now_ms),
-            Exchange::Checkpoint => machine.loaded(Read::More, now_ms),
+            Exchange::Pull => {
+                machine.pulled(Read::Last, now_ms);
+            }
+            Exchange::Checkpoint => {
+                machine.loaded(Read::More, now_ms);
+            }
             Exchange::Chunk => {
                 self.facts.loading = false;
                 machine.loaded(Read::Last, now_ms);
@@ -95,7 +99,7 @@ impl World {
                 machine.heard_schemas(3);
             }
             Exchange::Subscribe => machine.subscribed(now_ms),
-            Exchange::RefreshToken => machine.token(true, now_ms),
+            Exchange::RefreshToken => machine.renewed(now_ms),
             Exchange::Digest => machine.verified(),
         }
     }
@@ -149,7 +153,10 @@ fn answer_anything(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool
     }
     assert!(machine.take_under_way(exchange));
     if exchange == Exchange::RefreshToken {
-        machine.token(rng.below(2) == 0, now_ms);
+        match rng.below(2) {
+            0 => machine.renewed(now_ms),
+            _ => machine.not_renewed(now_ms),
+        }
         return false;
     }
     let failure = match rng.below(9) {
@@ -188,8 +195,12 @@ fn answer_oddly(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool {
             machine.sent(sent, now_ms);
             return sent != Sent::Restamped;
         }
-        Exchange::Pull => machine.pulled(read, now_ms),
-        Exchange::Checkpoint | Exchange::Chunk => machine.loaded(read, now_ms),
+        Exchange::Pull => {
+            machine.pulled(read, now_ms);
+        }
+        Exchange::Checkpoint | Exchange::Chunk => {
+            machine.loaded(read, now_ms);
+        }
         Exchange::Schemas => {
             facts.schemas_known = true;
             facts.outbox.registry += 1;
@@ -200,7 +211,7 @@ fn answer_oddly(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool {
             0 => machine.verified(),
             _ => machine.verify_again(),
         },
-        Exchange::RefreshToken => machine.token(true, now_ms),
+        Exchange::RefreshToken => machine.renewed(now_ms),
     }
     read == Read::More
 }
@@ -283,7 +294,7 @@ fn a_gateway_that_fails_always_is_asked_ever_more_seldom_and_always_again() {
                     asked += 1;
                     assert!(world.machine.take_under_way(exchange));
                     match exchange {
-                        Exchange::RefreshToken => world.machine.token(true, world.now_ms),
+                        Exchange::RefreshToken => world.machine.renewed(world.now_ms),
                         _ => {
                             world.machine.failed(exchange, failure, world.now_ms);
                         }

@@ -96,10 +96,7 @@ impl Session {
                 })
             });
         match merged {
-            Ok(merged) => {
-                self.on_read(Exchange::Pull, &merged, &page);
-                Ok(())
-            }
+            Ok(merged) => self.on_read(Exchange::Pull, &merged, &page),
             Err(error) => self.unread(Exchange::Pull, error),
         }
     }
@@ -123,7 +120,7 @@ impl Session {
             }
             Err(error) => {
                 return match is_expired(&error) {
-                    Some(_) => self.load_again(),
+                    Some(refusal) => self.load_again(refusal),
                     None => self.failed(Exchange::Chunk, error),
                 };
             }
@@ -144,10 +141,7 @@ impl Session {
             })
         });
         match merged {
-            Ok(merged) => {
-                self.on_read(Exchange::Chunk, &merged, &page);
-                Ok(())
-            }
+            Ok(merged) => self.on_read(Exchange::Chunk, &merged, &page),
             Err(error) => self.unread(Exchange::Chunk, error),
         }
     }
@@ -225,29 +219,36 @@ impl Session {
             self.db
                 .keep(|work| apply::begin_checkpoint(work, &tables, then.as_ref()))
         });
-        self.started_over(begun.map(|_| ()), Exchange::Pull)
+        self.started_over(begun.map(|_| ()), Exchange::Pull, refusal)
     }
 
     /// The checkpoint cannot be gone on with: it is loaded from its beginning.
-    fn load_again(&mut self) -> Result<(), ClientError> {
+    fn load_again(&mut self, refusal: &Refusal) -> Result<(), ClientError> {
         let begun = self.db.keep(log::load_again);
-        self.started_over(begun.map(|_| ()), Exchange::Chunk)
+        self.started_over(begun.map(|_| ()), Exchange::Chunk, refusal)
     }
 
     fn started_over(
         &mut self,
         begun: Result<(), ClientError>,
         exchange: Exchange,
+        refusal: &Refusal,
     ) -> Result<(), ClientError> {
         if let Err(error) = begun {
             return Err(self.failed_here(exchange, error));
         }
         let now_ms = self.now_ms();
-        match exchange {
+        let waits = match exchange {
             Exchange::Chunk => self.machine.loaded(Read::StartOver, now_ms),
             _ => self.machine.pulled(Read::StartOver, now_ms),
+        };
+        match waits {
+            None => Ok(()),
+            Some(lane) => {
+                let error = TransportError::Refused(Box::new(refusal.clone()));
+                Err(self.errors.note(lane, error.into(), now_ms))
+            }
         }
-        Ok(())
     }
 
     /// Refuses a page whose checksum is another one than its content's.
@@ -284,24 +285,36 @@ impl Session {
         })
     }
 
-    fn on_read(&mut self, exchange: Exchange, merged: &Merged, page: &PullPage) {
+    fn on_read(
+        &mut self,
+        exchange: Exchange,
+        merged: &Merged,
+        page: &PullPage,
+    ) -> Result<(), ClientError> {
         let now_ms = self.now_ms();
         let all = match page.has_more {
             true => Read::More,
             false => Read::Last,
         };
         self.answered(exchange);
-        match exchange {
+        let waits = match exchange {
             Exchange::Chunk => self.machine.loaded(read(merged, all), now_ms),
             _ => {
                 self.page_limit = self
                     .page_limit
                     .saturating_mul(2)
                     .min(self.options.page_limit);
-                self.machine.pulled(read(merged, all), now_ms);
+                self.machine.pulled(read(merged, all), now_ms)
+            }
+        };
+        self.heed(&page.notes);
+        match waits {
+            None => Ok(()),
+            Some(lane) => {
+                let error = protocol("its log, or the cursor here, is another one every time");
+                Err(self.errors.note(lane, error, now_ms))
             }
         }
-        self.heed(&page.notes);
     }
 
     /// A page could not be taken. When it is asked for again at once, that is nobody's concern.

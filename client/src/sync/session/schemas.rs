@@ -3,17 +3,18 @@
 //! Invariant: an answer is read by what the gateway has, and by what this database has where the gateway is not known to
 //! have anything; the next page is read by what the last [`Reply::Schemas`](crate::Reply::Schemas) said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use lakesync_proto::{Notes, Schemas, TableName, TableSchema, limits, schemas_hash};
+use lakesync_proto::{ColumnName, Notes, Schemas, TableName, TableSchema, limits, schemas_hash};
 
 use super::Session;
 use super::errors::protocol;
 use crate::error::ClientError;
-use crate::schema::Registry;
+use crate::schema::{LocalTable, Registry, TableNumber};
 use crate::sync::machine::Exchange;
+use crate::sync::status::{SchemaState, TableSchemaState};
 use crate::transport::TransportError;
 
 /// What is known of the gateway's schemas.
@@ -27,6 +28,16 @@ pub(super) struct Known {
     pub(super) readers: Arc<Readers>,
     /// The gateway's.
     pub(super) gateway: Vec<TableSchema>,
+    /// Tables that differ here and there.
+    pub(super) differences: Vec<Difference>,
+}
+
+/// How a table's schema here and the gateway's differ; the edits that wait are counted later.
+#[derive(Clone, Debug)]
+pub(super) struct Difference {
+    number: TableNumber,
+    table: TableName,
+    state: SchemaState,
 }
 
 /// Schemas by table.
@@ -52,16 +63,20 @@ impl Known {
     pub(super) fn of(registry: &Registry, version: i64, hash: Option<u64>) -> Known {
         let mut readers = BTreeMap::new();
         let mut gateway = Vec::new();
+        let mut differences = Vec::new();
         for table in registry.tables() {
             let reader = table.gateway.as_ref().unwrap_or(&table.schema);
             readers.insert(table.schema.table.clone(), Arc::clone(reader));
             gateway.extend(table.gateway.as_deref().cloned());
+            // Before the gateway's schemas were heard, nothing is known to differ.
+            differences.extend(hash.and_then(|_| Difference::of(table)));
         }
         Known {
             registry: Some(version),
             hash,
             readers: Arc::new(Readers(readers)),
             gateway,
+            differences,
         }
     }
 
@@ -69,6 +84,55 @@ impl Known {
         let readers: Arc<Readers> = Arc::clone(&self.readers);
         readers
     }
+}
+
+impl Difference {
+    fn of(table: &LocalTable) -> Option<Difference> {
+        let waiting = 0;
+        let own = &table.schema;
+        let state = match (&table.conflict, &table.gateway) {
+            (Some(reason), _) => SchemaState::Conflict {
+                reason: reason.clone(),
+            },
+            (None, None) => SchemaState::UnknownToGateway { waiting },
+            (None, Some(gateway)) if has_more(own, gateway) => {
+                SchemaState::GatewayBehind { waiting }
+            }
+            (None, Some(gateway)) if has_more(gateway, own) => SchemaState::GatewayAhead,
+            (None, Some(_)) => return None,
+        };
+        Some(Difference {
+            number: table.number,
+            table: own.table.clone(),
+            state,
+        })
+    }
+
+    /// As a status tells it.
+    pub(super) fn with(&self, counts: &BTreeMap<TableNumber, u64>) -> TableSchemaState {
+        let waiting = counts.get(&self.number).copied().unwrap_or(0);
+        let state = match self.state.clone() {
+            SchemaState::GatewayBehind { .. } => SchemaState::GatewayBehind { waiting },
+            SchemaState::UnknownToGateway { .. } => SchemaState::UnknownToGateway { waiting },
+            other => other,
+        };
+        TableSchemaState {
+            table: self.table.clone(),
+            state,
+        }
+    }
+}
+
+/// Whether a schema has a column that the other one has never had.
+fn has_more(schema: &TableSchema, other: &TableSchema) -> bool {
+    let known: BTreeSet<&ColumnName> = other
+        .columns
+        .iter()
+        .chain(&other.dropped)
+        .map(|column| &column.name)
+        .collect();
+    let mut columns = schema.columns.iter();
+    columns.any(|column| !known.contains(&column.name))
 }
 
 impl Session {
