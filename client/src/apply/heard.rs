@@ -3,8 +3,6 @@
 //! Invariant: what a page says of one row is merged in the order of its arrival, withdrawals included; rows are written in
 //! the order of their ids, which is the order of the file's trees.
 
-use std::sync::Arc;
-
 use lakesync_proto::{PullPage, RowDelta, RowId, RowState, Seq, SeqDelta, TableName};
 
 use super::merge::merge_row;
@@ -138,10 +136,7 @@ fn merge_one(
 }
 
 /// The page's tables, and what it says, by table, row and arrival. Withdrawn rows of unknown tables are not here anyway.
-fn by_row<'a, 'p>(
-    work: &Work<'a>,
-    page: &'p PullPage,
-) -> (Vec<RowStatements<'a>>, Vec<OfRow<'p>>) {
+fn by_row<'a, 'p>(work: &Work<'a>, page: &'p PullPage) -> (Vec<RowStatements<'a>>, Vec<OfRow<'p>>) {
     let mut names: Vec<&TableName> = Vec::new();
     let mut tables: Vec<RowStatements<'a>> = Vec::new();
     let mut heard: Vec<(Seq, OfRow<'p>)> = Vec::new();
@@ -153,14 +148,16 @@ fn by_row<'a, 'p>(
     let removed = removed.map(|r| (r.seq, &r.table, &r.row_id, Heard::Removed));
     for (seq, name, row_id, what) in removed.chain(deltas) {
         let known = names.iter().rposition(|known| *known == name);
-        let table = match (known, work.registry.table(name)) {
-            (Some(table), _) => table,
-            (None, Ok(table)) => {
+        let table = match known {
+            Some(table) => table,
+            None => {
+                let Ok(table) = work.registry.table(name) else {
+                    continue;
+                };
                 names.push(name);
-                tables.push(RowStatements::new(work.tx, &Arc::clone(table)));
+                tables.push(RowStatements::new(work.tx, table));
                 tables.len() - 1
             }
-            (None, Err(_)) => continue,
         };
         let heard_of = OfRow {
             table,

@@ -10,7 +10,7 @@ use lakesync_proto::{Op, RowDelta, RowId, Value};
 use super::heard::Heard;
 use crate::error::ClientError;
 use crate::local::Work;
-use crate::rows::{RowClocks, RowStatements, read_clocks, write_clocks};
+use crate::rows::{RowClocks, RowStatements};
 use crate::schema::{LocalColumn, LocalTable, Slot};
 
 /// Merges what was heard of a row into it, in this order.
@@ -20,9 +20,8 @@ pub(super) fn merge_row<'p>(
     row_id: &RowId,
     heard: impl Iterator<Item = Heard<'p>>,
 ) -> Result<(), ClientError> {
-    let place = (statements.table().number, row_id);
     let key = statements.table().key(row_id)?;
-    let stored = read_clocks(work.tx, place)?;
+    let stored = statements.clocks(row_id)?;
     let has_clocks = stored.is_some();
     let (clocks, there) = match stored {
         Some(clocks) if clocks.exists() => (clocks, true),
@@ -66,8 +65,8 @@ pub(super) fn merge_row<'p>(
         false => merge.clocks.is_empty(),
     };
     match (implied, has_clocks) {
-        (false, _) => write_clocks(work.tx, place, Some(&merge.clocks)),
-        (true, true) => write_clocks(work.tx, place, None),
+        (false, _) => statements.set_clocks(row_id, Some(&merge.clocks)),
+        (true, true) => statements.set_clocks(row_id, None),
         (true, false) => Ok(()),
     }
 }
@@ -112,7 +111,12 @@ impl<'p> Merge<'p> {
             self.clocks.rest_settled = true;
             self.changed = true;
         }
-        if self.clocks.written.as_ref().is_none_or(|newest| stamp > *newest) {
+        if self
+            .clocks
+            .written
+            .as_ref()
+            .is_none_or(|newest| stamp > *newest)
+        {
             self.clocks.written = Some(stamp);
             self.changed = true;
         }

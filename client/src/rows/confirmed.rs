@@ -4,7 +4,7 @@
 
 use lakesync_proto::RowId;
 use rusqlite::types::Value as SqlValue;
-use rusqlite::{Connection, OptionalExtension, ToSql};
+use rusqlite::{Connection, OptionalExtension, Statement, ToSql};
 
 use super::clocks::RowClocks;
 use crate::error::ClientError;
@@ -13,14 +13,28 @@ use crate::schema::{Slot, TableNumber};
 /// Which row.
 pub(crate) type Place<'r> = (TableNumber, &'r RowId);
 
+/// Reads the clocks of a table's row.
+pub(super) const READ_CLOCKS: &str =
+    "SELECT clocks FROM _lakesync_rows WHERE table_number = ?1 AND row_id = ?2";
+
+/// Replaces the clocks of a table's row.
+pub(super) const WRITE_CLOCKS: &str = "INSERT INTO _lakesync_rows VALUES (?1, ?2, ?3)
+     ON CONFLICT DO UPDATE SET clocks = excluded.clocks";
+
 /// The clocks of a row, when it has any.
 pub(crate) fn read_clocks(
     connection: &Connection,
+    place: Place<'_>,
+) -> Result<Option<RowClocks>, ClientError> {
+    let mut statement = connection.prepare_cached(READ_CLOCKS)?;
+    decoded(&mut statement, place)
+}
+
+/// What [`READ_CLOCKS`] finds.
+pub(super) fn decoded(
+    statement: &mut Statement<'_>,
     (table, row_id): Place<'_>,
 ) -> Result<Option<RowClocks>, ClientError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT clocks FROM _lakesync_rows WHERE table_number = ?1 AND row_id = ?2",
-    )?;
     let clocks = statement
         .query_row((table, row_id.as_str()), |row| {
             let bytes = row.get_ref(0)?.as_blob()?;
@@ -43,12 +57,11 @@ pub(crate) fn write_clocks(
     clocks: Option<&RowClocks>,
 ) -> Result<(), ClientError> {
     match clocks {
-        Some(clocks) => connection
-            .prepare_cached(
-                "INSERT INTO _lakesync_rows VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET clocks = excluded.clocks",
-            )?
-            .execute((table, row_id.as_str(), clocks.encode()))?,
+        Some(clocks) => connection.prepare_cached(WRITE_CLOCKS)?.execute((
+            table,
+            row_id.as_str(),
+            clocks.encode(),
+        ))?,
         None => connection
             .prepare_cached("DELETE FROM _lakesync_rows WHERE table_number = ?1 AND row_id = ?2")?
             .execute((table, row_id.as_str()))?,

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use lakesync_proto::{Cell, ColumnName, Op, RowDelta, RowId, RowState, Stamp, Value};
 use rusqlite::types::{Null, Value as SqlValue};
 
-use super::clocks::RowClocks;
-use super::confirmed::{forget_values, hidden_values, hide_value, read_clocks, write_clocks};
-use super::visible::{RowStatements, VisibleRow, read};
 use super::Bound;
+use super::clocks::RowClocks;
+use super::confirmed::{forget_values, hidden_values, hide_value};
+use super::visible::{RowStatements, VisibleRow, read};
 use crate::error::ClientError;
 use crate::local::Work;
 use crate::outbox;
@@ -49,7 +49,7 @@ impl RowImage {
         let table = Arc::clone(statements.table());
         let place = (table.number, row_id);
         let visible = statements.select(&table.key(row_id)?)?;
-        let clocks = match (read_clocks(work.tx, place)?, &visible) {
+        let clocks = match (statements.clocks(row_id)?, &visible) {
             (Some(clocks), _) => clocks,
             (None, Some(_)) => RowClocks::settled(),
             (None, None) => RowClocks::default(),
@@ -97,7 +97,7 @@ impl RowImage {
             true => clocks.is_settled(),
             false => clocks.is_empty(),
         };
-        write_clocks(work.tx, place, (!implied).then_some(&clocks))?;
+        statements.set_clocks(row_id, (!implied).then_some(&clocks))?;
         forget_values(work.tx, place)?;
         let shown = shown_cells(&visible);
         let confirmed = shown_cells(&self.confirmed);

@@ -1,4 +1,4 @@
-//! One table's visible rows: the statements that read and write them by row id.
+//! One table's rows: the statements that read and write them by row id, and the clocks beside them.
 //!
 //! Invariant: a statement says whether it changed what shows. A write that finds the same values there changes nothing,
 //! so nobody is told of it.
@@ -11,6 +11,8 @@ use rusqlite::types::{Value as SqlValue, ValueRef};
 use rusqlite::{CachedStatement, Connection};
 
 use super::bound::Bound;
+use super::clocks::RowClocks;
+use super::confirmed::{READ_CLOCKS, WRITE_CLOCKS, decoded, write_clocks};
 use crate::error::ClientError;
 use crate::schema::{LocalColumn, LocalTable, Slot};
 use crate::value::from_sqlite;
@@ -31,6 +33,8 @@ pub(crate) struct RowStatements<'a> {
     exists: Option<CachedStatement<'a>>,
     delete: Option<CachedStatement<'a>>,
     select: Option<CachedStatement<'a>>,
+    read_clocks: Option<CachedStatement<'a>>,
+    write_clocks: Option<CachedStatement<'a>>,
     updates: HashMap<Vec<Slot>, CachedStatement<'a>>,
 }
 
@@ -46,6 +50,8 @@ impl<'a> RowStatements<'a> {
             exists: None,
             delete: None,
             select: None,
+            read_clocks: None,
+            write_clocks: None,
             updates: HashMap::new(),
         }
     }
@@ -98,10 +104,8 @@ impl<'a> RowStatements<'a> {
     ) -> Result<(), ClientError> {
         let (connection, table, columns) = (self.connection, &self.table, &self.columns);
         let statement = prepared(&mut self.insert, connection, || insert_sql(table, columns))?;
-        let mut next = bind(statement, key)?;
-        for column in columns {
-            statement.raw_bind_parameter(next, Bound(value_of(column.slot)))?;
-            next += 1;
+        for (column, mark) in columns.iter().zip(bind(statement, key)?..) {
+            statement.raw_bind_parameter(mark, Bound(value_of(column.slot)))?;
         }
         statement.raw_execute()?;
         Ok(())
@@ -135,10 +139,8 @@ impl<'a> RowStatements<'a> {
             .updates
             .get_mut(&slots)
             .expect("it was put there when it was missing");
-        let mut next = bind(statement, key)?;
-        for (_, value) in changes {
-            statement.raw_bind_parameter(next, Bound(value))?;
-            next += 1;
+        for ((_, value), mark) in changes.into_iter().zip(bind(statement, key)?..) {
+            statement.raw_bind_parameter(mark, Bound(value))?;
         }
         Ok(statement.raw_execute()? > 0)
     }
@@ -155,6 +157,34 @@ impl<'a> RowStatements<'a> {
         })?;
         bind(statement, key)?;
         Ok(statement.raw_execute()? > 0)
+    }
+
+    /// The clocks beside a row, when there are any.
+    pub(crate) fn clocks(&mut self, row_id: &RowId) -> Result<Option<RowClocks>, ClientError> {
+        let place = (self.table.number, row_id);
+        let statement = prepared(&mut self.read_clocks, self.connection, || {
+            READ_CLOCKS.to_owned()
+        })?;
+        decoded(statement, place)
+    }
+
+    /// Replaces the clocks beside a row; none takes them away.
+    pub(crate) fn set_clocks(
+        &mut self,
+        row_id: &RowId,
+        clocks: Option<&RowClocks>,
+    ) -> Result<(), ClientError> {
+        let place = (self.table.number, row_id);
+        match clocks {
+            None => write_clocks(self.connection, place, None),
+            Some(clocks) => {
+                let statement = prepared(&mut self.write_clocks, self.connection, || {
+                    WRITE_CLOCKS.to_owned()
+                })?;
+                statement.execute((place.0, row_id.as_str(), clocks.encode()))?;
+                Ok(())
+            }
+        }
     }
 
     /// Names the row in an error that came of an index or trigger of the application.
@@ -221,10 +251,7 @@ fn insert_sql(table: &LocalTable, columns: &[LocalColumn]) -> String {
     )
 }
 
-fn update_sql<'c>(
-    table: &LocalTable,
-    columns: impl Iterator<Item = &'c LocalColumn>,
-) -> String {
+fn update_sql<'c>(table: &LocalTable, columns: impl Iterator<Item = &'c LocalColumn>) -> String {
     let (mut sets, mut differs) = (Vec::new(), Vec::new());
     for (column, mark) in columns.zip(table.key_len() + 1..) {
         sets.push(format!("\"{}\" = ?{mark}", column.name));
@@ -247,7 +274,9 @@ fn prepared<'s, 'a>(
     if place.is_none() {
         *place = Some(connection.prepare_cached(&sql())?);
     }
-    Ok(place.as_mut().expect("it was put there when it was missing"))
+    Ok(place
+        .as_mut()
+        .expect("it was put there when it was missing"))
 }
 
 /// Binds a row's key; gives the number of the next parameter.

@@ -298,8 +298,11 @@ impl Machine {
             && self.mode == Mode::Keep
             && self.updates == Updates::Live
             && self.connection == Connection::Closed;
-        // A session that ends is not kept by schemas that nothing has been waiting for.
-        let schemas = schemas && !(self.mode == Mode::Once && settled && facts.schemas_known);
+        // A session that ends is not kept by schemas that nothing has been waiting for. What is still in the outbox may wait
+        // for just these.
+        let (waiting, _) = facts.outbox.waiting;
+        let ends = self.mode == Mode::Once && settled && waiting == 0;
+        let schemas = schemas && !(ends && facts.schemas_known);
         [
             schemas.then_some(Lane::Schemas),
             push.then_some(Lane::Push),

@@ -173,8 +173,8 @@ fn the_statements_of_a_call_count_all_or_not_at_all() {
             "todos.due",
         ),
         (
-            "insert into todos (title) values ('a'); select nothing",
-            "no such column: nothing",
+            "insert into todos (title) values ('a'); select nope",
+            "no such column: nope",
         ),
         (
             "insert into todos (title) values ('a'); commit",
@@ -244,7 +244,7 @@ fn a_refused_edit_is_listed_with_its_reason_retried_and_given_up() {
     let put = admin.post("/v1/admin/sync-rules/public", rules.to_string().as_bytes());
     assert_eq!(put.0, 200, "{}", put.1);
 
-    let id = ["init", "ana.db", "--client-id", "ana", "--url", &server.url];
+    let id = ["init", "ana.db", "--client-id", "ana", "--url", &admin.url];
     let said = desk.refused(&id);
     assert!(said.contains("LAKESYNC_TOKEN"), "{said}");
     assert!(
@@ -252,7 +252,7 @@ fn a_refused_edit_is_listed_with_its_reason_retried_and_given_up() {
         "a gateway that says no is no reason for a file"
     );
     desk.token = Some(token(&data, "--sub ana"));
-    desk.init("ana", &server.url, &[]);
+    desk.init("ana", &admin.url, &[]);
     desk.out(&[
         "sql",
         "ana.db",

@@ -37,18 +37,28 @@ fn add(db: &LocalDb, title: &str) -> RowId {
 /// Nothing waits, nothing is refused.
 fn is_settled(db: &LocalDb) -> bool {
     let counts = db.outbox_counts().unwrap();
-    counts == OutboxCounts { kept: counts.kept, ..OutboxCounts::default() }
+    counts
+        == OutboxCounts {
+            kept: counts.kept,
+            ..OutboxCounts::default()
+        }
 }
 
 /// How often the gateway's log has an edit with this title.
 fn arrived(served: &Served, title: &str) -> usize {
     let page = served.gateway();
-    let page = served.runtime.block_on(page.pull(Seq::ZERO, 10_000)).unwrap();
+    let page = served
+        .runtime
+        .block_on(page.pull(Seq::ZERO, 10_000))
+        .unwrap();
     let wrote = |delta: &RowDelta| {
         let value = Value::from(title);
         delta.columns.iter().any(|change| change.value == value)
     };
-    page.deltas.iter().filter(|delta| wrote(&delta.delta)).count()
+    page.deltas
+        .iter()
+        .filter(|delta| wrote(&delta.delta))
+        .count()
 }
 
 fn delta(op: Op, row: &str, stamp: Hlc, (column, value): (&str, Value)) -> RowDelta {
@@ -235,13 +245,19 @@ async fn an_update_of_a_row_that_was_never_heard_of_shows() {
         let ana = served.open("ana");
         ana.sync(&served.transport()).unwrap();
         let now = Hlc::new(lakesync::SystemClock.now_ms(), 0).unwrap();
-        push(&served, vec![delta(Op::Update, "r", now, ("title", "sparse".into()))]);
+        push(
+            &served,
+            vec![delta(Op::Update, "r", now, ("title", "sparse".into()))],
+        );
         ana.sync(&served.transport()).unwrap();
         assert_eq!(titles(&ana), ["sparse"]);
         // Nor is one withheld because the row is deleted here and not sent yet.
         ana.delete("todos", "r").unwrap();
         let later = Hlc::new(now.wall_ms() + 2_000, 0).unwrap();
-        push(&served, vec![delta(Op::Update, "r", later, ("title", "revived".into()))]);
+        push(
+            &served,
+            vec![delta(Op::Update, "r", later, ("title", "revived".into()))],
+        );
         ana.sync(&served.transport()).unwrap();
         assert_eq!(titles(&ana), ["revived"]);
     })
@@ -255,8 +271,14 @@ async fn two_clients_that_write_different_columns_of_a_row_both_keep_theirs() {
         let row = add(&ana, "shared");
         ana.sync(&served.transport()).unwrap();
         bo.sync(&served.transport()).unwrap();
-        ana.update("todos", row.as_str(), &[("title", "of ana".into())]).unwrap();
-        bo.update("todos", row.as_str(), &[("done", true.into()), ("n", Value::Null)]).unwrap();
+        ana.update("todos", row.as_str(), &[("title", "of ana".into())])
+            .unwrap();
+        bo.update(
+            "todos",
+            row.as_str(),
+            &[("done", true.into()), ("n", Value::Null)],
+        )
+        .unwrap();
         for db in [&bo, &ana, &bo] {
             db.sync(&served.transport()).unwrap();
         }
@@ -266,7 +288,12 @@ async fn two_clients_that_write_different_columns_of_a_row_both_keep_theirs() {
             (ColumnName::parse("n").unwrap(), Value::Null),
         ]);
         for db in [&ana, &bo] {
-            assert_eq!(db.rows("todos").unwrap()[&row], expected, "{:?}", db.client_id());
+            assert_eq!(
+                db.rows("todos").unwrap()[&row],
+                expected,
+                "{:?}",
+                db.client_id()
+            );
         }
     })
     .await;
@@ -278,12 +305,27 @@ async fn a_late_delta_and_many_of_one_stamp_reach_a_reader_whose_cursor_is_beyon
         let ana = served.open("ana");
         let now_ms = lakesync::SystemClock.now_ms();
         let stamp = |behind_ms: u64| Hlc::new(now_ms - behind_ms, 0).unwrap();
-        push(&served, vec![delta(Op::Insert, "new", stamp(0), ("title", "new".into()))]);
+        push(
+            &served,
+            vec![delta(Op::Insert, "new", stamp(0), ("title", "new".into()))],
+        );
         ana.sync(&served.transport()).unwrap();
         let mut late: Vec<RowDelta> = (0..2_500)
-            .map(|n| delta(Op::Insert, &format!("same {n}"), stamp(60_000), ("title", "same".into())))
+            .map(|n| {
+                delta(
+                    Op::Insert,
+                    &format!("same {n}"),
+                    stamp(60_000),
+                    ("title", "same".into()),
+                )
+            })
             .collect();
-        late.push(delta(Op::Update, "new", stamp(30_000), ("title", "older".into())));
+        late.push(delta(
+            Op::Update,
+            "new",
+            stamp(30_000),
+            ("title", "older".into()),
+        ));
         push(&served, late);
         ana.sync(&served.transport()).unwrap();
         let titles = titles(&ana);

@@ -1,18 +1,13 @@
-//! What the users of a history do to their databases, and what must have come of it.
+//! What the users of a history do to their databases: typed calls, plain SQL, transactions, other programs.
 //!
-//! Every value that matters is written once in a history, so it can be found again: in a delta that the gateway
-//! accepted, or in a dead letter.
-//!
-//! Invariant: the ledger has an edit exactly when the database said that it was made.
-
-use std::collections::BTreeMap;
+//! Invariant: an edit goes into the ledger exactly when the database said that it was made.
 
 use lakesync_client::rusqlite::{self, params_from_iter};
-use lakesync_client::{ClientError, DeadLetter, LocalDb, SqlValue};
-use lakesync_proto::{ColumnType, Decimal, Op, RowId, TableSchema, Value, row_id_of};
+use lakesync_client::{ClientError, LocalDb, SqlValue};
+use lakesync_proto::{ColumnType, Decimal, RowId, TableSchema, Value, row_id_of};
 use lakesync_tests::history::Rng;
-use lakesync_tests::oracle::Oracle;
 
+use super::ledger::{Draft, Ledger, canonical};
 use super::replica::chain;
 
 /// Row ids and keys of one table that clients choose by hand.
@@ -20,26 +15,6 @@ const ROWS: u64 = 5;
 
 /// Edits of one transaction at most.
 const EDITS_MAX: u64 = 4;
-
-/// One write of one cell by one client: the values are written once, so the row is no part of it.
-type Mark = (String, String, String, String);
-
-/// What users were told is written.
-#[derive(Debug, Default)]
-pub(super) struct Ledger {
-    /// With how many rows each wrote.
-    marks: BTreeMap<Mark, usize>,
-    /// Rows that a client deleted, with how often.
-    deletes: BTreeMap<(String, String, String), usize>,
-    next: i64,
-}
-
-/// What one edit will have done if it is committed.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    marks: Vec<((String, String, String), usize)>,
-    deletes: Vec<(String, String)>,
-}
 
 /// Who writes, and whether a history can be had again from its seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,86 +25,12 @@ pub(super) enum Hands {
     Any,
 }
 
-impl Ledger {
-    fn mark(&mut self) -> i64 {
-        self.next += 1;
-        self.next
-    }
-
-    fn keep(&mut self, client: &str, draft: Draft) {
-        for ((table, column, text), rows) in draft.marks {
-            let mark = (client.to_owned(), table, column, text);
-            *self.marks.entry(mark).or_default() += rows;
-        }
-        for (table, row) in draft.deletes {
-            *self
-                .deletes
-                .entry((client.to_owned(), table, row))
-                .or_default() += 1;
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.marks.len() + self.deletes.len()
-    }
-
-    /// Every edit is a delta of the gateway's, or a dead letter of its client's.
-    pub(super) fn check(&self, seed: u64, oracle: &Oracle, dead: &[(String, DeadLetter)]) {
-        let mut found: BTreeMap<Mark, usize> = BTreeMap::new();
-        let mut deleted: BTreeMap<(String, String, String), usize> = BTreeMap::new();
-        for delta in oracle.deltas() {
-            for (column, text) in &delta.columns {
-                let mark = (
-                    delta.client.clone(),
-                    delta.table.clone(),
-                    column.clone(),
-                    text.clone(),
-                );
-                *found.entry(mark).or_default() += 1;
-            }
-            if delta.op == 'D' {
-                let key = (delta.client.clone(), delta.table.clone(), delta.row.clone());
-                *deleted.entry(key).or_default() += 1;
-            }
-        }
-        for (client, letter) in dead {
-            for change in &letter.columns {
-                let mark = (
-                    client.clone(),
-                    letter.table.to_string(),
-                    change.column.to_string(),
-                    canonical(&change.value),
-                );
-                *found.entry(mark).or_default() += 1;
-            }
-            if letter.op == Some(Op::Delete) {
-                let key = (client.clone(), letter.table.to_string(), letter.row_id.clone());
-                *deleted.entry(key).or_default() += 1;
-            }
-        }
-        for (mark, rows) in &self.marks {
-            let of = found.get(mark).copied().unwrap_or_default();
-            assert!(of >= *rows, "seed {seed}: {mark:?} was written to {rows} rows, the gateway has {of}");
-        }
-        for (key, times) in &self.deletes {
-            let of = deleted.get(key).copied().unwrap_or_default();
-            assert!(of >= *times, "seed {seed}: {key:?} was deleted {times} times, the gateway has {of}");
-        }
-    }
-}
-
 /// The same value as typed calls want it: SQL may write JSON as it likes.
 fn normal(value: &Value) -> Value {
     match value {
         Value::Json(text) => Value::json(text).unwrap(),
         other => other.clone(),
     }
-}
-
-pub(super) fn canonical(value: &Value) -> String {
-    let mut text = String::new();
-    value.write_canonical(&mut text);
-    text
 }
 
 /// Somebody at a database.
@@ -203,7 +104,12 @@ impl User<'_> {
         match done {
             Ok(()) => self.ledger.keep(self.client, draft),
             Err(ClientError::RowExists { .. } | ClientError::RowMissing { .. }) => {}
-            Err(error) => assert!(is_taken(&error), "{}: {table}: {}", self.client, chain(&error)),
+            Err(error) => assert!(
+                is_taken(&error),
+                "{}: {table}: {}",
+                self.client,
+                chain(&error)
+            ),
         }
     }
 
@@ -212,7 +118,13 @@ impl User<'_> {
         let sql = self.sql(schema, &mut draft);
         match db.execute(&sql.text, params_from_iter(sql.params)) {
             Ok(rows) => self.ledger.keep(self.client, draft.of_rows(rows)),
-            Err(error) => assert!(is_taken(&error), "{}: {}: {}", self.client, sql.text, chain(&error)),
+            Err(error) => assert!(
+                is_taken(&error),
+                "{}: {}: {}",
+                self.client,
+                sql.text,
+                chain(&error)
+            ),
         }
     }
 
@@ -238,7 +150,9 @@ impl User<'_> {
                 }
             }
             Err(Undone::Asked) => {}
-            Err(Undone::Client(error)) => assert!(is_taken(&error), "{}: {}", self.client, chain(&error)),
+            Err(Undone::Client(error)) => {
+                assert!(is_taken(&error), "{}: {}", self.client, chain(&error))
+            }
         }
     }
 
@@ -389,7 +303,9 @@ impl User<'_> {
                     _ => Value::String(format!("{} wrote {mark}", self.client)),
                 };
                 let table = schema.table.to_string();
-                draft.marks.push(((table, name.clone(), canonical(&value)), 1));
+                draft
+                    .marks
+                    .push(((table, name.clone(), canonical(&value)), 1));
                 values.push((name, value));
             } else if self.rng.chance(percent) {
                 let value = self.value(&name, column.column_type);
@@ -408,13 +324,15 @@ impl User<'_> {
             ColumnType::String if name == "owner" => {
                 Value::from(*rng.pick(&["client-0", "client-1", "client-2", "all"]))
             }
-            ColumnType::String => Value::from(*rng.pick(&["", "null", "é\u{2028}😀\"\\\n", "0042"])),
+            ColumnType::String => {
+                Value::from(*rng.pick(&["", "null", "é\u{2028}😀\"\\\n", "0042"]))
+            }
             ColumnType::Number => Value::Number(*rng.pick(&[0.0, -1.5, 0.1, 1e21, 5e-324])),
             ColumnType::Long => Value::Long(*rng.pick(&[0, -1, i64::MAX, i64::MIN])),
             ColumnType::Boolean => Value::Boolean(rng.chance(50)),
-            ColumnType::Json => {
-                Value::Json((*rng.pick(&["{}", "[1,null,\"x\"]", "{ \"b\":1, \"a\":2.5}", "true"])).to_owned())
-            }
+            ColumnType::Json => Value::Json(
+                (*rng.pick(&["{}", "[1,null,\"x\"]", "{ \"b\":1, \"a\":2.5}", "true"])).to_owned(),
+            ),
             ColumnType::Decimal { scale, .. } => Value::Decimal(Decimal {
                 unscaled: *rng.pick(&[0, -1, 99_999_999_999_999_999_999, -12_345]),
                 scale,
@@ -428,20 +346,6 @@ impl User<'_> {
 
 /// Columns with their values.
 type Place = Vec<(String, Value)>;
-
-impl Draft {
-    /// The same, of a statement that wrote this many rows: none of it for none.
-    fn of_rows(mut self, rows: usize) -> Draft {
-        for (_, count) in &mut self.marks {
-            *count = rows;
-        }
-        self.marks.retain(|(_, count)| *count > 0);
-        if rows == 0 {
-            self.deletes.clear();
-        }
-        self
-    }
-}
 
 /// The id of the row at a place.
 fn row_id(schema: &TableSchema, place: &[(String, Value)]) -> String {

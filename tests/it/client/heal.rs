@@ -8,8 +8,8 @@ use lakesync_client::{DeadLetter, OutboxCounts, Wish};
 use lakesync_proto::{TableSchema, Value};
 use lakesync_tests::oracle::OracleRows;
 
-use super::edits::canonical;
 use super::history::History;
+use super::ledger::canonical;
 use super::link::Fault;
 use super::replica::{Hold, Replica, Turn};
 
@@ -65,14 +65,16 @@ impl History {
             for replica in &mut self.replicas {
                 for _ in 0..TURNS_AT_ONCE {
                     turns += 1;
-                    let turn = replica.turn(&mut self.world, Fault::None, Hold::Nowhere).await;
+                    let turn = replica
+                        .turn(&mut self.world, Fault::None, Hold::Nowhere)
+                        .await;
                     if turn != Turn::Moved {
                         assert_ne!(turn, Turn::Failed, "there is no fuse");
                         break;
                     }
                     moved = true;
                 }
-                moved |= replica.live(&mut self.world).await == Turn::Moved;
+                moved |= replica.live(&mut self.world, Fault::None).await == Turn::Moved;
             }
             if !moved && !self.waits() {
                 return;
@@ -133,12 +135,17 @@ impl History {
                 let sees = self.sees(&client, schema.table.as_str());
                 let expected = self.world.expected(&schema, sees);
                 let found = rows(&self.replicas[nth], &schema);
-                assert_eq!(found, expected, "seed {}: {client}, {}", self.world.seed, schema.table);
+                assert_eq!(
+                    found, expected,
+                    "seed {}: {client}, {}",
+                    self.world.seed, schema.table
+                );
             }
             self.digest(nth).await;
             integrity(&self.replicas[nth]);
         }
-        self.ledger.check(self.world.seed, &self.world.oracle, &dead);
+        self.ledger
+            .check(self.world.seed, &self.world.oracle, &dead);
     }
 
     /// Nothing is left in an outbox but dead letters, exactly those that were refused by name.
@@ -166,7 +173,12 @@ impl History {
         let audience = gateway.audience(replica.link.identity());
         let theirs = gateway.digest(None, None, &audience).await.unwrap();
         let ours = replica.db().digest().unwrap();
-        assert_eq!(ours.cursor, Some(theirs.cursor.to_string()), "{}", replica.id);
+        assert_eq!(
+            ours.cursor,
+            Some(theirs.cursor.to_string()),
+            "{}",
+            replica.id
+        );
         let ours: BTreeMap<String, (u64, u64, u64)> = ours
             .tables
             .iter()
@@ -175,14 +187,22 @@ impl History {
         for table in &theirs.tables {
             let ours = ours.get(table.table.as_str()).copied().unwrap_or_default();
             let theirs = (table.rows, table.cells, table.hash);
-            assert_eq!(ours, theirs, "seed {}: {}, {}", self.world.seed, replica.id, table.table);
+            assert_eq!(
+                ours, theirs,
+                "seed {}: {}, {}",
+                self.world.seed, replica.id, table.table
+            );
         }
     }
 }
 
 /// The rows that an application sees: every column of the schema, an absent one as null.
 fn rows(replica: &Replica, schema: &TableSchema) -> OracleRows {
-    let rows = replica.db().rows(schema.table.as_str()).unwrap().into_iter();
+    let rows = replica
+        .db()
+        .rows(schema.table.as_str())
+        .unwrap()
+        .into_iter();
     let rows = rows.map(|(row_id, values)| {
         let cells = schema.columns.iter().map(|column| {
             let value = values.get(&column.name).unwrap_or(&Value::Null);

@@ -263,10 +263,6 @@ impl Link {
             }
         }
     }
-
-    pub(super) fn is_live(&self) -> bool {
-        self.live.is_some()
-    }
 }
 
 impl Stray {
@@ -309,14 +305,16 @@ pub(super) fn failed(step: &Step, error: TransportError) -> Reply {
 }
 
 /// A page without its last delta or withdrawal; other replies as they are.
-fn torn(reply: Reply) -> Reply {
-    match reply {
-        Reply::Pulled(Ok(mut page)) => {
-            if page.deltas.pop().is_none() {
-                page.removed.pop();
-            }
-            Reply::Pulled(Ok(page))
+pub(super) fn torn(reply: Reply) -> Reply {
+    let tear = |mut page: PullPage| {
+        if page.deltas.pop().is_none() {
+            page.removed.pop();
         }
+        page
+    };
+    match reply {
+        Reply::Pulled(Ok(page)) => Reply::Pulled(Ok(tear(page))),
+        Reply::Live(page) => Reply::Live(tear(page)),
         other => other,
     }
 }

@@ -8,6 +8,7 @@ mod edits;
 mod heal;
 mod histories;
 mod history;
+mod ledger;
 mod link;
 mod replica;
 mod served;

@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lakesync_client::{
-    ClientError, ErrorKind, KeepUntil, LocalDb, Reply, Session, SessionOptions, Status, Step, Subscription,
-    Updates, Wish,
+    ClientError, ErrorKind, KeepUntil, LocalDb, Reply, Session, SessionOptions, Status, Step,
+    Subscription, Updates, Wish,
 };
 use lakesync_proto::{ClientId, ManualClock, TableSchema, WallClock};
 use lakesync_tests::history::Rng;
 
-use super::link::{Fault, Link, failed, unreachable};
+use super::link::{Fault, Link, failed, torn, unreachable};
 use super::world::World;
 
 /// How a client is set up.
@@ -121,6 +121,7 @@ impl Replica {
 
     /// The program ends, whatever it is at, and starts again.
     pub(super) fn crash(&mut self, world: &mut World) {
+        world.tell(&format_args!("{} ends", self.id));
         if let Exchange::Sent(step) = std::mem::replace(&mut self.exchange, Exchange::Idle) {
             self.link.stray(world, &step);
         }
@@ -220,9 +221,8 @@ impl Replica {
         if std::mem::replace(&mut self.fused, true) {
             return;
         }
-        let mut sql = format!(
-            "CREATE TEMP TABLE fuse (left INTEGER); INSERT INTO fuse VALUES ({writes});"
-        );
+        let mut sql =
+            format!("CREATE TEMP TABLE fuse (left INTEGER); INSERT INTO fuse VALUES ({writes});");
         let own = ["state", "outbox", "rows", "confirmed", "changes", "commits"];
         for table in own {
             for (verb, nth) in [("INSERT", 0), ("UPDATE", 1), ("DELETE", 2)] {
@@ -285,6 +285,7 @@ impl Replica {
         };
         let heard = self.online && fault == Fault::None && self.habits.dates;
         let gateway_ms = heard.then(|| world.now_ms());
+        world.tell(&format_args!("{} {step:?} {fault:?} {hold:?}", self.id));
         match hold {
             Hold::Reply => {
                 self.exchange = Exchange::Answered(reply, gateway_ms);
@@ -304,15 +305,20 @@ impl Replica {
         turn
     }
 
-    /// Brings a live page, if there is one.
-    pub(super) async fn live(&mut self, world: &mut World) -> Turn {
+    /// Brings a live page, if there is one: whole, torn, or twice.
+    pub(super) async fn live(&mut self, world: &mut World, fault: Fault) -> Turn {
         let id = self.id.clone();
-        match self.link.live(world, &id).await {
-            None => Turn::Waits(None),
-            Some(reply) => {
-                world.see_reply(&reply);
-                self.tell(reply)
-            }
+        let Some(reply) = self.link.live(world, &id).await else {
+            return Turn::Waits(None);
+        };
+        world.see_reply(&reply);
+        match (reply, fault) {
+            (Reply::Live(page), Fault::Twice) => match self.tell(Reply::Live(page.clone())) {
+                Turn::Failed => Turn::Failed,
+                _ => self.tell(Reply::Live(page)),
+            },
+            (reply, Fault::Torn) => self.tell(torn(reply)),
+            (reply, _) => self.tell(reply),
         }
     }
 

@@ -83,7 +83,8 @@ impl Served {
     pub(super) fn open_at(&self, client: &str, clock: Arc<dyn WallClock>) -> LocalDb {
         let id = ClientId::parse(client).unwrap();
         let db = LocalDb::open(self.path(client), id, clock).unwrap();
-        db.register(&lakesync_tests::schemas::schema(TABLE)).unwrap();
+        db.register(&lakesync_tests::schemas::schema(TABLE))
+            .unwrap();
         db
     }
 

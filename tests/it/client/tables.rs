@@ -36,7 +36,9 @@ pub(super) const RULES: [(&str, Sees); 4] = [
     (
         r#"[{"name": "mine or open", "tables": ["notes"], "where": "owner = jwt('sub') or owner = 'all'"},
             {"name": "rest", "tables": ["every_type", "one_key", "two_keys"]}]"#,
-        |client, table, row| table != "notes" || is(row, "owner", client) || is(row, "owner", "all"),
+        |client, table, row| {
+            table != "notes" || is(row, "owner", client) || is(row, "owner", "all")
+        },
     ),
     (
         r#"[{"name": "mine", "tables": ["notes"], "filters": [{"column": "owner", "op": "eq", "value": "jwt:sub"}],

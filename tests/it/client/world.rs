@@ -26,7 +26,7 @@ pub(super) enum Disk {
     Kept,
     /// It is gone.
     Lost,
-    /// It is the copy that [`World::restart`] made last but one, if there was one.
+    /// It is the copy that was made when the server ended before, if there was one.
     Restored,
 }
 
@@ -43,6 +43,7 @@ pub(super) struct World {
     pub(super) seen: BTreeMap<String, u64>,
     /// Which rules are in force.
     pub(super) rule: usize,
+    is_watched: bool,
     folder: PathBuf,
     config: GatewayConfig,
     lake: Option<Lake>,
@@ -63,6 +64,7 @@ impl World {
             strays: Vec::new(),
             seen: BTreeMap::new(),
             rule: 0,
+            is_watched: std::env::var_os("LAKESYNC_SEED").is_some(),
             folder,
             config,
             lake: None,
@@ -78,13 +80,23 @@ impl World {
 
     /// Notes that something happened.
     pub(super) fn see(&mut self, what: &str) {
+        self.tell(&what);
         *self.seen.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// Tells somebody who looks for the cause of a failure: when one seed runs alone.
+    pub(super) fn tell(&self, what: &dyn std::fmt::Display) {
+        if self.is_watched {
+            eprintln!("{}: {what}", self.clock.now_ms());
+        }
     }
 
     /// Notes what a client is told.
     pub(super) fn see_reply(&mut self, reply: &Reply) {
         let page = match reply {
-            Reply::Pulled(Ok(page)) | Reply::Live(page) | Reply::Chunk(Ok(Some(page))) => Some(page),
+            Reply::Pulled(Ok(page)) | Reply::Live(page) | Reply::Chunk(Ok(Some(page))) => {
+                Some(page)
+            }
             _ => None,
         };
         if page.is_some_and(|page| !page.removed.is_empty()) {
@@ -114,6 +126,7 @@ impl World {
 
     /// Ends the server and starts it again. Nobody may hold anything of it: streams and connections are cut first.
     pub(super) async fn restart(&mut self, disk: Disk) {
+        self.tell(&format_args!("the server restarts, its disk {disk:?}"));
         drop(self.lake.take());
         let database = self.folder.join("gateways/public.db");
         let now = std::fs::read(&database).unwrap();
@@ -122,16 +135,19 @@ impl World {
                 std::fs::remove_file(entry.unwrap().path()).unwrap();
             }
         };
-        match (disk, self.copy.take()) {
-            (Disk::Kept, _) => {}
-            (Disk::Lost, _) => lose(),
-            (Disk::Restored, None) => {}
+        // A copy is of the living log: one from before a loss would bring back what the lake has passed by.
+        self.copy = match (disk, self.copy.take()) {
+            (Disk::Kept, _) | (Disk::Restored, None) => Some(now),
+            (Disk::Lost, _) => {
+                lose();
+                None
+            }
             (Disk::Restored, Some(copy)) => {
                 lose();
-                std::fs::write(&database, copy).unwrap();
+                std::fs::write(&database, &copy).unwrap();
+                Some(copy)
             }
-        }
-        self.copy = Some(now);
+        };
         self.start().await;
     }
 
@@ -163,9 +179,11 @@ impl World {
         let set = self.gateway().set_rules(set).await;
         set.unwrap_or_else(|error| panic!("seed {}: {json}: {error}", self.seed));
         self.rule = rule;
+        self.tell(&format_args!("rules {json}"));
     }
 
     pub(super) async fn flush(&self) {
+        self.tell(&"flush");
         self.gateway().flush(None).await.unwrap();
     }
 
@@ -188,6 +206,13 @@ impl World {
     pub(super) fn accepted(&mut self, push: &Push, ack: &PushAck) {
         assert_eq!(push.deltas.len(), ack.outcomes.len());
         for (delta, outcome) in push.deltas.iter().zip(&ack.outcomes) {
+            self.tell(&format_args!(
+                "{outcome:?} {} {:?} {} {}",
+                delta.client_id,
+                delta.op,
+                delta.row_id,
+                delta.hlc.as_u64()
+            ));
             let known = self.oracle.last_seq();
             let fresh = self.oracle.arrive(OracleDelta::from(delta)) > known;
             // After a loss the gateway takes as new what the oracle has; never the other way round.
@@ -220,14 +245,18 @@ impl World {
         rows
     }
 
-    /// Every table by SQL, and the log: what was ever accepted is there, once.
+    /// The log, and every table by SQL: what was ever accepted is there, once.
     pub(super) async fn check(&self) {
+        self.check_log().await;
         for schema in self.schemas() {
             let batches = self.sql(&format!("select * from {}", schema.table)).await;
             let found = cells::rows(&schema, &batches);
             let expected = self.expected(&schema, |_| true);
             assert_eq!(found, expected, "seed {}: {}", self.seed, schema.table);
         }
+    }
+
+    async fn check_log(&self) {
         let mut ids = BTreeSet::new();
         let mut since = lakesync_proto::Seq::ZERO;
         loop {
@@ -241,7 +270,17 @@ impl World {
                 break;
             }
         }
-        let accepted: BTreeSet<[u8; 32]> = self.oracle.deltas().iter().map(|d| d.id).collect();
-        assert_eq!(ids, accepted, "seed {}: the log", self.seed);
+        let lacking = self
+            .oracle
+            .deltas()
+            .iter()
+            .filter(|delta| !ids.contains(&delta.id));
+        let lacking: Vec<&OracleDelta> = lacking.collect();
+        assert!(
+            lacking.is_empty(),
+            "seed {}: the log lacks {lacking:#?}",
+            self.seed
+        );
+        assert_eq!(ids.len(), self.oracle.deltas().len(), "seed {}", self.seed);
     }
 }

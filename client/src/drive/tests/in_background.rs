@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::gateway::{Gateway, Weather};
-use super::{PATIENCE, add, database, titles, todos, wait_for};
+use super::{PATIENCE, add, database, titles, todos, until, wait_for};
 use crate::{Phase, SessionOptions, SyncHandle, Wish};
 
 #[test]
@@ -72,13 +72,9 @@ fn a_stop_does_not_wait_for_ever_and_the_exchange_is_finished() {
         !handle.wait(Duration::from_millis(50)),
         "it is still sending"
     );
-    let watch = ada.hub().signal();
-    let generation = watch.generation();
     gateway.set(Weather::Fair);
     // What was on its way has arrived, and its answer is taken.
-    while ada.status().phase != Phase::Stopped {
-        watch.wait_past(generation, Some(Duration::from_millis(1)));
-    }
+    until(|| ada.status().phase == Phase::Stopped);
     assert_eq!(ada.status().counts.in_flight, 0);
     ben.sync(&gateway).unwrap();
     assert_eq!(titles(&ben), ["milk"]);
@@ -91,10 +87,7 @@ fn dropping_the_handle_stops() {
     let handle = SyncHandle::start(ada.clone(), gateway.clone(), SessionOptions::default());
     gateway.wait_for("live");
     drop(handle);
-    let signal = ada.hub().signal();
-    while gateway.transports() > 1 {
-        signal.wait_past(signal.generation(), Some(Duration::from_millis(1)));
-    }
+    until(|| gateway.transports() == 1);
     assert_eq!(ada.status().phase, Phase::Stopped);
 }
 

@@ -66,3 +66,13 @@ fn wait_for(db: &LocalDb, wanted: &[&str]) {
         signal.wait_past(generation, Some(left));
     }
 }
+
+/// Waits until something holds that nobody is told of.
+fn until(mut holds: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    let (_open, never) = std::sync::mpsc::channel::<()>();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "it does not come to that");
+        let _ = never.recv_timeout(Duration::from_millis(1));
+    }
+}
