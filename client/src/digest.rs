@@ -121,9 +121,15 @@ fn of_table(work: &Work<'_>, table: &Arc<LocalTable>) -> Result<TableDigest, Cli
         let confirmed = RowImage::load(work, table, &row_id)?.confirmed;
         if confirmed.exists() {
             let key = key_values(table, &row_id)?;
-            let cells = confirmed.cells.iter().map(|(name, cell)| (name, &cell.value));
+            let cells = confirmed
+                .cells
+                .iter()
+                .map(|(name, cell)| (name, &cell.value));
             let cells = cells.filter(|(name, _)| !table.is_key(name));
-            digest.add(&row_id, cells.chain(key.iter().map(|(name, value)| (name, value))));
+            digest.add(
+                &row_id,
+                cells.chain(key.iter().map(|(name, value)| (name, value))),
+            );
         }
     }
     Ok(digest)
@@ -142,9 +148,10 @@ fn visible_rows(
         .map(|column| format!(", \"{}\"", column.name))
         .collect();
     let name = &table.schema.table;
-    let mut statement = work
-        .tx
-        .prepare(&format!("SELECT {}{names} FROM \"{name}\"", table.identity()))?;
+    let mut statement = work.tx.prepare(&format!(
+        "SELECT {}{names} FROM \"{name}\"",
+        table.identity()
+    ))?;
     let mut rows = statement.query([])?;
     let damaged = |what: String| ClientError::Damaged {
         what: format!("a row of {name}: {what}"),
@@ -179,13 +186,13 @@ fn edited_rows(work: &Work<'_>, table: &LocalTable) -> Result<BTreeSet<String>, 
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn key_values(
-    table: &LocalTable,
-    row_id: &RowId,
-) -> Result<Vec<(ColumnName, Value)>, ClientError> {
-    table.schema.key_values(row_id).map_err(|error| ClientError::Damaged {
-        what: format!("a row of {}: {error}", table.schema.table),
-    })
+fn key_values(table: &LocalTable, row_id: &RowId) -> Result<Vec<(ColumnName, Value)>, ClientError> {
+    table
+        .schema
+        .key_values(row_id)
+        .map_err(|error| ClientError::Damaged {
+            what: format!("a row of {}: {error}", table.schema.table),
+        })
 }
 
 #[cfg(test)]

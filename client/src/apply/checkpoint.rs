@@ -203,7 +203,9 @@ fn next_keys(
     last: Option<&[SqlValue]>,
 ) -> Result<Vec<Vec<SqlValue>>, ClientError> {
     let (name, identity) = (&table.schema.table, table.identity());
-    let marks: Vec<String> = (1..=table.key_len()).map(|mark| format!("?{mark}")).collect();
+    let marks: Vec<String> = (1..=table.key_len())
+        .map(|mark| format!("?{mark}"))
+        .collect();
     let behind = match last {
         Some(_) => format!("WHERE ({identity}) > ({})", marks.join(", ")),
         None => String::new(),
@@ -251,8 +253,8 @@ fn holds_rows(work: &Work<'_>, tables: &[TableName]) -> Result<bool, ClientError
 /// The registered ones of these tables; none named are all.
 fn chosen(work: &Work<'_>, tables: &[TableName]) -> Vec<Arc<LocalTable>> {
     let registered = work.registry.tables();
-    let chosen = registered
-        .filter(|table| tables.is_empty() || tables.contains(&table.schema.table));
+    let chosen =
+        registered.filter(|table| tables.is_empty() || tables.contains(&table.schema.table));
     chosen.map(Arc::clone).collect()
 }
 

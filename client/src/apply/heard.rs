@@ -136,10 +136,7 @@ fn merge_one(
 }
 
 /// The page's tables, and what it says, by table, row and arrival. Withdrawn rows of unknown tables are not here anyway.
-fn by_row<'a, 'p>(
-    work: &Work<'a>,
-    page: &'p PullPage,
-) -> (Vec<RowStatements<'a>>, Vec<OfRow<'p>>) {
+fn by_row<'a, 'p>(work: &Work<'a>, page: &'p PullPage) -> (Vec<RowStatements<'a>>, Vec<OfRow<'p>>) {
     let mut names: Vec<&TableName> = Vec::new();
     let mut tables: Vec<RowStatements<'a>> = Vec::new();
     let mut heard: Vec<(Seq, OfRow<'p>)> = Vec::new();

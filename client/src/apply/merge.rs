@@ -111,7 +111,12 @@ impl<'p> Merge<'p> {
             self.clocks.rest_settled = true;
             self.changed = true;
         }
-        if self.clocks.written.as_ref().is_none_or(|newest| stamp > *newest) {
+        if self
+            .clocks
+            .written
+            .as_ref()
+            .is_none_or(|newest| stamp > *newest)
+        {
             self.clocks.written = Some(stamp);
             self.changed = true;
         }

@@ -36,7 +36,9 @@ pub(super) fn bring_up(
         None => Ok(()),
         Some(table) => Err(ClientError::SchemaConflict {
             table,
-            reason: "the gateway sends columns that its own schema lacks, or values of another type".to_owned(),
+            reason:
+                "the gateway sends columns that its own schema lacks, or values of another type"
+                    .to_owned(),
         }),
     }
 }
@@ -47,7 +49,10 @@ fn lacking(registry: &Registry, page: &PullPage) -> BTreeSet<TableName> {
     let mut last: Option<Arc<LocalTable>> = None;
     for delta in &page.deltas {
         let delta = &delta.delta;
-        if last.as_ref().is_none_or(|table| table.schema.table != delta.table) {
+        if last
+            .as_ref()
+            .is_none_or(|table| table.schema.table != delta.table)
+        {
             last = registry.table(&delta.table).ok().map(Arc::clone);
         }
         let fits = last.as_ref().is_some_and(|table| fits(table, delta));
@@ -72,7 +77,10 @@ fn fits(table: &LocalTable, delta: &RowDelta) -> bool {
             // Writes to a column that was dropped are shown nowhere.
             None => {
                 columns = table.columns.iter();
-                table.schema.dropped_column(change.column.as_str()).is_some()
+                table
+                    .schema
+                    .dropped_column(change.column.as_str())
+                    .is_some()
             }
         }
     })

@@ -57,9 +57,13 @@ pub(crate) fn page(
             ..Applied::default()
         });
     }
-    let next = page.notes.next.as_ref().ok_or_else(|| ClientError::Protocol {
-        what: "a page without a cursor to go on from".to_owned(),
-    })?;
+    let next = page
+        .notes
+        .next
+        .as_ref()
+        .ok_or_else(|| ClientError::Protocol {
+            what: "a page without a cursor to go on from".to_owned(),
+        })?;
     bring_up(work, page, schemas)?;
     let heard = merge_rows(work, page, Absolute::Never)?;
     learn(work, page)?;

@@ -7,7 +7,9 @@ use crate::rows::tests::world::{STOCK, TODOS, World, delta, page, settled, table
 
 fn counts(world: &mut World) -> Vec<(String, u64, u64, u64)> {
     let tables = world.keep(|work| of_tables(work)).unwrap();
-    let counts = tables.into_iter().map(|t| (t.table.to_string(), t.rows, t.cells, t.hash));
+    let counts = tables
+        .into_iter()
+        .map(|t| (t.table.to_string(), t.rows, t.cells, t.hash));
     counts.collect()
 }
 
@@ -18,12 +20,18 @@ fn own_edits_that_no_page_has_confirmed_do_not_count() {
     let first = [
         (1, settled(("todos", "a"), &cells)),
         (2, delta(Op::Insert, ("todos", "b"), ("ann", -9), &cells)),
-        (3, delta(Op::Update, ("stock", r#"["a",1]"#), ("ann", -9), &[])),
+        (
+            3,
+            delta(Op::Update, ("stock", r#"["a",1]"#), ("ann", -9), &[]),
+        ),
     ];
     world.page(&page(&first, &[], 3)).unwrap();
     let before = counts(&mut world);
     assert_eq!(before[0].1, 1);
-    assert_eq!(before[0].2, 2, "the key columns of a row count, whoever wrote them");
+    assert_eq!(
+        before[0].2, 2,
+        "the key columns of a row count, whoever wrote them"
+    );
     assert_eq!((before[1].1, before[1].2), (2, 2));
     world.edit_one(Op::Update, ("todos", "a"), &[("title", Value::from("y"))]);
     world.edit_one(Op::Delete, ("todos", "b"), &[]);

@@ -81,9 +81,7 @@ impl RowClocks {
 
     /// Whether a write of this stamp is not covered by a delete.
     pub(crate) fn is_above_delete(&self, stamp: &Stamp) -> bool {
-        self.deleted
-            .as_ref()
-            .is_none_or(|deleted| stamp > deleted)
+        self.deleted.as_ref().is_none_or(|deleted| stamp > deleted)
     }
 
     /// The bytes for `_lakesync_rows`.

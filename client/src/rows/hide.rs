@@ -104,7 +104,10 @@ fn outcome(table: &LocalTable, delta: &RowDelta, clocks: &RowClocks) -> Own {
     let stamp = delta.stamp();
     let shows = match delta.op {
         // What is newer than a DELETE is not newer than the newest write.
-        Op::Delete => clocks.written.as_ref().is_none_or(|newest: &Stamp| stamp > *newest),
+        Op::Delete => clocks
+            .written
+            .as_ref()
+            .is_none_or(|newest: &Stamp| stamp > *newest),
         _ => {
             clocks.is_above_delete(&stamp)
                 && delta.columns.iter().all(|change| {

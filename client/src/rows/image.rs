@@ -8,10 +8,10 @@ use std::sync::Arc;
 use lakesync_proto::{Cell, ColumnName, Op, RowDelta, RowId, RowState, Stamp, Value};
 use rusqlite::types::{Null, Value as SqlValue};
 
+use super::Bound;
 use super::clocks::RowClocks;
 use super::confirmed::{forget_values, hidden_values, hide_value};
 use super::visible::{RowStatements, VisibleRow, read};
-use super::Bound;
 use crate::error::ClientError;
 use crate::local::Work;
 use crate::outbox;

@@ -104,10 +104,8 @@ impl<'a> RowStatements<'a> {
     ) -> Result<(), ClientError> {
         let (connection, table, columns) = (self.connection, &self.table, &self.columns);
         let statement = prepared(&mut self.insert, connection, || insert_sql(table, columns))?;
-        let mut next = bind(statement, key)?;
-        for column in columns {
-            statement.raw_bind_parameter(next, Bound(value_of(column.slot)))?;
-            next += 1;
+        for (column, mark) in columns.iter().zip(bind(statement, key)?..) {
+            statement.raw_bind_parameter(mark, Bound(value_of(column.slot)))?;
         }
         statement.raw_execute()?;
         Ok(())
@@ -141,10 +139,8 @@ impl<'a> RowStatements<'a> {
             .updates
             .get_mut(&slots)
             .expect("it was put there when it was missing");
-        let mut next = bind(statement, key)?;
-        for (_, value) in changes {
-            statement.raw_bind_parameter(next, Bound(value))?;
-            next += 1;
+        for ((_, value), mark) in changes.into_iter().zip(bind(statement, key)?..) {
+            statement.raw_bind_parameter(mark, Bound(value))?;
         }
         Ok(statement.raw_execute()? > 0)
     }
@@ -255,10 +251,7 @@ fn insert_sql(table: &LocalTable, columns: &[LocalColumn]) -> String {
     )
 }
 
-fn update_sql<'c>(
-    table: &LocalTable,
-    columns: impl Iterator<Item = &'c LocalColumn>,
-) -> String {
+fn update_sql<'c>(table: &LocalTable, columns: impl Iterator<Item = &'c LocalColumn>) -> String {
     let (mut sets, mut differs) = (Vec::new(), Vec::new());
     for (column, mark) in columns.zip(table.key_len() + 1..) {
         sets.push(format!("\"{}\" = ?{mark}", column.name));
@@ -281,7 +274,9 @@ fn prepared<'s, 'a>(
     if place.is_none() {
         *place = Some(connection.prepare_cached(&sql())?);
     }
-    Ok(place.as_mut().expect("it was put there when it was missing"))
+    Ok(place
+        .as_mut()
+        .expect("it was put there when it was missing"))
 }
 
 /// Binds a row's key; gives the number of the next parameter.

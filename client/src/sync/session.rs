@@ -137,6 +137,10 @@ impl Session {
     ///
     /// # Errors
     /// When the local database fails. It is in the [`Status`], and the next step is a wait.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a session is no iterator: its next step waits for the reply to the last"
+    )]
     pub fn next(&mut self) -> Result<Step, ClientError> {
         let step = self.decide();
         self.has_stopped = matches!(step, Ok(Step::Stopped));
@@ -147,11 +151,11 @@ impl Session {
     fn decide(&mut self) -> Result<Step, ClientError> {
         let now_ms = self.now_ms();
         for _ in 0..DECISIONS_MAX {
-            if !self.machine.spares_the_file(now_ms) {
-                if let Err(error) = self.read_facts() {
-                    self.machine.failed_locally(now_ms);
-                    return Err(self.errors.note_local(error, now_ms));
-                }
+            if !self.machine.spares_the_file(now_ms)
+                && let Err(error) = self.read_facts()
+            {
+                self.machine.failed_locally(now_ms);
+                return Err(self.errors.note_local(error, now_ms));
             }
             match self.machine.next(&self.facts, now_ms) {
                 Ask::Unsubscribe => return Ok(Step::Unsubscribe),

@@ -4,9 +4,7 @@ use lakesync_proto::{Op, PullPage, RowDelta, Value};
 
 use crate::apply::{self, Loading};
 use crate::rows::tests::seq;
-use crate::rows::tests::world::{
-    STOCK, TODOS, World, cursor, delta, page, settled, table_name,
-};
+use crate::rows::tests::world::{STOCK, TODOS, World, cursor, delta, page, settled, table_name};
 use crate::{outbox, state};
 
 fn row(name: &str, text: &str) -> RowDelta {
@@ -38,9 +36,14 @@ fn begin(world: &mut World, tables: &[&str]) -> Loading {
 fn a_first_sync_leaves_settled_rows_without_clocks_and_the_cursor_at_its_end() {
     let mut world = World::new(&[TODOS]);
     assert!(!begin(&mut world, &[]).sweep, "there is nothing to sweep");
-    world.chunk(&chunk(9, 1, &[row("a", "1"), row("b", "2")])).unwrap();
+    world
+        .chunk(&chunk(9, 1, &[row("a", "1"), row("b", "2")]))
+        .unwrap();
     let loading = apply::loading(&world.connection).unwrap().unwrap();
-    assert_eq!((loading.resume.as_deref(), loading.rows), (Some("behind 1"), 2));
+    assert_eq!(
+        (loading.resume.as_deref(), loading.rows),
+        (Some("behind 1"), 2)
+    );
     assert_eq!(world.keep(|work| state::cursor(work.tx)).unwrap(), None);
     world.chunk(&last(9)).unwrap();
     assert_eq!(world.rows("todos"), "a: title=\"1\"; b: title=\"2\"");
@@ -54,22 +57,39 @@ fn a_first_sync_leaves_settled_rows_without_clocks_and_the_cursor_at_its_end() {
 #[test]
 fn a_repeated_checkpoint_replaces_what_was_known_and_sweeps_the_rest() {
     let mut world = World::new(&[TODOS, STOCK]);
-    let gone = delta(Op::Insert, ("todos", "gone"), ("ann", -9), &[("n", Value::Long(1))]);
+    let gone = delta(
+        Op::Insert,
+        ("todos", "gone"),
+        ("ann", -9),
+        &[("n", Value::Long(1))],
+    );
     let dead = delta(Op::Delete, ("todos", "dead"), ("ann", -9), &[]);
     let key = delta(Op::Insert, ("stock", r#"["a",1]"#), ("ann", -9), &[]);
-    let more = [
-        ("title", Value::from("old")),
-        ("n", Value::Long(7)),
-    ];
+    let more = [("title", Value::from("old")), ("n", Value::Long(7))];
     let stays = settled(("todos", "stays"), &more);
-    let first = [(1, gone), (2, dead), (3, key), (4, stays), (5, row("old gone", "x"))];
+    let first = [
+        (1, gone),
+        (2, dead),
+        (3, key),
+        (4, stays),
+        (5, row("old gone", "x")),
+    ];
     world.page(&page(&first, &[], 5)).unwrap();
     assert!(begin(&mut world, &[]).sweep);
-    world.chunk(&chunk(9, 1, &[row("stays", "new"), row("new", "2")])).unwrap();
+    world
+        .chunk(&chunk(9, 1, &[row("stays", "new"), row("new", "2")]))
+        .unwrap();
     world.chunk(&last(9)).unwrap();
-    assert_eq!(world.rows("todos"), "new: title=\"2\"; stays: title=\"new\"");
+    assert_eq!(
+        world.rows("todos"),
+        "new: title=\"2\"; stays: title=\"new\""
+    );
     assert_eq!(world.rows("stock"), "");
-    assert_eq!(world.count("SELECT count(*) FROM _lakesync_rows"), 0, "nor is a tombstone left");
+    assert_eq!(
+        world.count("SELECT count(*) FROM _lakesync_rows"),
+        0,
+        "nor is a tombstone left"
+    );
     assert_eq!(world.count("SELECT count(*) FROM _lakesync_seen"), 0);
 }
 
@@ -77,13 +97,19 @@ fn a_repeated_checkpoint_replaces_what_was_known_and_sweeps_the_rest() {
 fn a_checkpoint_of_one_table_leaves_the_others_and_the_cursor_alone() {
     let mut world = World::new(&[TODOS, STOCK]);
     let key = delta(Op::Insert, ("stock", r#"["a",1]"#), ("ann", -9), &[]);
-    world.page(&page(&[(1, key), (2, row("a", "1"))], &[], 2)).unwrap();
+    world
+        .page(&page(&[(1, key), (2, row("a", "1"))], &[], 2))
+        .unwrap();
     begin(&mut world, &["todos"]);
     world.chunk(&last(9)).unwrap();
     assert_eq!(world.rows("todos"), "");
     assert_eq!(world.rows("stock"), r#"["a",1]: code="a" place=1"#);
     let found = world.keep(|work| state::cursor(work.tx)).unwrap();
-    assert_eq!(found, Some(cursor(seq(2)).to_string()), "pulls go on where they were");
+    assert_eq!(
+        found,
+        Some(cursor(seq(2)).to_string()),
+        "pulls go on where they were"
+    );
 }
 
 #[test]
@@ -104,19 +130,26 @@ fn pulls_go_on_where_the_gateway_says() {
 #[test]
 fn own_edits_are_spared_and_covered_ones_fall_back() {
     let mut world = World::new(&[TODOS]);
-    world.page(&page(&[(1, row("a", "1")), (1, row("b", "2"))], &[], 1)).unwrap();
+    world
+        .page(&page(&[(1, row("a", "1")), (1, row("b", "2"))], &[], 1))
+        .unwrap();
     let title = |text: &str| [("title", Value::from(text))];
     world.edit_one(Op::Update, ("todos", "a"), &title("covered"));
     world.push_all(2);
     world.edit_one(Op::Update, ("todos", "b"), &[("n", Value::Long(1))]);
     world.edit_one(Op::Insert, ("todos", "mine"), &title("mine"));
     begin(&mut world, &[]);
-    world.chunk(&chunk(9, 1, &[row("a", "rules hid the edit")])).unwrap();
+    world
+        .chunk(&chunk(9, 1, &[row("a", "rules hid the edit")]))
+        .unwrap();
     assert!(world.rows("todos").contains("a: title=\"covered\""));
     world.chunk(&last(9)).unwrap();
     let shown = "a: title=\"rules hid the edit\"; b: n=1; mine: title=\"mine\"";
     assert_eq!(world.rows("todos"), shown);
-    assert_eq!(world.keep(|work| outbox::counts(work.tx)).unwrap().pending, 2);
+    assert_eq!(
+        world.keep(|work| outbox::counts(work.tx)).unwrap().pending,
+        2
+    );
 }
 
 #[test]
@@ -124,7 +157,11 @@ fn pages_and_chunks_of_another_checkpoint_are_left_alone_meanwhile() {
     let mut world = World::new(&[TODOS]);
     world.page(&page(&[(1, row("a", "1"))], &[], 1)).unwrap();
     begin(&mut world, &[]);
-    let news = page(&[(2, delta(Op::Delete, ("todos", "a"), ("ann", 0), &[]))], &[], 2);
+    let news = page(
+        &[(2, delta(Op::Delete, ("todos", "a"), ("ann", 0), &[]))],
+        &[],
+        2,
+    );
     assert!(world.page(&news).unwrap().stale);
     world.chunk(&chunk(9, 1, &[row("a", "9")])).unwrap();
     assert!(world.chunk(&chunk(10, 1, &[row("a", "10")])).unwrap().stale);
@@ -146,7 +183,11 @@ fn a_checkpoint_of_another_log_makes_acknowledged_edits_go_again() {
     end.notes.next.as_mut().unwrap().epoch = end.epoch.clone();
     world.chunk(&end).unwrap();
     assert_eq!(world.rows("todos"), "mine: n=1");
-    assert_eq!(world.confirmed("todos", "mine"), "nothing", "the new log has never heard of it");
+    assert_eq!(
+        world.confirmed("todos", "mine"),
+        "nothing",
+        "the new log has never heard of it"
+    );
     world
         .keep(|work| {
             assert_eq!(state::seq(work.tx)?, seq(3));
@@ -160,7 +201,13 @@ fn a_checkpoint_of_another_log_makes_acknowledged_edits_go_again() {
 #[test]
 fn a_row_that_was_cut_between_two_chunks_is_whole_in_the_end() {
     let mut world = World::new(&[TODOS]);
-    let known = settled(("todos", "a"), &[("title", Value::from("old")), ("done", Value::Boolean(true))]);
+    let known = settled(
+        ("todos", "a"),
+        &[
+            ("title", Value::from("old")),
+            ("done", Value::Boolean(true)),
+        ],
+    );
     world.page(&page(&[(1, known)], &[], 1)).unwrap();
     begin(&mut world, &[]);
     let mut rest = settled(("todos", "a"), &[("n", Value::Long(1))]);
@@ -177,12 +224,20 @@ fn a_large_table_is_swept_in_parts() {
     let rows: Vec<(u64, RowDelta)> = (0..2_500)
         .map(|n| match n % 2 {
             0 => (1, row(&format!("r{n}"), "x")),
-            _ => (1, delta(Op::Insert, ("todos", &format!("r{n}")), ("ann", -9), &[])),
+            _ => (
+                1,
+                delta(Op::Insert, ("todos", &format!("r{n}")), ("ann", -9), &[]),
+            ),
         })
         .collect();
     world.page(&page(&rows, &[], 1)).unwrap();
     begin(&mut world, &[]);
-    world.chunk(&chunk(9, 1, &[row("r7", "kept"), row("r8", "kept")])).unwrap();
+    world
+        .chunk(&chunk(9, 1, &[row("r7", "kept"), row("r8", "kept")]))
+        .unwrap();
     world.chunk(&last(9)).unwrap();
-    assert_eq!(world.rows("todos"), "r7: title=\"kept\"; r8: title=\"kept\"");
+    assert_eq!(
+        world.rows("todos"),
+        "r7: title=\"kept\"; r8: title=\"kept\""
+    );
 }

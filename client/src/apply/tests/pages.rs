@@ -33,10 +33,20 @@ fn a_page_and_its_cursor_come_together() {
 #[test]
 fn a_page_behind_another_cursor_is_left_alone() {
     let mut world = World::new(&[TODOS]);
-    let first = page(&[(1, delta(Op::Insert, ("todos", "a"), ("ann", 0), &[]))], &[], 1);
+    let first = page(
+        &[(1, delta(Op::Insert, ("todos", "a"), ("ann", 0), &[]))],
+        &[],
+        1,
+    );
     world.page(&first).unwrap();
-    let late = page(&[(1, delta(Op::Delete, ("todos", "a"), ("ann", 5), &[]))], &[], 9);
-    let applied = world.keep(|work| apply::page(work, "", &late, &[])).unwrap();
+    let late = page(
+        &[(1, delta(Op::Delete, ("todos", "a"), ("ann", 5), &[]))],
+        &[],
+        9,
+    );
+    let applied = world
+        .keep(|work| apply::page(work, "", &late, &[]))
+        .unwrap();
     assert!(applied.stale);
     assert_eq!(world.rows("todos"), "a: ");
     assert_eq!(world.keep(|work| state::seq(work.tx)).unwrap(), seq(1));
@@ -75,7 +85,11 @@ fn a_page_of_another_log_starts_over() {
     world.edit_one(Op::Insert, ("todos", "mine"), &[title("mine")]);
     world.push_all(1);
     world.page(&page(&[], &[], 0)).unwrap();
-    let mut other = page(&[(5, delta(Op::Insert, ("todos", "a"), ("ann", 0), &[]))], &[], 5);
+    let mut other = page(
+        &[(5, delta(Op::Insert, ("todos", "a"), ("ann", 0), &[]))],
+        &[],
+        5,
+    );
     other.epoch = "5f0c3c1e-0000-4000-8000-000000000002".parse().unwrap();
     let applied = world.page(&other).unwrap();
     assert!(applied.other_log);
@@ -109,10 +123,18 @@ fn a_withdrawn_row_goes_and_may_come_back_with_its_old_stamps() {
     let mut world = World::new(&[TODOS]);
     let insert = delta(Op::Insert, ("todos", "a"), ("ann", -9), &[title("milk")]);
     let old = settled(("todos", "b"), &[title("eggs")]);
-    world.page(&page(&[(1, insert.clone()), (1, old.clone())], &[], 1)).unwrap();
-    world.page(&page(&[], &[(2, "todos", "a"), (3, "todos", "b")], 3)).unwrap();
+    world
+        .page(&page(&[(1, insert.clone()), (1, old.clone())], &[], 1))
+        .unwrap();
+    world
+        .page(&page(&[], &[(2, "todos", "a"), (3, "todos", "b")], 3))
+        .unwrap();
     assert_eq!(world.rows("todos"), "");
-    assert_eq!(world.count("SELECT count(*) FROM _lakesync_rows"), 0, "no tombstone is left");
+    assert_eq!(
+        world.count("SELECT count(*) FROM _lakesync_rows"),
+        0,
+        "no tombstone is left"
+    );
     world.page(&page(&[(4, insert), (5, old)], &[], 5)).unwrap();
     assert_eq!(world.rows("todos"), "a: title=\"milk\"; b: title=\"eggs\"");
 }
@@ -147,7 +169,11 @@ fn own_edits_outlive_the_withdrawal_of_their_row() {
 #[test]
 fn a_revived_row_shows_what_was_written_after_the_delete() {
     let mut world = World::new(&[TODOS]);
-    let cells = [title("milk"), ("n", Value::Long(1)), ("done", Value::Boolean(true))];
+    let cells = [
+        title("milk"),
+        ("n", Value::Long(1)),
+        ("done", Value::Boolean(true)),
+    ];
     for row in ["a", "b"] {
         let old = match row {
             "a" => delta(Op::Insert, ("todos", row), ("ann", -90), &cells),
@@ -160,9 +186,16 @@ fn a_revived_row_shows_what_was_written_after_the_delete() {
             })
             .unwrap();
         // The write arrives before the delete that it has survived.
-        let write = delta(Op::Update, ("todos", row), ("ann", -10), &[("n", Value::Long(3))]);
+        let write = delta(
+            Op::Update,
+            ("todos", row),
+            ("ann", -10),
+            &[("n", Value::Long(3))],
+        );
         let delete = delta(Op::Delete, ("todos", row), ("zoe", -20), &[]);
-        world.page(&page(&[(2, write), (3, delete)], &[], 3)).unwrap();
+        world
+            .page(&page(&[(2, write), (3, delete)], &[], 3))
+            .unwrap();
     }
     assert_eq!(world.rows("todos"), "a: n=3; b: n=3");
 }
@@ -171,14 +204,18 @@ fn a_revived_row_shows_what_was_written_after_the_delete() {
 fn two_rows_that_change_places_under_a_unique_index_find_them_in_any_order() {
     let mut world = World::new(&[TODOS]);
     let row = |row, text| delta(Op::Insert, ("todos", row), ("ann", -9), &[title(text)]);
-    world.page(&page(&[(1, row("a", "1")), (2, row("b", "2"))], &[], 2)).unwrap();
+    world
+        .page(&page(&[(1, row("a", "1")), (2, row("b", "2"))], &[], 2))
+        .unwrap();
     world
         .connection
         .execute_batch("CREATE UNIQUE INDEX titles ON todos (title)")
         .unwrap();
     let next = |row, text| delta(Op::Update, ("todos", row), ("ann", -5), &[title(text)]);
     // b makes way for a, and stands behind it.
-    world.page(&page(&[(3, next("b", "3")), (4, next("a", "2"))], &[], 4)).unwrap();
+    world
+        .page(&page(&[(3, next("b", "3")), (4, next("a", "2"))], &[], 4))
+        .unwrap();
     assert_eq!(world.rows("todos"), "a: title=\"2\"; b: title=\"3\"");
 }
 
@@ -190,19 +227,28 @@ fn a_row_that_an_index_forbids_is_named_and_the_page_is_not_applied() {
         .execute_batch("CREATE UNIQUE INDEX titles ON todos (title)")
         .unwrap();
     let row = |row| delta(Op::Insert, ("todos", row), ("ann", -9), &[title("same")]);
-    let error = world.page(&page(&[(1, row("a")), (2, row("b"))], &[], 2)).unwrap_err();
+    let error = world
+        .page(&page(&[(1, row("a")), (2, row("b"))], &[], 2))
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Local);
     assert!(error.to_string().contains("row b of todos"), "{error}");
     assert!(error.to_string().contains("UNIQUE"), "{error}");
     assert_eq!(world.rows("todos"), "");
     world.connection.execute_batch("DROP INDEX titles").unwrap();
-    world.page(&page(&[(1, row("a")), (2, row("b"))], &[], 2)).unwrap();
+    world
+        .page(&page(&[(1, row("a")), (2, row("b"))], &[], 2))
+        .unwrap();
 }
 
 #[test]
 fn a_stamp_beyond_the_drift_bound_is_merged_and_teaches_nothing() {
     let mut world = World::new(&[TODOS]);
-    let far = delta(Op::Insert, ("todos", "a"), ("bad", 3_600_000), &[title("far")]);
+    let far = delta(
+        Op::Insert,
+        ("todos", "a"),
+        ("bad", 3_600_000),
+        &[title("far")],
+    );
     let near = delta(Op::Insert, ("todos", "b"), ("ann", 4_000), &[title("near")]);
     world.page(&page(&[(1, far), (2, near)], &[], 2)).unwrap();
     assert_eq!(world.rows("todos"), "a: title=\"far\"; b: title=\"near\"");
@@ -213,8 +259,15 @@ fn a_stamp_beyond_the_drift_bound_is_merged_and_teaches_nothing() {
 #[test]
 fn what_a_gateway_of_another_time_says_is_measured_by_its_own_clock() {
     let mut world = World::new(&[TODOS]);
-    world.keep(|work| state::set_skew_ms(work.tx, 3_600_000)).unwrap();
-    let ahead = delta(Op::Insert, ("todos", "a"), ("ann", 3_600_000), &[title("x")]);
+    world
+        .keep(|work| state::set_skew_ms(work.tx, 3_600_000))
+        .unwrap();
+    let ahead = delta(
+        Op::Insert,
+        ("todos", "a"),
+        ("ann", 3_600_000),
+        &[title("x")],
+    );
     world.page(&page(&[(1, ahead.clone())], &[], 1)).unwrap();
     let clock = world.keep(|work| state::clock(work.tx)).unwrap();
     assert!(clock > ahead.hlc);

@@ -24,7 +24,9 @@ fn a_new_column_comes_with_the_first_delta_that_needs_it() {
     assert_eq!(world.count(columns), 4, "no delta has needed it yet");
     let cells = [("owner", Value::from("ann"))];
     let first = delta(Op::Update, ("todos", "old"), ("ann", 0), &cells);
-    world.page_with(&page(&[(2, first)], &[], 2), &newer).unwrap();
+    world
+        .page_with(&page(&[(2, first)], &[], 2), &newer)
+        .unwrap();
     assert_eq!(world.rows("todos"), "old: owner=\"ann\" title=\"x\"");
     assert_eq!(world.confirmed("todos", "old"), "owner=\"ann\" title=\"x\"");
 }
@@ -32,7 +34,12 @@ fn a_new_column_comes_with_the_first_delta_that_needs_it() {
 #[test]
 fn a_new_table_comes_with_its_first_row() {
     let mut world = World::new(&[]);
-    let row = delta(Op::Insert, ("todos", "a"), ("ann", 0), &[("n", Value::Long(1))]);
+    let row = delta(
+        Op::Insert,
+        ("todos", "a"),
+        ("ann", 0),
+        &[("n", Value::Long(1))],
+    );
     let news = page(&[(1, row)], &[], 1);
     let error = world.page(&news).unwrap_err();
     assert!(matches!(error, ClientError::UnknownTable { .. }), "{error}");
@@ -43,11 +50,19 @@ fn a_new_table_comes_with_its_first_row() {
 #[test]
 fn a_column_that_no_schema_has_is_an_error_and_nothing_is_changed() {
     let mut world = World::new(&[TODOS]);
-    let row = delta(Op::Insert, ("todos", "a"), ("ann", 0), &[("owner", Value::from("x"))]);
+    let row = delta(
+        Op::Insert,
+        ("todos", "a"),
+        ("ann", 0),
+        &[("owner", Value::from("x"))],
+    );
     let news = page(&[(1, row)], &[], 1);
     for schemas in [vec![], vec![schema(TODOS)]] {
         let error = world.page_with(&news, &schemas).unwrap_err();
-        assert!(matches!(error, ClientError::SchemaConflict { .. }), "{error}");
+        assert!(
+            matches!(error, ClientError::SchemaConflict { .. }),
+            "{error}"
+        );
     }
     assert_eq!(world.rows("todos"), "");
 }
@@ -55,8 +70,15 @@ fn a_column_that_no_schema_has_is_an_error_and_nothing_is_changed() {
 #[test]
 fn a_value_of_another_type_is_an_error() {
     let mut world = World::new(&[TODOS]);
-    let row = delta(Op::Insert, ("todos", "a"), ("ann", 0), &[("n", Value::from("one"))]);
-    let error = world.page_with(&page(&[(1, row)], &[], 1), &[schema(TODOS)]).unwrap_err();
+    let row = delta(
+        Op::Insert,
+        ("todos", "a"),
+        ("ann", 0),
+        &[("n", Value::from("one"))],
+    );
+    let error = world
+        .page_with(&page(&[(1, row)], &[], 1), &[schema(TODOS)])
+        .unwrap_err();
     assert!(error.to_string().contains("another type"), "{error}");
 }
 
@@ -68,8 +90,15 @@ fn writes_to_a_dropped_column_are_shown_nowhere() {
     world.page(&page(&[(1, row.clone())], &[], 1)).unwrap();
     let without = r#"{"table": "todos", "columns": [{"name": "title", "type": "string"}, {"name": "done", "type": "boolean"}]}"#;
     let newer = evolved(&schema(TODOS), without);
-    world.keep(|work| work.registry.adopt(work.tx, &newer)).unwrap();
-    let late = delta(Op::Update, ("todos", "a"), ("zoe", -5), &[("n", Value::Long(2)), ("title", Value::from("y"))]);
+    world
+        .keep(|work| work.registry.adopt(work.tx, &newer))
+        .unwrap();
+    let late = delta(
+        Op::Update,
+        ("todos", "a"),
+        ("zoe", -5),
+        &[("n", Value::Long(2)), ("title", Value::from("y"))],
+    );
     world.page(&page(&[(2, late), (2, row)], &[], 2)).unwrap();
     assert_eq!(world.rows("todos"), "a: title=\"y\"");
     world.edit_one(Op::Delete, ("todos", "a"), &[]);

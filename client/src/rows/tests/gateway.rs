@@ -125,7 +125,12 @@ impl Gateway {
             }
         }
         sent.has_more = to < self.end().as_u64();
-        let twice: Vec<_> = sent.deltas.iter().filter(|_| rng.one_in(8)).cloned().collect();
+        let twice: Vec<_> = sent
+            .deltas
+            .iter()
+            .filter(|_| rng.one_in(8))
+            .cloned()
+            .collect();
         for delta in twice {
             let place = sent.deltas.partition_point(|other| other.seq <= delta.seq);
             sent.deltas.insert(place, delta);
@@ -143,8 +148,10 @@ impl Gateway {
         chunks.push(&[]);
         let last = chunks.len() - 1;
         let chunk = |(number, deltas): (usize, &[RowDelta])| {
-            let deltas: Vec<(u64, RowDelta)> =
-                deltas.iter().map(|delta| (at.as_u64(), delta.clone())).collect();
+            let deltas: Vec<(u64, RowDelta)> = deltas
+                .iter()
+                .map(|delta| (at.as_u64(), delta.clone()))
+                .collect();
             let mut chunk = page(&deltas, &[], at.as_u64());
             chunk.has_more = number < last;
             chunk.notes.next = (number == last).then(|| cursor(at));

@@ -4,15 +4,13 @@
 use std::collections::BTreeMap;
 
 use lakesync_proto::{
-    ClientId, ColumnName, DeltaKey, ErrorCode, Hlc, Op, Outcome, PullPage, PushAck, RowDelta, RowState, Seq,
-    Value,
+    ClientId, ColumnName, DeltaKey, ErrorCode, Hlc, Op, Outcome, PullPage, PushAck, RowDelta,
+    RowState, Seq, Value,
 };
 
-use super::gateway::{Gateway, Row};
-use super::world::{
-    Edit, STOCK, Shown, TODOS, World, changes, epoch, page, row_id, table_name,
-};
 use super::Rng;
+use super::gateway::{Gateway, Row};
+use super::world::{Edit, STOCK, Shown, TODOS, World, changes, epoch, page, row_id, table_name};
 use crate::apply;
 use crate::digest::TableDigest;
 use crate::outbox::{self, Batch};
@@ -39,7 +37,12 @@ struct History {
 
 fn rows() -> Vec<Row> {
     let todos = (1..5).map(|n| (table_name("todos"), row_id(&format!("r{n}"))));
-    let stock = (1..4).map(|n| (table_name("stock"), row_id(&format!("[\"c{}\",{n}]", n % 2))));
+    let stock = (1..4).map(|n| {
+        (
+            table_name("stock"),
+            row_id(&format!("[\"c{}\",{n}]", n % 2)),
+        )
+    });
     todos.chain(stock).collect()
 }
 
@@ -114,8 +117,14 @@ impl History {
 
     fn others_write(&mut self) {
         let row = self.rng.pick(&self.rows).clone();
-        let op = *self.rng.pick(&[Op::Insert, Op::Update, Op::Update, Op::Delete]);
-        let cells = if op == Op::Delete { Vec::new() } else { self.cells(&row, op) };
+        let op = *self
+            .rng
+            .pick(&[Op::Insert, Op::Update, Op::Update, Op::Delete]);
+        let cells = if op == Op::Delete {
+            Vec::new()
+        } else {
+            self.cells(&row, op)
+        };
         // Around now, late, or of a clock that is far ahead.
         let wall_ms = match self.rng.below(12) {
             0 => self.world.now_ms + 600_000,
@@ -127,7 +136,8 @@ impl History {
             client_id: ClientId::parse(*self.rng.pick::<&str>(&["ann", "zoe"])).unwrap(),
             hlc: Hlc::new(wall_ms, u16::try_from(self.gateway.log.len()).unwrap()).unwrap(),
         };
-        self.gateway.accept(&RowDelta::new(op, key, changes(&cells)));
+        self.gateway
+            .accept(&RowDelta::new(op, key, changes(&cells)));
     }
 
     fn edit(&mut self) {
@@ -141,7 +151,11 @@ impl History {
                 (true, true) => Op::Delete,
                 (true, false) => Op::Update,
             };
-            let cells = if op == Op::Delete { Vec::new() } else { self.cells(&row, op) };
+            let cells = if op == Op::Delete {
+                Vec::new()
+            } else {
+                self.cells(&row, op)
+            };
             if op == Op::Update && cells.is_empty() {
                 continue;
             }
@@ -159,7 +173,8 @@ impl History {
             });
         }
         let deltas = self.world.edit(&edits);
-        self.own.extend(deltas.into_iter().map(|delta| (delta, None)));
+        self.own
+            .extend(deltas.into_iter().map(|delta| (delta, None)));
     }
 
     fn push(&mut self) {
@@ -185,7 +200,10 @@ impl History {
     }
 
     fn seq_of(&self, delta: &RowDelta) -> Option<Seq> {
-        let own = self.own.iter().find(|(own, _)| own.delta_id == delta.delta_id);
+        let own = self
+            .own
+            .iter()
+            .find(|(own, _)| own.delta_id == delta.delta_id);
         own.and_then(|(_, seq)| *seq)
     }
 
@@ -209,7 +227,9 @@ impl History {
             retry_after: None,
             details: serde_json::Map::new(),
         };
-        self.world.keep(|work| outbox::refuse(work, batch, &refusal)).unwrap();
+        self.world
+            .keep(|work| outbox::refuse(work, batch, &refusal))
+            .unwrap();
         // An answer may refuse others too: what is left in the outbox is what the client still shows.
         let left = self.uncovered();
         self.own.retain(|(own, _)| left.contains(&own.delta_id));
@@ -224,12 +244,18 @@ impl History {
     fn accepted(&mut self, batch: &Batch) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for delta in &batch.deltas {
-            let place = self.own.iter().position(|(own, _)| own.delta_id == delta.delta_id);
+            let place = self
+                .own
+                .iter()
+                .position(|(own, _)| own.delta_id == delta.delta_id);
             let place = place.unwrap();
             outcomes.push(match self.own[place].1 {
                 Some(seq) => Outcome::Duplicate(seq),
                 None => {
-                    let seq = self.gateway.accept(delta).expect("it was asked whether it is late");
+                    let seq = self
+                        .gateway
+                        .accept(delta)
+                        .expect("it was asked whether it is late");
                     self.own[place].1 = Some(seq);
                     Outcome::Accepted(seq)
                 }
@@ -248,7 +274,9 @@ impl History {
             epoch: epoch(),
             notes: lakesync_proto::Notes::default(),
         };
-        self.world.keep(|work| outbox::acknowledge(work, batch, &ack)).unwrap();
+        self.world
+            .keep(|work| outbox::acknowledge(work, batch, &ack))
+            .unwrap();
         self.cover();
     }
 
@@ -257,7 +285,10 @@ impl History {
         let left = self.uncovered();
         for (own, seq) in std::mem::take(&mut self.own) {
             let passed = seq.is_some_and(|seq| seq <= self.cursor);
-            assert!(passed || left.contains(&own.delta_id), "an edit was lost: {own:?}");
+            assert!(
+                passed || left.contains(&own.delta_id),
+                "an edit was lost: {own:?}"
+            );
             if left.contains(&own.delta_id) {
                 self.own.push((own, seq));
             }
@@ -278,7 +309,9 @@ impl History {
         self.cursor = page.cursor;
         self.told(&before);
         self.cover();
-        let again = self.world.keep(|work| apply::page(work, "another", &page, &[]));
+        let again = self
+            .world
+            .keep(|work| apply::page(work, "another", &page, &[]));
         assert!(again.unwrap().stale);
     }
 
@@ -310,7 +343,9 @@ impl History {
         if self.rng.one_in(4) {
             let begun = self.rng.below(u64::try_from(chunks.len()).unwrap());
             for chunk in &chunks[..usize::try_from(begun).unwrap()] {
-                self.world.keep(|work| apply::chunk(work, chunk, &[])).unwrap();
+                self.world
+                    .keep(|work| apply::chunk(work, chunk, &[]))
+                    .unwrap();
             }
             self.begin();
         }
@@ -319,13 +354,22 @@ impl History {
             if self.rng.one_in(3) {
                 self.edit();
             }
-            assert!(self.apply(&page(&[], &[], 1)).stale, "no pages while it is loaded");
+            assert!(
+                self.apply(&page(&[], &[], 1)).stale,
+                "no pages while it is loaded"
+            );
             let before = self.world.shown();
-            let applied = self.world.keep(|work| apply::chunk(work, chunk, &[])).unwrap();
+            let applied = self
+                .world
+                .keep(|work| apply::chunk(work, chunk, &[]))
+                .unwrap();
             assert!(!applied.stale);
             for delta in &chunk.deltas {
                 let row = (delta.delta.table.clone(), delta.delta.row_id.clone());
-                brought.entry(row).or_default().push(Some(delta.delta.clone()));
+                brought
+                    .entry(row)
+                    .or_default()
+                    .push(Some(delta.delta.clone()));
             }
             self.told(&before);
         }
@@ -344,13 +388,17 @@ impl History {
     fn apply(&mut self, page: &PullPage) -> apply::Applied {
         let since = self.world.keep(|work| state::cursor(work.tx)).unwrap();
         let since = since.unwrap_or_default();
-        self.world.keep(|work| apply::page(work, &since, page, &[])).unwrap()
+        self.world
+            .keep(|work| apply::page(work, &since, page, &[]))
+            .unwrap()
     }
 
     /// Exactly the rows were told whose visible values changed.
     fn told(&self, before: &Shown) {
         let after = self.world.shown();
-        let changed = before.iter().filter(|(row, cells)| after.get(*row) != Some(cells));
+        let changed = before
+            .iter()
+            .filter(|(row, cells)| after.get(*row) != Some(cells));
         let added = after.iter().filter(|(row, _)| !before.contains_key(*row));
         let expected = changed.chain(added).map(|(row, _)| row.clone()).collect();
         assert_eq!(self.world.told(), expected);
@@ -407,7 +455,11 @@ impl History {
         let stamps = confirmed.cells.values().map(|cell| &cell.stamp);
         let mut stamps = stamps.chain(&confirmed.written).chain(&confirmed.deleted);
         let clocks = stamps.any(|stamp| !stamp.is_settled());
-        assert_eq!(count("_lakesync_rows"), i64::from(clocks), "{row:?} {confirmed:?}");
+        assert_eq!(
+            count("_lakesync_rows"),
+            i64::from(clocks),
+            "{row:?} {confirmed:?}"
+        );
     }
 
     /// The digest is that of what was heard.
@@ -417,17 +469,29 @@ impl History {
         let rows: Vec<_> = rows
             .map(|(row, image)| (row, self.values(row, &image.confirmed)))
             .collect();
-        let tables = self.world.keep(|work| crate::digest::of_tables(work)).unwrap();
-        for TableDigest { table, rows: count, cells, hash } in tables {
+        let tables = self
+            .world
+            .keep(|work| crate::digest::of_tables(work))
+            .unwrap();
+        for TableDigest {
+            table,
+            rows: count,
+            cells,
+            hash,
+        } in tables
+        {
             let of_table = rows.iter().filter(|((name, _), _)| *name == table);
             let all = of_table.clone().flat_map(|((_, row_id), values)| {
-                values.iter().map(|(name, value)| {
-                    lakesync_proto::cell_digest(&table, row_id, name, value)
-                })
+                values
+                    .iter()
+                    .map(|(name, value)| lakesync_proto::cell_digest(&table, row_id, name, value))
             });
             let (all, of_table): (Vec<u64>, u64) =
                 (all.collect(), u64::try_from(of_table.count()).unwrap());
-            assert_eq!((count, cells), (of_table, u64::try_from(all.len()).unwrap()));
+            assert_eq!(
+                (count, cells),
+                (of_table, u64::try_from(all.len()).unwrap())
+            );
             assert_eq!(hash, all.into_iter().fold(0, u64::wrapping_add));
         }
     }
@@ -480,7 +544,9 @@ fn normal(state: &RowState) -> RowState {
 
 #[test]
 fn every_history_leaves_what_the_merge_of_all_that_was_heard_shows() {
-    let seeds = std::env::var("LAKESYNC_SEEDS").ok().and_then(|n| n.parse().ok());
+    let seeds = std::env::var("LAKESYNC_SEEDS")
+        .ok()
+        .and_then(|n| n.parse().ok());
     for seed in 0..seeds.unwrap_or(SEEDS) {
         let mut history = History::new(seed);
         for _ in 0..STEPS {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, Cursor, DeltaId, DeltaKey, Epoch, ErrorCode, Hlc, HlcClock,
-    Notes, Op, Outcome, PullPage, PushAck, Removed, RowDelta, RowId, RowState, Seq, SeqDelta, TableDefinition, TableName,
-    TableSchema, Value, page_checksum,
+    Notes, Op, Outcome, PullPage, PushAck, Removed, RowDelta, RowId, RowState, Seq, SeqDelta,
+    TableDefinition, TableName, TableSchema, Value, page_checksum,
 };
 use rusqlite::types::Value as SqlValue;
 use rusqlite::{Connection, params_from_iter};
@@ -354,7 +354,10 @@ impl World {
 
     /// The rows of one table, to compare at a glance.
     pub(crate) fn rows(&self, table: &str) -> String {
-        let rows = self.shown().into_iter().filter(|((name, _), _)| *name == table);
+        let rows = self
+            .shown()
+            .into_iter()
+            .filter(|((name, _), _)| *name == table);
         let rows = rows.map(|((_, row_id), cells)| format!("{row_id}: {}", cells_text(&cells)));
         rows.collect::<Vec<_>>().join("; ")
     }
@@ -374,7 +377,9 @@ impl World {
     }
 
     pub(crate) fn count(&self, sql: &str) -> i64 {
-        self.connection.query_row(sql, [], |row| row.get(0)).unwrap()
+        self.connection
+            .query_row(sql, [], |row| row.get(0))
+            .unwrap()
     }
 }
 
@@ -397,10 +402,17 @@ fn write(tx: &Connection, table: &LocalTable, edit: &Edit) {
             let sets: Vec<String> = sets
                 .map(|(change, mark)| format!("\"{}\" = ?{mark}", change.column))
                 .collect();
-            format!("UPDATE \"{name}\" SET {} {}", sets.join(", "), table.where_row())
+            format!(
+                "UPDATE \"{name}\" SET {} {}",
+                sets.join(", "),
+                table.where_row()
+            )
         }
         Op::Insert => {
-            let names: String = others.iter().map(|c| format!(", \"{}\"", c.column)).collect();
+            let names: String = others
+                .iter()
+                .map(|c| format!(", \"{}\"", c.column))
+                .collect();
             let marks: Vec<String> = (1..=parameters.len()).map(|n| format!("?{n}")).collect();
             format!(
                 "INSERT INTO \"{name}\" ({}{names}) VALUES ({})",
@@ -414,14 +426,21 @@ fn write(tx: &Connection, table: &LocalTable, edit: &Edit) {
 }
 
 /// What the capture has seen of the row before: of an update the columns that it writes, of a delete all.
-fn values_before(tx: &Connection, table: &LocalTable, edit: &Edit) -> Option<Vec<(Slot, SqlValue)>> {
+fn values_before(
+    tx: &Connection,
+    table: &LocalTable,
+    edit: &Edit,
+) -> Option<Vec<(Slot, SqlValue)>> {
     let written = |name: &ColumnName| edit.columns.iter().any(|change| change.column == *name);
     let columns: Vec<_> = table
         .columns
         .iter()
         .filter(|column| edit.op != Op::Update || written(&column.name))
         .collect();
-    let names: String = columns.iter().map(|c| format!(", \"{}\"", c.name)).collect();
+    let names: String = columns
+        .iter()
+        .map(|c| format!(", \"{}\"", c.name))
+        .collect();
     let sql = format!(
         "SELECT 1{names} FROM \"{}\" {}",
         table.schema.table,

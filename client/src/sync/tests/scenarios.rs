@@ -575,13 +575,11 @@ fn a_page_that_is_too_long_is_asked_for_in_halves() {
     let mut device = world.device("a", poll().with_page_limit(8));
     device.run(&mut world.gateway);
     device.session.wish(Wish::SyncNow);
-    let step = loop {
-        match device.session.next().unwrap() {
-            Step::Pull(pull) => break pull,
-            other => panic!("{other:?}"),
-        }
+    // First it looks whether there is anything to send.
+    let Step::Pull(pull) = device.session.next().unwrap() else {
+        panic!("there is nothing to send");
     };
-    assert_eq!(step.limit, 8);
+    assert_eq!(pull.limit, 8);
     device.give(Reply::Pulled(Err(TransportError::TooLong {
         url: "memory".to_owned(),
         limit_bytes: 1,

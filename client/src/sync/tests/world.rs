@@ -273,9 +273,9 @@ impl Device {
     pub(super) fn run(&mut self, gateway: &mut FakeGateway) -> Step {
         for _ in 0..500 {
             self.hear(gateway);
-            match self.step(gateway) {
-                end @ (Step::Wait { .. } | Step::Stopped) => return end,
-                _ => {}
+            let step = self.step(gateway);
+            if matches!(step, Step::Wait { .. } | Step::Stopped) {
+                return step;
             }
         }
         panic!(
@@ -288,21 +288,18 @@ impl Device {
     /// Goes on through waits until everything is here and sent.
     pub(super) fn settle(&mut self, gateway: &mut FakeGateway) {
         for _ in 0..500 {
-            match self.run(gateway) {
-                Step::Wait { until_ms } => {
-                    let status = self.status();
-                    if status.last_error.is_none()
-                        && status.counts.pending + status.counts.in_flight == 0
-                    {
-                        return;
-                    }
-                    let until_ms = until_ms.expect("a wait that ends");
-                    let by_ms = until_ms.saturating_sub(self.now_ms());
-                    self.clock.advance(by_ms);
-                    gateway.now_ms += by_ms;
-                }
-                _ => return,
+            let Step::Wait { until_ms } = self.run(gateway) else {
+                return;
+            };
+            let status = self.status();
+            let unsent = status.counts.pending + status.counts.in_flight;
+            if status.last_error.is_none() && unsent == 0 {
+                return;
             }
+            let until_ms = until_ms.expect("a wait that ends");
+            let by_ms = until_ms.saturating_sub(self.now_ms());
+            self.clock.advance(by_ms);
+            gateway.now_ms += by_ms;
         }
         panic!("{} does not settle: {:?}", self.name, self.status());
     }
