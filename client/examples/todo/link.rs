@@ -86,19 +86,26 @@ impl Link {
     }
 }
 
-/// Makes the table on the gateway when it has none, which a server without authentication, or an admin's token, allows.
-/// A table that is there stays as it is: it may have more columns than this program knows.
+/// Makes the table on the gateway when it has none, and adds the columns that it lacks, which a server without
+/// authentication, or an admin's token, allows. Columns that this program does not know stay.
 pub fn create_table(transport: &dyn Transport) {
     let Ok(schemas) = transport.schemas() else {
         return;
     };
-    let definition = TableDefinition::from_json(todos::TABLE.as_bytes());
-    let definition = definition.expect("the example's own table is well-formed");
-    if schemas
-        .iter()
-        .all(|schema| schema.table != definition.table)
-    {
-        // A refusal shows in the status: the gateway has no such table, and edits wait.
+    let wanted = TableDefinition::from_json(todos::TABLE.as_bytes());
+    let wanted = wanted.expect("the example's own table is well-formed");
+    let known = schemas.iter().find(|schema| schema.table == wanted.table);
+    let mut definition = match known {
+        Some(schema) => schema.definition(),
+        None => wanted.clone(),
+    };
+    for column in wanted.columns {
+        if definition.column(column.name.as_ref()).is_none() {
+            definition.columns.push(column);
+        }
+    }
+    if known.is_none_or(|schema| schema.definition() != definition) {
+        // A refusal shows in the status: the gateway has no place for the edits, and they wait.
         drop(transport.put_schema(&definition));
     }
 }

@@ -8,7 +8,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use lakesync_client::{HttpTransport, LocalDb, Phase, SessionOptions, Status, SyncHandle};
+use lakesync_client::{
+    ChangedRows, Changes, HttpTransport, LocalDb, Phase, SessionOptions, Status, SyncHandle,
+};
 
 use super::address::{Address, TokenArgs, hint};
 use super::{blocking, explained, open};
@@ -82,9 +84,9 @@ async fn once(db: LocalDb, transport: HttpTransport, args: &SyncArgs) -> Result<
     let after = blocking(move || db.overview().map_err(explained)).await?;
     let seconds = began.elapsed().as_secs_f64();
     say(&format!(
-        "{} edits acknowledged, {} changes applied in {seconds:.1} s; everything up to seq {} is here",
-        synced.acknowledged,
-        synced.applied,
+        "{} acknowledged, {} applied in {seconds:.1} s; everything up to seq {} is here",
+        counted(synced.acknowledged, "edit"),
+        counted(synced.applied, "change"),
         after.seq.as_u64()
     ));
     refused(
@@ -96,12 +98,15 @@ async fn once(db: LocalDb, transport: HttpTransport, args: &SyncArgs) -> Result<
         (None, _) => {}
         (Some(0), _) => say("verified: the confirmed rows are the gateway's"),
         (Some(_), Some(error)) => return Err(error.message.into()),
-        (Some(tables), None) => say(&format!("{tables} tables differed and were loaded anew")),
+        (Some(tables), None) => say(&format!(
+            "{} differed, and came anew",
+            counted(tables, "table")
+        )),
     }
     if after.outbox.pending > 0 {
         say(&format!(
-            "{} edits wait; `lakesync client status {}` says for what",
-            after.outbox.pending,
+            "{} to send; `lakesync client status {}` says what waits for what",
+            counted(after.outbox.pending, "edit"),
             args.file.file.display()
         ));
     }
@@ -112,17 +117,24 @@ async fn once(db: LocalDb, transport: HttpTransport, args: &SyncArgs) -> Result<
 fn refused(file: &Path, before: u64, after: u64) {
     if after > before {
         say(&format!(
-            "{} edits were refused; `lakesync client outbox {} dead` says why",
-            after - before,
+            "{} refused; `lakesync client outbox {} dead` says why",
+            counted(after - before, "edit"),
             file.display()
         ));
     }
 }
 
 async fn live(db: LocalDb, transport: HttpTransport) -> Result<(), CliError> {
+    let watched = db.clone();
+    let watch = blocking(move || {
+        let tables = watched.overview().map_err(explained)?.tables;
+        let names: Vec<&str> = tables.iter().map(|known| known.table.as_str()).collect();
+        watched.watch(&names).map_err(explained)
+    })
+    .await?;
     let handle = SyncHandle::start(db.clone(), transport, SessionOptions::default());
     let mut looks = tokio::time::interval(LOOK_EVERY);
-    let mut said = String::new();
+    let mut said = line(&db.status());
     let stopped = tokio::signal::ctrl_c();
     tokio::pin!(stopped);
     loop {
@@ -137,17 +149,40 @@ async fn live(db: LocalDb, transport: HttpTransport) -> Result<(), CliError> {
                     say(&now);
                     said = now;
                 }
+                if let Some(changes) = watch.try_next() {
+                    arrived(&changes);
+                }
             }
         }
     }
     blocking(move || {
         handle.stop();
+        let waiting = db.overview().map_err(explained)?.outbox.pending;
+        say(&format!("stopped; {} to send", counted(waiting, "edit")));
         Ok(())
     })
-    .await?;
-    let counts = db.status().counts;
-    say(&format!("stopped; {} edits wait", counts.pending));
-    Ok(())
+    .await
+}
+
+/// Which tables the edits of others have changed.
+fn arrived(changes: &Changes) {
+    for (table, rows) in &changes.tables {
+        match rows {
+            ChangedRows::Some(rows) => {
+                let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+                say(&format!("{table}: {} changed", counted(count, "row")));
+            }
+            ChangedRows::Many => say(&format!("{table}: many rows changed")),
+        }
+    }
+}
+
+/// `1 edit`, `2 edits`.
+fn counted(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    }
 }
 
 /// A status in one line.
@@ -166,7 +201,7 @@ fn line(status: &Status) -> String {
     let counts = &status.counts;
     let waiting = match counts.pending + counts.in_flight {
         0 => String::new(),
-        waiting => format!(", {waiting} edits to send"),
+        waiting => format!(", {} to send", counted(waiting, "edit")),
     };
     let refused = match counts.rejected {
         0 => String::new(),
