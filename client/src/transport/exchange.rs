@@ -88,6 +88,7 @@ pub(super) struct Exchanges {
     agent: Agent,
     pub(super) address: Address,
     pub(super) credentials: Credentials,
+    #[cfg(any(feature = "live", feature = "tls"))]
     pub(super) timeouts: Timeouts,
     pub(super) roots: Roots,
     heard: Arc<Mutex<Option<Heard>>>,
@@ -100,6 +101,7 @@ impl Exchanges {
             agent,
             address,
             credentials: Credentials::default(),
+            #[cfg(any(feature = "live", feature = "tls"))]
             timeouts,
             roots,
             heard: Arc::default(),
