@@ -60,7 +60,9 @@ fn model(last: i64) -> (BTreeMap<String, (i64, String)>, Vec<Expected>) {
     let mut rows: BTreeMap<String, (i64, String)> = BTreeMap::new();
     let mut deltas = Vec::new();
     let mut tell = |op: &str, row: &str, columns: &[(&str, Json)]| {
-        let columns = columns.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let columns = columns
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()));
         deltas.push((op.to_owned(), row.to_owned(), columns.collect()));
     };
     for n in 1..=last {
@@ -85,7 +87,11 @@ fn model(last: i64) -> (BTreeMap<String, (i64, String)>, Vec<Expected>) {
                 tell("DELETE", &row(n - 1), &[]);
             }
             _ => {
-                tell("INSERT", &row(n), &[("batch", n.into()), ("note", note.as_str().into())]);
+                tell(
+                    "INSERT",
+                    &row(n),
+                    &[("batch", n.into()), ("note", note.as_str().into())],
+                );
                 rows.insert(row(n), (n, note));
             }
         }
@@ -149,7 +155,11 @@ struct Writer {
 impl Writer {
     fn start(path: &Path, url: &str) -> Writer {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "client_kill::child_that_writes_and_syncs", "--nocapture"])
+            .args([
+                "--exact",
+                "client_kill::child_that_writes_and_syncs",
+                "--nocapture",
+            ])
             .env(CHILD, format!("{}|{url}", path.display()))
             .stdout(Stdio::piped())
             .spawn()
@@ -187,7 +197,10 @@ fn sixty_kills_of_a_client_lose_no_reported_write_and_send_none_twice() {
     let folder = tempfile::tempdir().unwrap();
     let (path, dir) = (folder.path().join("killed.db"), folder.path().join("data"));
     let mut server = Server::start(&dir);
-    assert_eq!(server.post("/v1/admin/schema/public", TABLE.as_bytes()).0, 200);
+    assert_eq!(
+        server.post("/v1/admin/schema/public", TABLE.as_bytes()).0,
+        200
+    );
     let pushed = Arc::new(AtomicU64::new(0));
     for round in 0..KILLS {
         let stop = Arc::new(AtomicBool::new(false));
@@ -213,7 +226,12 @@ fn sixty_kills_of_a_client_lose_no_reported_write_and_send_none_twice() {
     let reader = open(&folder.path().join("reader.db"), "reader");
     settle(&reader, &server.url);
     assert_eq!(reader.rows("t").unwrap(), db.rows("t").unwrap());
-    let others = db.rows("t").unwrap().keys().filter(|id| id.as_str().starts_with("other")).count();
+    let others = db
+        .rows("t")
+        .unwrap()
+        .keys()
+        .filter(|id| id.as_str().starts_with("other"))
+        .count();
     assert_eq!(others as u64, pushed.load(Ordering::Acquire));
     let counted = server.sql("select count(*) as n, count(distinct row_id) as d from t");
     assert_eq!(counted[0]["n"], db.rows("t").unwrap().len());
@@ -230,7 +248,14 @@ fn push_as_another(
     std::thread::spawn(move || {
         while !stop.load(Ordering::Acquire) {
             let n = pushed.load(Ordering::Acquire);
-            let row = |n: u64| delta("other", &format!("other {n}"), START_MS + n, n.cast_signed());
+            let row = |n: u64| {
+                delta(
+                    "other",
+                    &format!("other {n}"),
+                    START_MS + n,
+                    n.cast_signed(),
+                )
+            };
             let body = push_body((n..n + 3).map(row).collect());
             match answer(&url, "/v1/sync/public/push", &body) {
                 Ok((200, _)) => pushed.store(n + 3, Ordering::Release),
@@ -245,23 +270,54 @@ fn push_as_another(
 fn verify(path: &Path, reported: i64, round: u64) {
     let db = open(path, CLIENT);
     let said = db.query("PRAGMA integrity_check", []).unwrap();
-    assert_eq!(said.rows, [[SqlValue::from("ok".to_owned())]], "round {round}");
+    assert_eq!(
+        said.rows,
+        [[SqlValue::from("ok".to_owned())]],
+        "round {round}"
+    );
     let written = progress(&db);
-    assert!(written >= reported, "round {round}: write {reported} was reported, {written} is there");
-    assert!(written <= reported + 1, "round {round}: {written} was never reported, {reported} was");
-    let rows = db.query("SELECT row_id, batch, note FROM t WHERE row_id LIKE 'own %'", []).unwrap();
-    let rows = rows.rows.into_iter().map(|row| match <[SqlValue; 3]>::try_from(row).unwrap() {
-        [SqlValue::Text(id), SqlValue::Integer(batch), SqlValue::Text(note)] => (id, (batch, note)),
-        other => panic!("round {round}: a row {other:?}"),
-    });
-    assert_eq!(rows.collect::<BTreeMap<_, _>>(), model(written).0, "round {round}, {written} writes");
+    assert!(
+        written >= reported,
+        "round {round}: write {reported} was reported, {written} is there"
+    );
+    assert!(
+        written <= reported + 1,
+        "round {round}: {written} was never reported, {reported} was"
+    );
+    let rows = db
+        .query(
+            "SELECT row_id, batch, note FROM t WHERE row_id LIKE 'own %'",
+            [],
+        )
+        .unwrap();
+    let rows = rows
+        .rows
+        .into_iter()
+        .map(|row| match <[SqlValue; 3]>::try_from(row).unwrap() {
+            [
+                SqlValue::Text(id),
+                SqlValue::Integer(batch),
+                SqlValue::Text(note),
+            ] => (id, (batch, note)),
+            other => panic!("round {round}: a row {other:?}"),
+        });
+    assert_eq!(
+        rows.collect::<BTreeMap<_, _>>(),
+        model(written).0,
+        "round {round}, {written} writes"
+    );
 }
 
 fn settle(db: &LocalDb, url: &str) {
     for _ in 0..SYNCS_MAX {
         db.sync(&transport(url)).unwrap();
         let counts = db.outbox_counts().unwrap();
-        if counts == (OutboxCounts { kept: counts.kept, ..OutboxCounts::default() }) {
+        if counts
+            == (OutboxCounts {
+                kept: counts.kept,
+                ..OutboxCounts::default()
+            })
+        {
             return;
         }
     }
@@ -282,7 +338,10 @@ fn check_log(server: &Server, writes: i64) {
                 continue;
             }
             let columns = delta["columns"].as_array().unwrap().iter().map(|change| {
-                (change["column"].as_str().unwrap().to_owned(), change["value"].clone())
+                (
+                    change["column"].as_str().unwrap().to_owned(),
+                    change["value"].clone(),
+                )
             });
             let text = |name: &str| delta[name].as_str().unwrap().to_owned();
             let hlc = text("hlc").parse().unwrap();
