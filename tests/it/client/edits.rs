@@ -4,7 +4,7 @@
 
 use lakesync_client::rusqlite::{self, params_from_iter};
 use lakesync_client::{ClientError, LocalDb, SqlValue};
-use lakesync_proto::{ColumnType, Decimal, RowId, TableSchema, Value, row_id_of};
+use lakesync_proto::{ColumnName, ColumnType, Decimal, RowId, TableSchema, Value, row_id_of};
 use lakesync_tests::history::Rng;
 
 use super::ledger::{Draft, Ledger, canonical};
@@ -39,6 +39,14 @@ pub(super) struct User<'a> {
     pub(super) ledger: &'a mut Ledger,
     pub(super) client: &'a str,
     pub(super) hands: Hands,
+    pub(super) watch: Watch,
+}
+
+/// Whether the wall clock of the database is right, so that a new edit is newer than all it has heard of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Watch {
+    Right,
+    Wrong,
 }
 
 /// A statement with its parameters.
@@ -87,7 +95,11 @@ impl User<'_> {
         let done = match self.rng.below(10) {
             0..5 if !rows.is_empty() => {
                 let row = self.rng.pick(&rows).clone();
-                db.update(table, row.as_str(), &values)
+                let done = db.update(table, row.as_str(), &values);
+                if done.is_ok() && self.watch == Watch::Right && self.rng.chance(30) {
+                    shows(db, table, (&row, &values));
+                }
+                done
             }
             5..7 if !rows.is_empty() => {
                 let row = self.rng.pick(&rows).clone();
@@ -391,6 +403,24 @@ fn stored(value: &Value) -> SqlValue {
 fn is_taken(error: &ClientError) -> bool {
     let text = chain(error);
     text.contains("UNIQUE") || text.contains("the fuse")
+}
+
+/// What has just been written is what stands there, also once it has been stamped: whatever the database had heard of is
+/// older.
+fn shows(db: &LocalDb, table: &str, (row, values): (&RowId, &[(&str, Value)])) {
+    let Ok(rows) = db.rows(table) else {
+        return;
+    };
+    for (column, value) in values {
+        let column = ColumnName::parse(column).unwrap();
+        let found = rows[row].get(&column).unwrap_or(&Value::Null);
+        assert_eq!(
+            found,
+            value,
+            "{:?}: {table}, {row}, {column}",
+            db.client_id()
+        );
+    }
 }
 
 fn row_ids(db: &LocalDb, schema: &TableSchema) -> Vec<RowId> {

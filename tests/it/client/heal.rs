@@ -14,7 +14,7 @@ use super::link::Fault;
 use super::replica::{Hold, Replica, Turn};
 
 /// Turns until everything has come to rest, of each client: a page of one delta each, and room for failures.
-const TURNS_MAX: usize = 20_000;
+const TURNS_MAX: usize = 5_000;
 
 /// Turns of one client before the others have theirs.
 const TURNS_AT_ONCE: usize = 50;

@@ -12,7 +12,7 @@ use lakesync_gateway::GatewayConfig;
 use lakesync_proto::{TableSchema, WallClock};
 use lakesync_tests::history::{Rng, START_MS};
 
-use super::edits::{Hands, User};
+use super::edits::{Hands, User, Watch};
 use super::ledger::Ledger;
 use super::link::Fault;
 use super::replica::{Habits, Replica, Turn, hold};
@@ -119,6 +119,10 @@ impl History {
                 history.world.put(&schema.definition()).await;
             }
         }
+        if theme == Theme::Rules {
+            let rule = usize::try_from(history.rng.between(1, 3)).unwrap();
+            history.world.set_rules(rule, &tables::rule(rule)).await;
+        }
         history.people(folder);
         history
     }
@@ -183,14 +187,26 @@ impl History {
         for _ in 0..self.rng.between(1, 3) {
             let known = known(&self.replicas[some]);
             let hands = self.theme.hands();
+            let watch = match self.replicas[some].habits.skew_ms {
+                0..2_000 if !self.theme.has(Theme::Clocks) => Watch::Right,
+                _ => Watch::Wrong,
+            };
             let replica = &mut self.replicas[some];
             let mut user = User {
                 rng: &mut self.rng,
                 ledger: &mut self.ledger,
                 client: replica.id.as_str(),
                 hands,
+                watch,
             };
-            user.edit(replica.db(), &known, &replica.path);
+            let ruled = self.theme == Theme::Rules && user.rng.chance(60);
+            match known
+                .iter()
+                .find(|schema| ruled && schema.table.as_str() == "notes")
+            {
+                Some(notes) => user.edit(replica.db(), std::slice::from_ref(notes), &replica.path),
+                None => user.edit(replica.db(), &known, &replica.path),
+            }
             if hands == Hands::Own || self.rng.chance(50) {
                 replica.nudge();
             }
@@ -234,6 +250,8 @@ impl History {
             Fault::Busy,
             Fault::Unauthorised,
             Fault::Garbage,
+            Fault::Torn,
+            Fault::Torn,
             Fault::Torn,
         ])
     }
@@ -340,7 +358,7 @@ impl History {
     }
 
     async fn theme(&mut self) {
-        if self.theme == Theme::Rules {
+        if self.theme == Theme::Rules && self.rng.chance(40) {
             let rule = usize::try_from(self.rng.below(4)).unwrap();
             self.world.set_rules(rule, &tables::rule(rule)).await;
         }

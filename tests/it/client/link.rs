@@ -17,7 +17,7 @@ use lakesync_gateway::{CheckpointForm, Chunk, Error, Since};
 use lakesync_proto::{
     ClaimValue, Claims, ClientId, Cursor, ErrorCode, PullPage, Push, PushAck, Schemas,
     decode_ack_protobuf, decode_chunk, decode_page_protobuf, decode_push_protobuf,
-    encode_ack_protobuf, encode_page_protobuf, encode_push_protobuf,
+    encode_ack_protobuf, encode_page_protobuf, encode_push_protobuf, page_checksum,
 };
 
 use super::world::World;
@@ -94,10 +94,13 @@ impl Link {
 
     /// Carries out a step that has a reply.
     pub(super) async fn exchange(&mut self, world: &mut World, step: &Step, fault: Fault) -> Reply {
-        if fault != Fault::None {
-            world.see(&format!("{fault:?}"));
-        }
         let reply = self.faulty(world, step, fault).await;
+        match (fault, &reply) {
+            (Fault::None, _) => {}
+            (Fault::Torn, Reply::Pulled(Ok(page))) if is_torn(page) => world.see("Torn"),
+            (Fault::Torn, _) => {}
+            _ => world.see(&format!("{fault:?}")),
+        }
         world.see_reply(&reply);
         reply
     }
@@ -317,6 +320,10 @@ pub(super) fn torn(reply: Reply) -> Reply {
         Reply::Live(page) => Reply::Live(tear(page)),
         other => other,
     }
+}
+
+fn is_torn(page: &PullPage) -> bool {
+    page.notes.checksum != Some(page_checksum(page))
 }
 
 pub(super) fn unreachable() -> TransportError {

@@ -36,13 +36,16 @@ impl Random {
     }
 }
 
-const TRIGGERS: [&str; 3] = [
+const TRIGGERS: [&str; 4] = [
     "CREATE TRIGGER IF NOT EXISTS count_up AFTER UPDATE OF title ON todos BEGIN
         UPDATE todos SET n = coalesce(n, 0) + 1 WHERE row_id = NEW.row_id; END",
     "CREATE TRIGGER IF NOT EXISTS log AFTER INSERT ON todos BEGIN
         INSERT INTO stock (code, count) VALUES (NEW.row_id, 1) ON CONFLICT DO UPDATE SET count = count + 1; END",
     "CREATE TRIGGER IF NOT EXISTS unlog BEFORE DELETE ON todos BEGIN
         DELETE FROM stock WHERE code = OLD.row_id; END",
+    // The same column again: in the wrong order the older value would win.
+    "CREATE TRIGGER IF NOT EXISTS start AFTER INSERT ON todos WHEN NEW.n > 0 BEGIN
+        UPDATE todos SET n = 0 WHERE row_id = NEW.row_id; END",
 ];
 
 /// One statement. Few keys and few values, so that it often meets what is there.
