@@ -82,6 +82,18 @@ pub enum ClientError {
         reason: String,
     },
 
+    /// SQL of the application has changed a tracked table itself. It was rolled back.
+    #[error(
+        "table {table} belongs to its registered schema, and SQL may not change it ({reason}): register the new schema \
+         instead"
+    )]
+    TableChanged {
+        /// The table.
+        table: TableName,
+        /// What was found.
+        reason: String,
+    },
+
     /// The table has more columns than the local database can capture.
     #[error(
         "{table} has used {columns} columns, {limit} are possible in a local table, dropped ones counted: split the table"

@@ -2,6 +2,7 @@
 
 mod alter;
 mod ddl;
+mod intact;
 mod registry;
 mod table;
 #[cfg(test)]
