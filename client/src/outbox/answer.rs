@@ -108,7 +108,7 @@ pub(crate) fn refuse(
 }
 
 fn rejected(work: &mut Work<'_>, entry: i64, reason: &Reason) -> Result<Refused, ClientError> {
-    reject(work, entry, reason)?;
+    reject(work, &[entry], reason)?;
     Ok(Refused::Rejected { entry })
 }
 
@@ -120,12 +120,14 @@ fn late(
     index: usize,
     (reason, oldest): (&Reason, Option<Hlc>),
 ) -> Result<Refused, ClientError> {
+    let mut late = Vec::new();
     for (place, (entry, delta)) in batch.entries.iter().zip(&batch.deltas).enumerate() {
         let is_late = oldest.is_some_and(|oldest| delta.hlc < oldest);
         if place == index || (is_late && !is_in_doubt(work, *entry)?) {
-            reject(work, *entry, reason)?;
+            late.push(*entry);
         }
     }
+    reject(work, &late, reason)?;
     Ok(Refused::Rejected {
         entry: batch.entries[index],
     })

@@ -122,7 +122,9 @@ pub(crate) fn counts(connection: &Connection) -> Result<OutboxCounts, ClientErro
         };
         *place = counted(row.get(1)?);
     }
-    let mut statement = connection.prepare_cached("SELECT count(*) FROM _lakesync_changes")?;
+    // Captured changes are numbered from 1, and only ever go all together. To count them would read them.
+    let mut statement =
+        connection.prepare_cached("SELECT coalesce(max(change), 0) FROM _lakesync_changes")?;
     counts.pending += counted(statement.query_row([], |row| row.get(0))?);
     Ok(counts)
 }

@@ -8,9 +8,10 @@ use lakesync_proto::{DeltaKey, Hlc, HlcClock, RowDelta};
 use crate::error::ClientError;
 use crate::local::Work;
 use crate::outbox::Refused;
-use crate::outbox::entry::{CHUNK_ENTRIES, decode, replace, table_of};
+use crate::outbox::durable::restore;
+use crate::outbox::entry::{CHUNK_ENTRIES, decode, replace};
 use crate::schema::TableNumber;
-use crate::{rows, state};
+use crate::state;
 
 /// How far this machine's clock may be from the gateway's before stamps are corrected for it, in milliseconds: the `Date`
 /// of an answer has whole seconds, and takes its time to arrive.
@@ -47,6 +48,7 @@ pub(super) fn ahead(
             break;
         };
         behind = last.entry;
+        let mut rows = Vec::new();
         for found in found {
             match found.again {
                 None if found.hlc > clock.last() => clock = HlcClock::starting_at(found.hlc),
@@ -55,12 +57,12 @@ pub(super) fn ahead(
                     let delta = decode(&blob, work.registry)?;
                     let stamped = stamp(delta, clock.now(gateway_ms)?);
                     replace(work, found.entry, &stamped)?;
-                    let table = table_of(work.registry, found.table)?;
-                    rows::restore(work, &table, &stamped.row_id)?;
+                    rows.push((found.table, stamped.row_id.to_string()));
                     count += 1;
                 }
             }
         }
+        restore(work, rows)?;
     }
     // Downwards too: what it stood at was given to nothing that anybody has.
     state::set_clock(work.tx, clock.last())?;

@@ -101,9 +101,10 @@ impl Session {
         if self.known.hash.is_none() {
             return Ok(told);
         }
-        let waiting = match told.counts.pending {
-            0 => BTreeMap::new(),
-            _ => outbox::waiting(connection)?,
+        // To count what waits by table reads all of it, so only for those who are told it.
+        let waiting = match told.counts.pending == 0 || self.known.differences.is_empty() {
+            true => BTreeMap::new(),
+            false => outbox::waiting(connection)?,
         };
         drop(local);
         told.schema = self
