@@ -101,9 +101,11 @@ impl Session {
         if self.known.hash.is_none() {
             return Ok(told);
         }
-        let waiting = match told.counts.pending {
-            0 => BTreeMap::new(),
-            _ => outbox::waiting(connection)?,
+        // Counting what waits reads every entry that does.
+        let is_asked = told.counts.pending > 0 && !self.known.differences.is_empty();
+        let waiting = match is_asked {
+            true => outbox::waiting(connection)?,
+            false => BTreeMap::new(),
         };
         drop(local);
         told.schema = self
