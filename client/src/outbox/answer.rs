@@ -91,6 +91,13 @@ pub(crate) fn refuse(
         return Ok(Refused::Whole);
     }
     put_back(work, batch)?;
+    if let Some(index) = verdict.named()
+        && !is_waiting(work, batch.entries[index])?
+    {
+        // Another session on this file has had a later answer: this one condemns nothing.
+        let entry = batch.entries[index];
+        return Ok(Refused::Rejected { entry });
+    }
     let reason = Reason::of(refusal, work.now_ms);
     match verdict {
         Verdict::Later | Verdict::Unknown => Ok(Refused::Whole),
@@ -123,7 +130,7 @@ fn late(
     let mut late = Vec::new();
     for (place, (entry, delta)) in batch.entries.iter().zip(&batch.deltas).enumerate() {
         let is_late = oldest.is_some_and(|oldest| delta.hlc < oldest);
-        if place == index || (is_late && !is_in_doubt(work, *entry)?) {
+        if place == index || (is_late && is_certain(work, *entry)?) {
             late.push(*entry);
         }
     }
@@ -138,10 +145,18 @@ fn oldest(refusal: &Refusal) -> Option<Hlc> {
     refusal.details.get("oldestHlc")?.as_str()?.parse().ok()
 }
 
-fn is_in_doubt(work: &Work<'_>, entry: i64) -> Result<bool, ClientError> {
-    let mut statement = work
-        .tx
-        .prepare_cached("SELECT doubt FROM _lakesync_outbox WHERE entry = ?1")?;
+/// Whether the entry was never sent without an answer, and has no better answer meanwhile.
+fn is_certain(work: &Work<'_>, entry: i64) -> Result<bool, ClientError> {
+    exists(work, entry, "state = 0 AND doubt = 0")
+}
+
+fn is_waiting(work: &Work<'_>, entry: i64) -> Result<bool, ClientError> {
+    exists(work, entry, "state = 0")
+}
+
+fn exists(work: &Work<'_>, entry: i64, and: &str) -> Result<bool, ClientError> {
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM _lakesync_outbox WHERE entry = ?1 AND {and})");
+    let mut statement = work.tx.prepare_cached(&sql)?;
     Ok(statement.query_row([entry], |row| row.get(0))?)
 }
 

@@ -20,7 +20,8 @@ const SKEW_MS_MIN: u64 = 2_000;
 /// The gateway refused `named` because it is `skew_ms` ahead of its clock.
 ///
 /// What stands at `named` or above would be refused by the same answer, and would have been at any earlier time, so even
-/// what is in doubt was never taken. Below it, only what was never sent without an answer is certain.
+/// what is in doubt was never taken. Below it, only what was never sent without an answer is certain, and is not on its way
+/// now, as another session on this file may have it.
 pub(super) fn ahead(
     work: &mut Work<'_>,
     named: Hlc,
@@ -92,7 +93,7 @@ struct Found {
 fn page(work: &Work<'_>, (named, now): (Hlc, Hlc), behind: i64) -> Result<Vec<Found>, ClientError> {
     let mut statement = work.tx.prepare_cached(
         "SELECT entry, table_number, hlc, \
-             CASE WHEN state <= 1 AND (hlc >= ?1 OR (doubt = 0 AND hlc > ?2)) THEN delta END \
+             CASE WHEN state <= 1 AND (hlc >= ?1 OR (state = 0 AND doubt = 0 AND hlc > ?2)) THEN delta END \
          FROM _lakesync_outbox \
          WHERE entry > ?3 AND (state IN (1, 2) OR (state = 0 AND (seq IS NULL OR doubt = 0 OR hlc >= ?1))) \
          ORDER BY entry LIMIT ?4",

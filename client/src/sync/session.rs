@@ -15,6 +15,7 @@ mod verify;
 use lakesync_proto::{Seq, TableName, limits};
 
 use crate::LocalDb;
+use crate::apply::Loading;
 use crate::error::ClientError;
 use crate::outbox::Batch;
 use crate::sync::backoff;
@@ -89,6 +90,8 @@ pub struct Session {
     page_limit: u32,
     /// Where the page that is under way begins.
     since: String,
+    /// How far the open checkpoint is; what another process does to it shows by this.
+    loading: Option<Loading>,
     /// Where the live connection is.
     live_seq: Seq,
     /// Whether tables that differed have been loaded anew since the wish to compare.
@@ -121,6 +124,7 @@ impl Session {
             push_limit: PUSH_DELTAS,
             page_limit,
             since: String::new(),
+            loading: None,
             live_seq: Seq::ZERO,
             is_reloaded: false,
             has_answered: false,
@@ -178,6 +182,7 @@ impl Session {
             }
         }
         // Somebody writes between any two looks: the driver comes back at once.
+        self.machine.let_go();
         Ok(Step::Wait {
             until_ms: Some(now_ms),
         })
