@@ -1,20 +1,8 @@
 //! The machine against gateways that answer anything, and then against one that is well.
 
 use super::*;
+use crate::dice::Dice;
 use crate::sync::options::Wish;
-
-/// Splitmix64.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 /// A machine with a file that is only facts.
 struct World {
@@ -140,7 +128,7 @@ fn do_all(exchanges: &[Exchange]) -> Vec<Ask> {
 }
 
 /// Any answer to `exchange`, and whether it brings the client on.
-fn answer_anything(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool {
+fn answer_anything(world: &mut World, exchange: Exchange, rng: &mut Dice) -> bool {
     let now_ms = world.now_ms;
     let (machine, outbox) = (&mut world.machine, &mut world.facts.outbox);
     if exchange == Exchange::Push && rng.below(3) == 0 {
@@ -178,7 +166,7 @@ fn answer_anything(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool
 }
 
 /// An answer that is no failure. Those bring the client on that take an edit out of the way or bring more of the log.
-fn answer_oddly(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool {
+fn answer_oddly(world: &mut World, exchange: Exchange, rng: &mut Dice) -> bool {
     let now_ms = world.now_ms;
     let (machine, facts) = (&mut world.machine, &mut world.facts);
     let read = [Read::More, Read::Last, Read::Stale, Read::StartOver]
@@ -216,7 +204,7 @@ fn answer_oddly(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool {
     read == Read::More
 }
 
-fn anything_happens(world: &mut World, rng: &mut Rng) -> bool {
+fn anything_happens(world: &mut World, rng: &mut Dice) -> bool {
     let now_ms = world.now_ms;
     let machine = &mut world.machine;
     match rng.below(40) {
@@ -243,7 +231,7 @@ fn anything_happens(world: &mut World, rng: &mut Rng) -> bool {
 #[test]
 fn whatever_a_gateway_answers_there_is_a_wait_and_when_it_is_well_everything_settles() {
     for seed in 0..2_000 {
-        let mut rng = Rng(seed);
+        let mut rng = Dice(seed);
         let updates = [Updates::Live, Updates::Poll][usize::try_from(rng.below(2)).unwrap()];
         let mut world = World::new(&SessionOptions::default().with_updates(updates));
         world.edit();
