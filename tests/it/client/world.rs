@@ -135,19 +135,16 @@ impl World {
                 std::fs::remove_file(entry.unwrap().path()).unwrap();
             }
         };
-        // A copy is of the living log: one from before a loss would bring back what the lake has passed by.
-        self.copy = match (disk, self.copy.take()) {
-            (Disk::Kept, _) | (Disk::Restored, None) => Some(now),
-            (Disk::Lost, _) => {
-                lose();
-                None
-            }
+        match (disk, self.copy.take()) {
+            (Disk::Kept, _) | (Disk::Restored, None) => {}
+            (Disk::Lost, _) => lose(),
             (Disk::Restored, Some(copy)) => {
                 lose();
-                std::fs::write(&database, &copy).unwrap();
-                Some(copy)
+                std::fs::write(&database, copy).unwrap();
             }
-        };
+        }
+        // What was lost may be found again, and what a copy replaced may be put back: the lake has passed both by then.
+        self.copy = Some(now);
         self.start().await;
     }
 
