@@ -259,11 +259,11 @@ pub use db::LocalDb;
 pub use digest::{Digest, GatewayDigest, TableDigest};
 pub use edit::Edit;
 pub use error::{ClientError, ErrorKind, RefusedDelta};
+pub use outbox::{DeadLetter, EntryState, OutboxCounts, OutboxEntry, Reason};
 pub use overview::{Overview, TableOverview};
+pub use query::Rows;
 /// What [`LocalDb::with_connection`] hands out, in the version that it has.
 pub use rusqlite;
-pub use outbox::{DeadLetter, EntryState, OutboxCounts, OutboxEntry, Reason};
-pub use query::Rows;
 pub use rusqlite::types::Value as SqlValue;
 pub use sync::{
     CheckpointRequest, FirstSync, KeepUntil, Mode, Phase, Pull, Reply, SchemaState, Session,

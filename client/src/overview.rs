@@ -125,3 +125,80 @@ fn difference(table: &LocalTable, waiting: u64) -> Option<SchemaState> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lakesync_proto::{ClientId, ManualClock, TableDefinition};
+
+    use super::*;
+
+    fn schema(columns: &[&str]) -> TableSchema {
+        let columns: Vec<String> = columns
+            .iter()
+            .map(|name| format!(r#"{{"name": "{name}", "type": "string"}}"#))
+            .collect();
+        let json = format!(r#"{{"table": "t", "columns": [{}]}}"#, columns.join(","));
+        let definition = TableDefinition::from_json(json.as_bytes()).unwrap();
+        TableSchema::from_definition(&definition).unwrap()
+    }
+
+    #[test]
+    fn an_overview_counts_rows_and_edits_and_tells_schemas_apart() {
+        let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+        let db = LocalDb::open(":memory:", ClientId::parse("ana").unwrap(), clock).unwrap();
+        db.register(&schema(&["a", "b"])).unwrap();
+        db.execute("INSERT INTO t (a) VALUES ('x'), ('y')", [])
+            .unwrap();
+        let overview = db.overview().unwrap();
+        let table = &overview.tables[0];
+        assert_eq!(
+            (table.rows, table.waiting, overview.outbox.pending),
+            (2, 2, 2)
+        );
+        assert_eq!((&table.schema, overview.knows_gateway), (&None, false));
+        let waiting = 2;
+        for (theirs, state) in [
+            (vec![], Some(SchemaState::UnknownToGateway { waiting })),
+            (
+                vec![schema(&["a"])],
+                Some(SchemaState::GatewayBehind { waiting }),
+            ),
+            (vec![schema(&["a", "b"])], None),
+            (
+                vec![schema(&["a", "b", "c"])],
+                Some(SchemaState::GatewayAhead),
+            ),
+        ] {
+            let hash = lakesync_proto::schemas_hash(&theirs);
+            let noted = db.keep(|work| work.registry.note_gateway(work.tx, &theirs, hash));
+            assert!(noted.unwrap().is_empty());
+            let overview = db.overview().unwrap();
+            assert_eq!(
+                (&overview.tables[0].schema, overview.knows_gateway),
+                (&state, true)
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_is_reopened_as_the_client_it_belongs_to_and_no_other_file_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = || Arc::new(ManualClock::new(1_700_000_000_000));
+        let path = folder.path().join("ana.db");
+        let ana = ClientId::parse("ana").unwrap();
+        drop(LocalDb::open(&path, ana.clone(), clock()).unwrap());
+        assert_eq!(LocalDb::reopen(&path, clock()).unwrap().client_id(), ana);
+        let other = folder.path().join("other.db");
+        Connection::open(&other)
+            .unwrap()
+            .execute_batch("CREATE TABLE t (a)")
+            .unwrap();
+        let refused = LocalDb::reopen(&other, clock()).unwrap_err();
+        assert!(matches!(refused, ClientError::NoClient), "{refused}");
+        let missing = folder.path().join("missing.db");
+        LocalDb::reopen(&missing, clock()).unwrap_err();
+        assert!(!missing.exists());
+    }
+}
