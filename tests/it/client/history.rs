@@ -381,9 +381,9 @@ impl History {
     /// Somebody whom no rule binds gives a note to somebody else: it leaves one sight and enters another.
     pub(super) async fn give(&mut self) {
         let notes = self.world.oracle.table("notes", AsOf::NOW);
-        let notes: Vec<&String> = notes.keys().collect();
+        let notes: Vec<String> = notes.into_keys().collect();
         if !notes.is_empty() {
-            let note = RowId::parse(self.rng.pick(&notes)).unwrap();
+            let note = RowId::parse(self.rng.pick(&notes).as_str()).unwrap();
             let owner = *self
                 .rng
                 .pick(&["client-0", "client-1", "client-2", "all", "nobody"]);
