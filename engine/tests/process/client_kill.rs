@@ -169,7 +169,8 @@ impl Writer {
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 if let Some(n) = line.strip_prefix("wrote ") {
-                    drop(report.send(n.parse().unwrap()));
+                    // Nobody listens any more once the kill was counted.
+                    let _heard = report.send(n.parse().unwrap());
                 }
             }
         });

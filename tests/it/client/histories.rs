@@ -67,7 +67,7 @@ async fn all_files_the_gateway_and_the_oracle_agree_after_random_histories() {
             *seen.entry(what).or_default() += times;
         }
     }
-    println!("{seen:?}");
+    eprintln!("{seen:?}");
     if seeds.len() >= 16 {
         for what in RARE {
             assert!(seen.contains_key(what), "nothing of {what}: {seen:?}");
