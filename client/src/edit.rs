@@ -59,6 +59,8 @@ impl fmt::Debug for Edit<'_> {
 impl LocalDb {
     /// Runs `work` in one transaction, and rolls back when it fails. The time that `work` takes, nobody else can write.
     ///
+    /// `work` uses the [`Edit`] alone: a call to this `LocalDb`, or to a clone of it, would wait for `work` to end.
+    ///
     /// # Errors
     /// What `work` fails with, or [`ClientError::Database`] when the commit fails.
     pub fn transaction<T, E: From<ClientError>>(
@@ -87,7 +89,8 @@ impl LocalDb {
     /// Runs `work` on the SQLite connection itself, in one transaction that must stay open: for full-text search, functions,
     /// pragmas and whatever else rusqlite has. What it writes to tracked tables is captured too.
     ///
-    /// A trigger that `work` makes on a tracked table counts as made at its end.
+    /// A trigger that `work` makes on a tracked table counts as made at its end. As in [`LocalDb::transaction`], `work` must
+    /// not call this `LocalDb`.
     ///
     /// # Errors
     /// What `work` fails with, or [`ClientError::Database`] when the commit fails.

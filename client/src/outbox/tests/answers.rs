@@ -336,3 +336,33 @@ fn a_row_of_many_edits_is_stored_once_when_they_come_too_late() {
     assert_eq!(world.shown("a", "title"), None);
     assert!(steps < 500, "{steps} thousand steps");
 }
+
+#[test]
+fn a_refusal_of_what_another_process_got_through_changes_nothing() {
+    for code in [
+        ErrorCode::Forbidden,
+        ErrorCode::LateDelta,
+        ErrorCode::SchemaError,
+    ] {
+        for is_gone in [false, true] {
+            let mut world = World::new();
+            world.edit("a", "title", "mine");
+            world.edit("b", "title", "mine");
+            let batch = world.take(10).unwrap();
+            world.work(|work| outbox::acknowledge(work, &batch, &ack(&[1, 2])).unwrap());
+            batch.deltas.iter().for_each(|delta| world.confirm(delta));
+            if is_gone {
+                world.cursor(seq(2));
+                world.work(|work| outbox::forget(work, seq(2)).unwrap());
+            }
+            let before = world.states();
+            let mut refusal = refusal(403, code, Some(0));
+            let oldest = Hlc::new(NOW_MS + HOUR_MS, 0).unwrap();
+            (refusal.details).insert("oldestHlc".to_owned(), oldest.to_string().into());
+            let refused = refuse(&mut world, &batch, &refusal);
+            assert_eq!(refused, Refused::Restamped { count: 0 }, "{code:?}");
+            assert_eq!(world.states(), before, "{code:?}");
+            assert_eq!(world.shown("b", "title").as_deref(), Some("mine"));
+        }
+    }
+}
