@@ -73,7 +73,8 @@ impl LocalDb {
     /// Runs one SQL statement that writes, and tells how many rows it changed.
     ///
     /// # Errors
-    /// [`ClientError::NotWanted`] for a value that a column does not take, or [`ClientError::Database`].
+    /// [`ClientError::NotWanted`] for a value that a column does not take, [`ClientError::TableChanged`] for SQL that changes
+    /// a tracked table itself, or [`ClientError::Database`].
     pub fn execute(&self, sql: &str, params: impl Params) -> Result<usize, ClientError> {
         self.transaction(|edit| edit.execute(sql, params))
     }
@@ -140,7 +141,8 @@ impl<'a> Edit<'a> {
     /// See [`LocalDb::execute`].
     ///
     /// # Errors
-    /// [`ClientError::NotWanted`] for a value that a column does not take, or [`ClientError::Database`].
+    /// [`ClientError::NotWanted`] for a value that a column does not take, [`ClientError::TableChanged`] for SQL that changes
+    /// a tracked table itself, or [`ClientError::Database`].
     pub fn execute(&self, sql: &str, params: impl Params) -> Result<usize, ClientError> {
         let mut statement = self.work.tx.prepare_cached(sql)?;
         // RETURNING and pragmas give rows; whoever wants those asks with a query.
