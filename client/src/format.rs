@@ -5,13 +5,13 @@
 //! _lakesync_state         who this is, how far it has read, its clock                     state.rs
 //! _lakesync_meta          the registered tables, each with a number that is never reused  schema/registry.rs
 //! _lakesync_columns       their columns, each with a slot that is never reused            schema/registry.rs
-//! _lakesync_gate          one row: 1 while the client itself writes, so nothing is captured
+//! _lakesync_gate          one row: what triggers are to capture                          schema/triggers.rs
 //! _lakesync_changes       what triggers captured and nobody has sealed yet                capture/
 //! _lakesync_commits       which of those one transaction of ours made, and when           capture/
 //! _lakesync_outbox        own deltas, from their seal to the gateway's confirmation       outbox/
 //! _lakesync_rows          the confirmed clocks of each row                                rows/clocks.rs
-//! _lakesync_confirmed     confirmed values that own uncovered edits hide                  rows/image.rs
-//! _lakesync_seen          rows that a repeated checkpoint has brought so far              apply/checkpoint.rs
+//! _lakesync_confirmed     confirmed values that own uncovered edits hide                  rows/confirmed.rs
+//! _lakesync_seen          rows that a repeated checkpoint has brought so far              apply/heard.rs
 //! ```
 //! Invariant: `visible = merge(confirmed, own edits that the cursor has not covered)`, in every committed state of the
 //! file. A confirmed value is in `_lakesync_confirmed` when it is there for the cell, else in `t`.

@@ -233,6 +233,8 @@
 mod apply;
 mod capture;
 mod db;
+#[cfg(test)]
+mod dice;
 mod digest;
 #[cfg(feature = "http")]
 mod drive;
@@ -247,6 +249,7 @@ mod query;
 mod register;
 mod rows;
 mod schema;
+mod skew;
 mod state;
 mod sync;
 #[cfg(feature = "http")]

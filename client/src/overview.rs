@@ -2,7 +2,7 @@
 //!
 //! Invariant: one transaction reads it all, so its numbers belong together, and nobody is asked.
 
-use lakesync_proto::{Epoch, Seq, TableName, TableSchema};
+use lakesync_proto::{Epoch, Seq, TableName};
 use rusqlite::Connection;
 
 use crate::db::LocalDb;
@@ -11,7 +11,7 @@ use crate::local::Work;
 use crate::outbox::{self, OutboxCounts};
 use crate::schema::LocalTable;
 use crate::state;
-use crate::sync::SchemaState;
+use crate::sync::{SchemaState, difference};
 
 /// The state of a client database, see [`LocalDb::overview`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +63,9 @@ impl LocalDb {
 fn read(work: &mut Work<'_>) -> Result<Overview, ClientError> {
     let connection = work.tx;
     let knows_gateway = state::schemas_hash(connection)?.is_some();
+    let waiting = outbox::waiting(connection)?;
     let tables = work.registry.tables().map(|table| {
-        let waiting = waiting(connection, table)?;
+        let waiting = waiting.get(&table.number).copied().unwrap_or(0);
         Ok(TableOverview {
             table: table.schema.table.clone(),
             rows: rows(connection, table)?,
@@ -91,46 +92,15 @@ fn read(work: &mut Work<'_>) -> Result<Overview, ClientError> {
 fn rows(connection: &Connection, table: &LocalTable) -> Result<u64, ClientError> {
     // A table's name is an identifier without quotes.
     let sql = format!("SELECT count(*) FROM \"{}\"", table.schema.table);
-    count(connection.query_row(&sql, [], |row| row.get(0))?)
-}
-
-fn waiting(connection: &Connection, table: &LocalTable) -> Result<u64, ClientError> {
-    let sql = "SELECT count(*) FROM _lakesync_outbox WHERE state = 0 AND table_number = ?1";
-    count(connection.query_row(sql, [table.number], |row| row.get(0))?)
-}
-
-fn count(counted: i64) -> Result<u64, ClientError> {
-    u64::try_from(counted).map_err(|_| ClientError::Damaged {
-        what: format!("{counted} rows were counted"),
-    })
-}
-
-fn difference(table: &LocalTable, waiting: u64) -> Option<SchemaState> {
-    if let Some(reason) = &table.conflict {
-        let reason = reason.clone();
-        return Some(SchemaState::Conflict { reason });
-    }
-    let Some(gateway) = &table.gateway else {
-        return Some(SchemaState::UnknownToGateway { waiting });
-    };
-    let lacks = |one: &TableSchema, other: &TableSchema| {
-        let mut columns = other.columns.iter();
-        columns.any(|column| one.column(column.name.as_ref()).is_none())
-    };
-    if lacks(gateway, &table.schema) {
-        Some(SchemaState::GatewayBehind { waiting })
-    } else if lacks(&table.schema, gateway) {
-        Some(SchemaState::GatewayAhead)
-    } else {
-        None
-    }
+    let counted: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
+    Ok(u64::try_from(counted).expect("SQLite counts from 0"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use lakesync_proto::{ClientId, ManualClock, TableDefinition};
+    use lakesync_proto::{ClientId, ManualClock, TableDefinition, TableSchema};
 
     use super::*;
 
@@ -159,6 +129,10 @@ mod tests {
         );
         assert_eq!((&table.schema, overview.knows_gateway), (&None, false));
         let waiting = 2;
+        let without = TableDefinition::from_json(
+            br#"{"table": "t", "columns": [{"name": "a", "type": "string"}]}"#,
+        );
+        let dropped = schema(&["a", "b"]).evolve(&without.unwrap()).unwrap();
         for (theirs, state) in [
             (vec![], Some(SchemaState::UnknownToGateway { waiting })),
             (
@@ -166,6 +140,8 @@ mod tests {
                 Some(SchemaState::GatewayBehind { waiting }),
             ),
             (vec![schema(&["a", "b"])], None),
+            // What the gateway has dropped it still takes, so nothing waits for it.
+            (vec![dropped.schema], None),
             (
                 vec![schema(&["a", "b", "c"])],
                 Some(SchemaState::GatewayAhead),

@@ -91,12 +91,14 @@ pub(crate) fn refuse(
         return Ok(Refused::Whole);
     }
     put_back(work, batch)?;
-    let reason = Reason::of(refusal, work.now_ms);
-    if let Verdict::Reject(index) | Verdict::Late(index) | Verdict::Schema(index) = verdict
-        && !waits(work, (batch.entries[index], batch.deltas[index].hlc))?
+    if let Some(index) = verdict.named()
+        && !is_waiting(work, batch.entries[index])?
     {
-        return Ok(Refused::Restamped { count: 0 });
+        // Another session on this file has had a later answer: this one condemns nothing.
+        let entry = batch.entries[index];
+        return Ok(Refused::Rejected { entry });
     }
+    let reason = Reason::of(refusal, work.now_ms);
     match verdict {
         Verdict::Later | Verdict::Unknown => Ok(Refused::Whole),
         Verdict::Split => Ok(Refused::Split {
@@ -128,7 +130,7 @@ fn late(
     let mut late = Vec::new();
     for (place, (entry, delta)) in batch.entries.iter().zip(&batch.deltas).enumerate() {
         let is_late = oldest.is_some_and(|oldest| delta.hlc < oldest);
-        if place == index || (is_late && is_certain(work, (*entry, delta.hlc))?) {
+        if place == index || (is_late && is_certain(work, *entry)?) {
             late.push(*entry);
         }
     }
@@ -143,21 +145,19 @@ fn oldest(refusal: &Refusal) -> Option<Hlc> {
     refusal.details.get("oldestHlc")?.as_str()?.parse().ok()
 }
 
-/// Whether the entry waits under the stamp that was refused. Another process on the file may have sent it too: then it has
-/// been acknowledged, stamped anew or done with meanwhile, and the refusal is of what is no more.
-fn waits(work: &Work<'_>, (entry, hlc): (i64, Hlc)) -> Result<bool, ClientError> {
-    let mut statement = work.tx.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM _lakesync_outbox WHERE entry = ?1 AND hlc = ?2 AND state = 0)",
-    )?;
-    Ok(statement.query_row([entry, hlc.as_i64()], |row| row.get(0))?)
+/// Whether the entry was never sent without an answer, and has no better answer meanwhile.
+fn is_certain(work: &Work<'_>, entry: i64) -> Result<bool, ClientError> {
+    exists(work, entry, "state = 0 AND doubt = 0")
 }
 
-/// Whether the entry waits under this stamp and was certainly never taken.
-fn is_certain(work: &Work<'_>, (entry, hlc): (i64, Hlc)) -> Result<bool, ClientError> {
-    let mut statement = work.tx.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM _lakesync_outbox WHERE entry = ?1 AND hlc = ?2 AND state = 0 AND doubt = 0)",
-    )?;
-    Ok(statement.query_row([entry, hlc.as_i64()], |row| row.get(0))?)
+fn is_waiting(work: &Work<'_>, entry: i64) -> Result<bool, ClientError> {
+    exists(work, entry, "state = 0")
+}
+
+fn exists(work: &Work<'_>, entry: i64, and: &str) -> Result<bool, ClientError> {
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM _lakesync_outbox WHERE entry = ?1 AND {and})");
+    let mut statement = work.tx.prepare_cached(&sql)?;
+    Ok(statement.query_row([entry], |row| row.get(0))?)
 }
 
 /// The gateway has no such table or column: that is waited for. When it has them as far as is known, and refuses a value,

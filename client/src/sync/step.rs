@@ -37,7 +37,8 @@ pub enum Step {
     /// Ask the application for a new token: [`Reply::Token`].
     RefreshToken,
     /// Nothing, until this wall clock in milliseconds, a local edit, a live page or a wish of the application, whichever
-    /// comes first. Without a time only the others end it. It has no reply: the session is asked for the next step.
+    /// comes first. Without a time only the others end it. It has no reply: the session is asked for the next step. A
+    /// checkpoint that is open is let go: when there is more of it to read it is opened anew.
     Wait {
         /// When to ask again.
         until_ms: Option<u64>,

@@ -265,6 +265,29 @@ async fn an_update_of_a_row_that_was_never_heard_of_shows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_what_was_seen_is_newer_than_it_though_its_writer_had_a_fast_clock() {
+    Served::tell(GatewayConfig::default(), |served| {
+        let (ana, bo) = (served.open("ana"), served.open("bo"));
+        let ahead = Hlc::new(lakesync::SystemClock.now_ms() + 4_000, 7).unwrap();
+        push(
+            &served,
+            vec![delta(Op::Insert, "r", ahead, ("title", "ahead".into()))],
+        );
+        ana.sync(&served.transport()).unwrap();
+        ana.update("todos", "r", &[("title", "after".into())])
+            .unwrap();
+        assert_eq!(titles(&ana), ["after"]);
+        ana.sync(&served.transport()).unwrap();
+        bo.sync(&served.transport()).unwrap();
+        assert_eq!(
+            (titles(&ana), titles(&bo)),
+            (vec!["after".into()], vec!["after".into()])
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_clients_that_write_different_columns_of_a_row_both_keep_theirs() {
     Served::tell(GatewayConfig::default(), |served| {
         let (ana, bo) = (served.open("ana"), served.open("bo"));

@@ -96,7 +96,7 @@ impl User<'_> {
             0..5 if !rows.is_empty() => {
                 let row = self.rng.pick(&rows).clone();
                 let done = db.update(table, row.as_str(), &values);
-                if done.is_ok() && self.watch == Watch::Right && self.rng.chance(30) {
+                if done.is_ok() && self.watch == Watch::Right && self.rng.chance(60) {
                     shows(db, table, (&row, &values));
                 }
                 done

@@ -8,7 +8,7 @@ use lakesync_client::{DeadLetter, OutboxCounts, Wish};
 use lakesync_proto::{TableSchema, Value};
 use lakesync_tests::oracle::OracleRows;
 
-use super::history::History;
+use super::history::{History, Theme};
 use super::ledger::canonical;
 use super::link::Fault;
 use super::replica::{Hold, Replica, Turn};
@@ -39,6 +39,11 @@ impl History {
             stray.arrive(&mut self.world).await;
         }
         self.rest("at the end").await;
+        if self.theme == Theme::Rules {
+            for _ in 0..3 {
+                self.give().await;
+            }
+        }
         // What came while others were at rest already is asked for once more, and so is what the warehouse has.
         self.world.flush().await;
         for _ in 0..2 {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use lakesync::SystemClock;
 use lakesync_client::{SqlValue, Updates, Wish};
 use lakesync_gateway::GatewayConfig;
-use lakesync_proto::{TableSchema, WallClock};
+use lakesync_proto::{RowId, TableSchema, WallClock};
 use lakesync_tests::history::{Rng, START_MS};
+use lakesync_tests::oracle::AsOf;
 
 use super::edits::{Hands, User, Watch};
 use super::ledger::Ledger;
@@ -135,7 +136,7 @@ impl History {
         for nth in 0..count {
             let skew_ms = match self.theme.has(Theme::Clocks) {
                 true => self.skew(),
-                false => *self.rng.pick(&[0, 0, 1_500, -90_000]),
+                false => *self.rng.pick(&[0, 0, 1_900, 1_900, 4_000, -90_000]),
             };
             let registers = match self.rng.chance(70) {
                 true => tables::all(),
@@ -168,8 +169,9 @@ impl History {
     /// One thing happens.
     pub(super) async fn step(&mut self) {
         match self.rng.below(100) {
-            0..25 => self.edits(),
-            25..65 => self.turns().await,
+            0..24 => self.edits(),
+            24..62 => self.turns().await,
+            62..65 => self.wish(),
             65..75 => self.live().await,
             75..84 => self.time_passes(),
             84..87 => self.network(),
@@ -177,7 +179,6 @@ impl History {
             90..93 => self.maintain().await,
             93..95 => self.stray().await,
             95..97 => self.clock(),
-            97..98 => self.wish(),
             _ => self.theme().await,
         }
     }
@@ -358,7 +359,10 @@ impl History {
     }
 
     async fn theme(&mut self) {
-        if self.theme == Theme::Rules && self.rng.chance(40) {
+        if self.theme == Theme::Rules {
+            self.give().await;
+        }
+        if self.theme == Theme::Rules && self.rng.chance(30) {
             let rule = usize::try_from(self.rng.below(4)).unwrap();
             self.world.set_rules(rule, &tables::rule(rule)).await;
         }
@@ -371,6 +375,19 @@ impl History {
         if self.theme.has(Theme::Late) && self.rng.chance(30) {
             let some = self.some();
             self.replicas[some].retry_all_too_late();
+        }
+    }
+
+    /// Somebody whom no rule binds gives a note to somebody else: it leaves one sight and enters another.
+    pub(super) async fn give(&mut self) {
+        let notes = self.world.oracle.table("notes", AsOf::NOW);
+        let notes: Vec<String> = notes.into_keys().collect();
+        if !notes.is_empty() {
+            let note = RowId::parse(self.rng.pick(&notes).as_str()).unwrap();
+            let owner = *self
+                .rng
+                .pick(&["client-0", "client-1", "client-2", "all", "nobody"]);
+            self.world.give(note, owner).await;
         }
     }
 

@@ -12,7 +12,8 @@ use lakesync_client::{Reply, TransportError};
 use lakesync_gateway::rules::RuleSet;
 use lakesync_gateway::{Gateway, GatewayConfig};
 use lakesync_proto::{
-    ManualClock, Outcome, Push, PushAck, RowId, TableDefinition, TableSchema, WallClock,
+    ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, ManualClock, Op, Outcome, Push, PushAck,
+    RowDelta, RowId, Seq, TableDefinition, TableName, TableSchema, Value, WallClock,
 };
 use lakesync_tests::cells;
 use lakesync_tests::oracle::{AsOf, Oracle, OracleDelta, OracleRows, with_every_column};
@@ -43,6 +44,8 @@ pub(super) struct World {
     pub(super) seen: BTreeMap<String, u64>,
     /// Which rules are in force.
     pub(super) rule: usize,
+    /// How many there were: no two have one stamp.
+    gifts: u16,
     is_watched: bool,
     folder: PathBuf,
     config: GatewayConfig,
@@ -64,6 +67,7 @@ impl World {
             strays: Vec::new(),
             seen: BTreeMap::new(),
             rule: 0,
+            gifts: 0,
             is_watched: std::env::var_os("LAKESYNC_SEED").is_some(),
             folder,
             config,
@@ -135,19 +139,16 @@ impl World {
                 std::fs::remove_file(entry.unwrap().path()).unwrap();
             }
         };
-        // A copy is of the living log: one from before a loss would bring back what the lake has passed by.
-        self.copy = match (disk, self.copy.take()) {
-            (Disk::Kept, _) | (Disk::Restored, None) => Some(now),
-            (Disk::Lost, _) => {
-                lose();
-                None
-            }
+        match (disk, self.copy.take()) {
+            (Disk::Kept, _) | (Disk::Restored, None) => {}
+            (Disk::Lost, _) => lose(),
             (Disk::Restored, Some(copy)) => {
                 lose();
-                std::fs::write(&database, &copy).unwrap();
-                Some(copy)
+                std::fs::write(&database, copy).unwrap();
             }
-        };
+        }
+        // What was lost may be found again, and what a copy replaced may be put back: the lake has passed both by then.
+        self.copy = Some(now);
         self.start().await;
     }
 
@@ -180,6 +181,32 @@ impl World {
         set.unwrap_or_else(|error| panic!("seed {}: {json}: {error}", self.seed));
         self.rule = rule;
         self.tell(&format_args!("rules {json}"));
+    }
+
+    /// A note gets another owner, by somebody whom no rule binds.
+    pub(super) async fn give(&mut self, note: RowId, owner: &str) {
+        let client_id = ClientId::parse("importer").unwrap();
+        self.gifts += 1;
+        let key = DeltaKey {
+            table: TableName::parse("notes").unwrap(),
+            row_id: note,
+            client_id: client_id.clone(),
+            hlc: Hlc::new(self.now_ms(), self.gifts).unwrap(),
+        };
+        let column = ColumnName::parse("owner").unwrap();
+        let value = Value::from(owner);
+        let push = Push {
+            client_id,
+            deltas: vec![RowDelta::new(
+                Op::Update,
+                key,
+                vec![ColumnChange { column, value }],
+            )],
+            last_seen: Seq::ZERO,
+            schemas: None,
+        };
+        let ack = self.gateway().push(push.clone()).await.unwrap();
+        self.accepted(&push, &ack);
     }
 
     pub(super) async fn flush(&self) {
@@ -258,7 +285,7 @@ impl World {
 
     async fn check_log(&self) {
         let mut ids = BTreeSet::new();
-        let mut since = lakesync_proto::Seq::ZERO;
+        let mut since = Seq::ZERO;
         loop {
             let page = self.gateway().pull(since, 1_000).await.unwrap();
             for delta in &page.deltas {

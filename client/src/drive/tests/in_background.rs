@@ -100,3 +100,41 @@ fn a_panic_of_the_transport_reaches_whoever_stops() {
     let panic = panicked.unwrap_err();
     assert_eq!(panic.downcast_ref(), Some(&"the transport is broken"));
 }
+
+#[test]
+fn a_connection_that_never_stops_telling_keeps_neither_edits_nor_a_stop_waiting() {
+    let gateway = Gateway::new(vec![todos()]);
+    gateway.set(Weather::Flooding);
+    let ada = database("ada");
+    let handle = SyncHandle::start(ada.clone(), gateway.clone(), SessionOptions::default());
+    gateway.wait_for("live");
+    add(&ada, "milk");
+    gateway.wait_for("push");
+    assert!(handle.stop(), "it hears that it is to stop");
+}
+
+#[test]
+fn a_callback_that_stops_the_syncing_that_calls_it_waits_for_nothing() {
+    let gateway = Gateway::new(vec![todos()]);
+    let ada = database("ada");
+    let handle = SyncHandle::start(ada.clone(), gateway.clone(), SessionOptions::default());
+    gateway.wait_for("live");
+    let begun = std::time::Instant::now();
+    let (stopped, was_stopped) = std::sync::mpsc::channel();
+    let mut handle = Some(handle);
+    // The edit is told on this thread; the page that confirms it, on the one that syncs.
+    let calling = ada.watch(&["todos"]).unwrap().on_change(move |changes| {
+        if changes.origins.synced
+            && let Some(handle) = handle.take()
+        {
+            stopped.send(handle.stop()).unwrap();
+        }
+    });
+    let ben = database("ben");
+    add(&ben, "tea");
+    ben.sync(&gateway).unwrap();
+    assert_eq!(was_stopped.recv_timeout(PATIENCE), Ok(false));
+    assert!(begun.elapsed() < Duration::from_secs(4));
+    until(|| ada.status().phase == Phase::Stopped);
+    drop(calling);
+}

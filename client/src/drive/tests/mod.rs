@@ -5,6 +5,7 @@ mod carried;
 mod gateway;
 mod in_background;
 mod once;
+mod shared_file;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -338,31 +338,37 @@ fn a_row_of_many_edits_is_stored_once_when_they_come_too_late() {
 }
 
 #[test]
-fn a_refusal_of_what_another_process_got_through_changes_nothing() {
-    for code in [
-        ErrorCode::Forbidden,
-        ErrorCode::LateDelta,
-        ErrorCode::SchemaError,
+fn a_refusal_that_comes_after_another_sessions_acknowledgement_condemns_nothing() {
+    for refusal in [
+        refusal(403, ErrorCode::Forbidden, Some(0)),
+        refusal(422, ErrorCode::LateDelta, Some(0)),
+        refusal(422, ErrorCode::UnknownTable, Some(0)),
     ] {
-        for is_gone in [false, true] {
-            let mut world = World::new();
-            world.edit("a", "title", "mine");
-            world.edit("b", "title", "mine");
-            let batch = world.take(10).unwrap();
-            world.work(|work| outbox::acknowledge(work, &batch, &ack(&[1, 2])).unwrap());
-            batch.deltas.iter().for_each(|delta| world.confirm(delta));
-            if is_gone {
-                world.cursor(seq(2));
-                world.work(|work| outbox::forget(work, seq(2)).unwrap());
-            }
-            let before = world.states();
-            let mut refusal = refusal(403, code, Some(0));
-            let oldest = Hlc::new(NOW_MS + HOUR_MS, 0).unwrap();
-            (refusal.details).insert("oldestHlc".to_owned(), oldest.to_string().into());
-            let refused = refuse(&mut world, &batch, &refusal);
-            assert_eq!(refused, Refused::Restamped { count: 0 }, "{code:?}");
-            assert_eq!(world.states(), before, "{code:?}");
-            assert_eq!(world.shown("b", "title").as_deref(), Some("mine"));
-        }
+        let mut world = World::new();
+        let entry = world.edit("a", "title", "mine");
+        let slow = world.take(1).unwrap();
+        // Another program begins, and is faster.
+        world.work(|work| outbox::recover(work).unwrap());
+        let fast = world.take(1).unwrap();
+        world.work(|work| outbox::acknowledge(work, &fast, &ack(&[1])).unwrap());
+        refuse(&mut world, &slow, &refusal);
+        assert_eq!(world.states(), [(entry, 2, false)], "{refusal}");
+        assert_eq!(world.shown("a", "title").as_deref(), Some("mine"));
+        assert!(world.dead.is_empty());
     }
+}
+
+#[test]
+fn what_another_session_has_on_its_way_is_not_stamped_anew() {
+    let mut world = World::new();
+    world.now_ms = NOW_MS + 2_000;
+    let theirs = world.edit("a", "title", "1");
+    let on_its_way = world.take(1).unwrap();
+    world.now_ms = NOW_MS + HOUR_MS;
+    world.edit("a", "title", "2");
+    let batch = world.take(1).unwrap();
+    refuse(&mut world, &batch, &drift(HOUR_MS, 0));
+    let entries = world.entries();
+    assert_eq!((entries[0].entry, entries[0].state), (theirs, 1));
+    assert_eq!(entries[0].delta.as_ref(), Some(&on_its_way.deltas[0]));
 }

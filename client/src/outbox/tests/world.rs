@@ -63,6 +63,16 @@ impl World {
         let value = work(&mut open);
         self.dead.append(&mut open.dead);
         tx.commit().unwrap();
+        let sql = "SELECT count(*) FROM _lakesync_outbox WHERE state = 3";
+        let kept = self
+            .connection
+            .query_row(sql, [], |row| row.get::<_, i64>(0));
+        let counted = outbox::counts(&self.connection).unwrap();
+        assert_eq!(
+            counted.kept,
+            kept.unwrap().unsigned_abs(),
+            "the count goes with the entries"
+        );
         value
     }
 

@@ -3,14 +3,18 @@
 //! Invariant: what is tried again at once is counted, and after so many times in a row its lane waits.
 
 use super::{
-    AtOnce, Connection, Exchange, Failure, LIVE_POLL_MS, Lane, Machine, OutboxMark, Place, Read,
-    Running, SchemaNeed, Sent, Stream, Token, Verify,
+    AtOnce, Connection, Exchange, Expiry, Failure, LIVE_POLL_MS, Lane, Machine, OutboxMark, Place,
+    Read, Running, SchemaNeed, Sent, Stream, Token, Verify,
 };
 use crate::sync::options::{Updates, Wish};
 
 /// Refusals in a row that may be answered by sending the rest at once. Each takes at least one edit out of the way, so it
 /// is no loop; but a gateway that refuses everything is given a rest.
 const REFUSALS_MAX: u32 = 1_000;
+
+/// Edits in a row that are set aside for a schema and followed by others at once. One for each table that the gateway has
+/// lost is enough, because its schemas are asked for in between; a gateway that names a table and denies it is no loop.
+const HELD_MAX: u32 = 16;
 
 /// Stampings anew in a row that are sent at once: the second is for a clock that moved meanwhile.
 const RESTAMPS_MAX: u32 = 2;
@@ -78,10 +82,11 @@ impl Machine {
 
     /// The gateway has looked at a push: the lane that waits now, when it has refused too much in a row.
     pub(crate) fn sent(&mut self, sent: Sent, now_ms: u64) -> Option<Lane> {
-        self.answered(Lane::Push);
         let (count, most) = match sent {
             Sent::Taken => {
+                self.answered(Lane::Push);
                 self.at_once.refusals = 0;
+                self.at_once.held = 0;
                 self.at_once.restamps = 0;
                 if !self.is_open() {
                     self.be_behind();
@@ -90,16 +95,21 @@ impl Machine {
             }
             Sent::Held => {
                 self.schemas = SchemaNeed::Wanted;
-                (&mut self.at_once.refusals, REFUSALS_MAX)
+                (&mut self.at_once.held, HELD_MAX)
             }
             Sent::Smaller => (&mut self.at_once.refusals, REFUSALS_MAX),
             Sent::Restamped => (&mut self.at_once.restamps, RESTAMPS_MAX),
         };
         *count += 1;
-        if *count <= most {
+        let is_much = *count > most;
+        if is_much {
+            *count = 0;
+        }
+        // A refusal is an answer, but no success: from rest to rest the waits grow.
+        self.answered(Lane::Link);
+        if !is_much {
             return None;
         }
-        *count = 0;
         self.lanes.fail(Lane::Push, now_ms, None);
         Some(Lane::Push)
     }
@@ -148,10 +158,12 @@ impl Machine {
         self.stream = Stream::Closed;
         self.be_behind();
         self.at_once.beginnings = self.at_once.beginnings.saturating_add(1);
-        if self.at_once.beginnings <= BEGINNINGS_MAX {
+        let failures = self.at_once.beginnings.saturating_sub(BEGINNINGS_MAX);
+        if failures == 0 {
             return None;
         }
-        self.lanes.fail(Lane::Read, now_ms, None);
+        // The chunks of a checkpoint that was loaded in vain are no success: from one beginning to the next the waits grow.
+        self.lanes.fail_again(Lane::Read, failures, now_ms);
         Some(Lane::Read)
     }
 
@@ -177,6 +189,7 @@ impl Machine {
     pub(crate) fn subscribed(&mut self, now_ms: u64) {
         self.answered(Lane::Link);
         self.connection = Connection::Open { since_ms: now_ms };
+        self.expiry = Expiry::Unheard;
     }
 
     /// What a live page did.
@@ -216,9 +229,11 @@ impl Machine {
         self.be_behind();
     }
 
-    /// The token of the live connection ends soon.
+    /// The token of the live connection ends soon. Said once for each connection: the application is not asked for tokens
+    /// without end.
     pub(crate) fn expiring(&mut self) {
-        if self.is_open() && self.token == Token::Good {
+        if self.is_open() && self.token == Token::Good && self.expiry == Expiry::Unheard {
+            self.expiry = Expiry::Heard;
             self.token = Token::Ending;
         }
     }

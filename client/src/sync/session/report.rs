@@ -101,10 +101,11 @@ impl Session {
         if self.known.hash.is_none() {
             return Ok(told);
         }
-        // To count what waits by table reads all of it, so only for those who are told it.
-        let waiting = match told.counts.pending == 0 || self.known.differences.is_empty() {
-            true => BTreeMap::new(),
-            false => outbox::waiting(connection)?,
+        // Counting what waits reads every entry that does.
+        let is_asked = told.counts.pending > 0 && !self.known.differences.is_empty();
+        let waiting = match is_asked {
+            true => outbox::waiting(connection)?,
+            false => BTreeMap::new(),
         };
         drop(local);
         told.schema = self

@@ -3,16 +3,17 @@
 //! Invariant: an answer is read by what the gateway has, and by what this database has where the gateway is not known to
 //! have anything; the next page is read by what the last [`Reply::Schemas`](crate::Reply::Schemas) said.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use lakesync_proto::{ColumnName, Notes, Schemas, TableName, TableSchema, limits, schemas_hash};
+use lakesync_proto::{Notes, Schemas, TableName, TableSchema, limits, schemas_hash};
 
 use super::Session;
 use super::errors::protocol;
 use crate::error::ClientError;
 use crate::schema::{LocalTable, Registry, TableNumber};
+use crate::sync::difference::difference;
 use crate::sync::machine::Exchange;
 use crate::sync::status::{SchemaState, TableSchemaState};
 use crate::transport::TransportError;
@@ -88,23 +89,10 @@ impl Known {
 
 impl Difference {
     fn of(table: &LocalTable) -> Option<Difference> {
-        let waiting = 0;
-        let own = &table.schema;
-        let state = match (&table.conflict, &table.gateway) {
-            (Some(reason), _) => SchemaState::Conflict {
-                reason: reason.clone(),
-            },
-            (None, None) => SchemaState::UnknownToGateway { waiting },
-            (None, Some(gateway)) if has_more(own, gateway) => {
-                SchemaState::GatewayBehind { waiting }
-            }
-            (None, Some(gateway)) if has_more(gateway, own) => SchemaState::GatewayAhead,
-            (None, Some(_)) => return None,
-        };
         Some(Difference {
             number: table.number,
-            table: own.table.clone(),
-            state,
+            table: table.schema.table.clone(),
+            state: difference(table, 0)?,
         })
     }
 
@@ -121,18 +109,6 @@ impl Difference {
             state,
         }
     }
-}
-
-/// Whether a schema has a column that the other one has never had.
-fn has_more(schema: &TableSchema, other: &TableSchema) -> bool {
-    let known: BTreeSet<&ColumnName> = other
-        .columns
-        .iter()
-        .chain(&other.dropped)
-        .map(|column| &column.name)
-        .collect();
-    let mut columns = schema.columns.iter();
-    columns.any(|column| !known.contains(&column.name))
 }
 
 impl Session {

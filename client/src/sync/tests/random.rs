@@ -2,28 +2,8 @@
 //! happened, once all is well everybody shows what the gateway's merge shows, and every outbox is empty.
 
 use super::world::{Device, Fault, STOCK, World, evolved, schema};
+use crate::dice::Dice;
 use crate::sync::{FirstSync, Reply, SessionOptions, Step, Updates, Wish};
-
-/// Splitmix64.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn index(&mut self, bound: usize) -> usize {
-        usize::try_from(self.below(u64::try_from(bound).unwrap())).unwrap()
-    }
-
-    fn pick<T: Clone>(&mut self, items: &[T]) -> T {
-        items[self.index(items.len())].clone()
-    }
-}
 
 const FAULTS: [Fault; 8] = [
     Fault::None,
@@ -40,14 +20,14 @@ const WIDER: &str = r#"{"table": "stock", "primaryKey": ["code"], "columns": [
     {"name": "code", "type": "string"}, {"name": "count", "type": "long"}, {"name": "note", "type": "string"},
     {"name": "colour", "type": "string"}]}"#;
 
-fn options(rng: &mut Rng) -> SessionOptions {
+fn options(rng: &mut Dice) -> SessionOptions {
     SessionOptions::default()
-        .with_updates(rng.pick(&[Updates::Live, Updates::Poll]))
-        .with_first_sync(rng.pick(&[FirstSync::Checkpoint, FirstSync::Checkpoint, FirstSync::Log]))
-        .with_page_limit(rng.pick(&[2, 7, 1_000]))
+        .with_updates(*rng.pick(&[Updates::Live, Updates::Poll]))
+        .with_first_sync(*rng.pick(&[FirstSync::Checkpoint, FirstSync::Checkpoint, FirstSync::Log]))
+        .with_page_limit(*rng.pick(&[2, 7, 1_000]))
 }
 
-fn edit(device: &Device, rng: &mut Rng) {
+fn edit(device: &Device, rng: &mut Dice) {
     let code = format!("code {}", rng.below(6));
     let value = rng.below(1_000);
     if rng.below(4) == 0 && device.has_column("colour") {
@@ -72,20 +52,21 @@ fn edit(device: &Device, rng: &mut Rng) {
 }
 
 /// What happens to a device or to the gateway, besides its own steps.
-fn happen(world: &mut World, device: &mut Device, rng: &mut Rng) {
+fn happen(world: &mut World, device: &mut Device, rng: &mut Dice) {
     match rng.below(60) {
         0..20 => edit(device, rng),
         20..23 => device.restart(),
         23..26 => {
-            let by_ms = rng.pick(&[1, 700, 20_000]);
+            let by_ms = *rng.pick(&[1, 700, 20_000]);
             device.clock.advance(by_ms);
         }
         26 => device.clock.set(device.now_ms() - rng.below(50_000)),
-        27..30 => {
-            device
-                .session
-                .wish(rng.pick(&[Wish::SyncNow, Wish::Offline, Wish::Online, Wish::Live]))
-        }
+        27..30 => device.session.wish(*rng.pick(&[
+            Wish::SyncNow,
+            Wish::Offline,
+            Wish::Online,
+            Wish::Live,
+        ])),
         30..33 if device.is_live() => device.hang_up(),
         33 if device.is_live() => device.give(Reply::Expiring),
         34..40 => {
@@ -127,13 +108,13 @@ fn happen(world: &mut World, device: &mut Device, rng: &mut Rng) {
 }
 
 fn check(seed: u64) {
-    let mut rng = Rng(seed);
+    let mut rng = Dice(seed);
     let mut world = World::new();
     let count = 2 + rng.index(3);
     let mut devices: Vec<Device> = (0..count)
         .map(|n| {
             let device = world.device(&format!("device-{n}"), options(&mut rng));
-            let skew_ms = rng.pick(&[0, 0, 1_500, 3_600_000]);
+            let skew_ms = *rng.pick(&[0, 0, 1_500, 3_600_000]);
             device.clock.advance(skew_ms);
             device
         })
@@ -141,7 +122,7 @@ fn check(seed: u64) {
     for _ in 0..150 {
         let device = &mut devices[rng.index(count)];
         happen(&mut world, device, &mut rng);
-        device.faults = [rng.pick(&FAULTS)].into();
+        device.faults = [*rng.pick(&FAULTS)].into();
         device.step(&mut world.gateway);
     }
     world.gateway.garbled = 0;
