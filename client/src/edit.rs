@@ -59,6 +59,8 @@ impl fmt::Debug for Edit<'_> {
 impl LocalDb {
     /// Runs `work` in one transaction, and rolls back when it fails. The time that `work` takes, nobody else can write.
     ///
+    /// `work` uses the [`Edit`] alone: a call to this `LocalDb`, or to a clone of it, would wait for `work` to end.
+    ///
     /// # Errors
     /// What `work` fails with, or [`ClientError::Database`] when the commit fails.
     pub fn transaction<T, E: From<ClientError>>(
@@ -71,7 +73,8 @@ impl LocalDb {
     /// Runs one SQL statement that writes, and tells how many rows it changed.
     ///
     /// # Errors
-    /// [`ClientError::NotWanted`] for a value that a column does not take, or [`ClientError::Database`].
+    /// [`ClientError::NotWanted`] for a value that a column does not take, [`ClientError::TableChanged`] for SQL that changes
+    /// a tracked table itself, or [`ClientError::Database`].
     pub fn execute(&self, sql: &str, params: impl Params) -> Result<usize, ClientError> {
         self.transaction(|edit| edit.execute(sql, params))
     }
@@ -87,7 +90,8 @@ impl LocalDb {
     /// Runs `work` on the SQLite connection itself, in one transaction that must stay open: for full-text search, functions,
     /// pragmas and whatever else rusqlite has. What it writes to tracked tables is captured too.
     ///
-    /// A trigger that `work` makes on a tracked table counts as made at its end.
+    /// A trigger that `work` makes on a tracked table counts as made at its end. As in [`LocalDb::transaction`], `work` must
+    /// not call this `LocalDb`.
     ///
     /// # Errors
     /// What `work` fails with, or [`ClientError::Database`] when the commit fails.
@@ -137,7 +141,8 @@ impl<'a> Edit<'a> {
     /// See [`LocalDb::execute`].
     ///
     /// # Errors
-    /// [`ClientError::NotWanted`] for a value that a column does not take, or [`ClientError::Database`].
+    /// [`ClientError::NotWanted`] for a value that a column does not take, [`ClientError::TableChanged`] for SQL that changes
+    /// a tracked table itself, or [`ClientError::Database`].
     pub fn execute(&self, sql: &str, params: impl Params) -> Result<usize, ClientError> {
         let mut statement = self.work.tx.prepare_cached(sql)?;
         // RETURNING and pragmas give rows; whoever wants those asks with a query.

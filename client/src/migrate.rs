@@ -16,7 +16,8 @@ impl LocalDb {
     ///
     /// # Errors
     /// [`ClientError::Migrations`] when the file has seen more scripts than there are: a newer version of the application
-    /// wrote it. [`ClientError::Database`] with what SQLite says about a script.
+    /// wrote it. [`ClientError::TableChanged`] when a script changes a tracked table itself, which only its schema may.
+    /// [`ClientError::Database`] with what SQLite says about a script.
     pub fn migrate(&self, scripts: &[&str]) -> Result<(), ClientError> {
         self.edit(|work| {
             let run = usize::try_from(state::migrations(work.tx)?).unwrap_or(usize::MAX);

@@ -8,11 +8,19 @@ use rusqlite::Connection;
 use super::table::LocalTable;
 use crate::error::ClientError;
 
+/// How a table differs from its schema.
+pub(super) enum Difference {
+    /// Something that capture and apply need is gone.
+    Lacks(String),
+    /// There is something that nobody syncs.
+    Has(String),
+}
+
 /// How a table differs; none when it does not.
 pub(super) fn difference(
     connection: &Connection,
     table: &LocalTable,
-) -> Result<Option<String>, ClientError> {
+) -> Result<Option<Difference>, ClientError> {
     let mut statement = connection.prepare_cached(
         "SELECT info.name, info.hidden <> 0 FROM sqlite_schema AS tables, pragma_table_xinfo(tables.name) AS info
          WHERE tables.type = 'table' AND tables.name = ?1",
@@ -22,6 +30,7 @@ pub(super) fn difference(
     let mut found = 0;
     let mut has_row_id = false;
     let mut any = false;
+    let mut has = None;
     while let Some(row) = rows.next()? {
         any = true;
         let name = row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?;
@@ -33,17 +42,19 @@ pub(super) fn difference(
         } else if name == "row_id" {
             has_row_id = true;
         } else if !row.get::<_, bool>(1)? {
-            return Ok(Some(format!("column {name} is not in the schema")));
+            has = Some(Difference::Has(format!(
+                "column {name} is not in the schema"
+            )));
         }
     }
-    if !any {
-        return Ok(Some("it is gone".to_owned()));
-    }
-    if table.schema.primary_key.is_empty() && !has_row_id {
-        return Ok(Some("column row_id is gone".to_owned()));
-    }
-    match found < table.columns.len() {
-        true => Ok(Some("a column of the schema is gone".to_owned())),
-        false => Ok(None),
-    }
+    let lacks = if !any {
+        "it is gone"
+    } else if table.schema.primary_key.is_empty() && !has_row_id {
+        "column row_id is gone"
+    } else if found < table.columns.len() {
+        "a column of the schema is gone"
+    } else {
+        return Ok(has);
+    };
+    Ok(Some(Difference::Lacks(lacks.to_owned())))
 }

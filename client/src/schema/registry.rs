@@ -13,7 +13,7 @@ use rusqlite::Connection;
 
 use super::alter;
 use super::ddl::create_table;
-use super::intact;
+use super::intact::{self, Difference};
 use super::table::{LocalColumn, LocalTable, Slot, TableNumber};
 use super::triggers;
 use super::union::{checked, union};
@@ -31,15 +31,10 @@ pub(crate) struct Registry {
     /// SQLite's count of the file's schema changes, when our triggers were last seen to be the first. It is told to what
     /// only reads the registry too: a look after each statement of a long transaction must cost nothing.
     first_at: Cell<i64>,
+    /// Tables that another program has changed: who uses them hears of it, the others go on.
+    altered: BTreeSet<TableName>,
     tables: BTreeMap<TableName, Arc<LocalTable>>,
     numbers: BTreeMap<TableNumber, TableName>,
-}
-
-/// What to do about a table that is not as it is registered any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Changed {
-    LeftAlone,
-    Refused,
 }
 
 /// A table of the gateway's that this database cannot have.
@@ -76,8 +71,16 @@ impl Registry {
     /// This registry, or what the file holds when another connection has changed it. Our triggers are the first to fire
     /// afterwards. Needs the write lock.
     pub(crate) fn refreshed(&self, connection: &Connection) -> Result<Registry, ClientError> {
-        let registry = self.looked_up(connection)?;
-        registry.look(connection, Changed::LeftAlone)?;
+        let mut registry = self.looked_up(connection)?;
+        let mut altered = None;
+        registry.look(connection, |table, _| {
+            let altered = altered.get_or_insert_with(BTreeSet::new);
+            altered.insert(table.schema.table.clone());
+            Ok(())
+        })?;
+        if let Some(altered) = altered {
+            registry.altered = altered;
+        }
         Ok(registry)
     }
 
@@ -170,28 +173,36 @@ impl Registry {
     /// Makes our triggers fire before those that the application has made since the last look, and refuses what it has
     /// done to a tracked table itself.
     pub(crate) fn stay_first(&self, connection: &Connection) -> Result<(), ClientError> {
-        self.look(connection, Changed::Refused)
+        self.look(connection, |table, difference| {
+            let name = &table.schema.table;
+            if self.altered.contains(name) {
+                return Ok(());
+            }
+            let (Difference::Lacks(reason) | Difference::Has(reason)) = difference;
+            Err(ClientError::TableChanged {
+                table: name.clone(),
+                reason: reason.clone(),
+            })
+        })
     }
 
-    fn look(&self, connection: &Connection, changed: Changed) -> Result<(), ClientError> {
+    /// Looks at the tables when the file's schema is another one than at the last look.
+    fn look(
+        &self,
+        connection: &Connection,
+        mut changed: impl FnMut(&LocalTable, &Difference) -> Result<(), ClientError>,
+    ) -> Result<(), ClientError> {
         if schema_version(connection)? == self.first_at.get() {
             return Ok(());
         }
         for table in self.tables.values() {
-            match (intact::difference(connection, table)?, changed) {
-                (None, _) => {
-                    if !triggers::stand_first(connection, table)? {
-                        triggers::create_all(connection, table)?;
-                    }
-                }
-                (Some(reason), Changed::Refused) => {
-                    return Err(ClientError::TableChanged {
-                        table: table.schema.table.clone(),
-                        reason,
-                    });
-                }
-                // Another program did it. Who uses the table hears of it; the others go on.
-                (Some(_), Changed::LeftAlone) => {}
+            let difference = intact::difference(connection, table)?;
+            if let Some(difference) = &difference {
+                changed(table, difference)?;
+            }
+            let can_have_triggers = !matches!(difference, Some(Difference::Lacks(_)));
+            if can_have_triggers && !triggers::stand_first(connection, table)? {
+                triggers::create_all(connection, table)?;
             }
         }
         self.first_at.set(schema_version(connection)?);

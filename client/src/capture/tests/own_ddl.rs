@@ -17,7 +17,7 @@ fn sql_that_changes_a_tracked_table_is_refused_and_rolled_back() {
         ("ALTER TABLE todos RENAME TO tasks", "it is gone"),
         (
             "ALTER TABLE todos RENAME COLUMN title TO what",
-            "column what is not in the schema",
+            "a column of the schema is gone",
         ),
         (
             "ALTER TABLE todos ADD COLUMN mine TEXT",
@@ -99,7 +99,17 @@ fn a_table_that_another_program_dropped_holds_up_no_other() {
     other.execute_batch("DROP TABLE todos").unwrap();
     db.execute("INSERT INTO stock VALUES ('x', 7, NULL)", [])
         .unwrap();
+    db.execute_batch("CREATE TABLE mine (a); INSERT INTO mine VALUES (1)")
+        .unwrap();
     assert_eq!(shown(&db), [r#"INSERT stock x code="x" count=7"#]);
+    other
+        .execute_batch(
+            "ALTER TABLE stock ADD COLUMN theirs INTEGER; DROP TRIGGER _lakesync_update_2",
+        )
+        .unwrap();
+    db.execute("UPDATE stock SET theirs = 1, count = 8", [])
+        .unwrap();
+    assert_eq!(shown(&db)[1..], ["UPDATE stock x count=8"]);
 }
 
 #[test]
