@@ -32,8 +32,8 @@ impl LocalDb {
     /// from there.
     pub fn sync(&self, transport: &dyn Transport) -> Result<Synced, ClientError> {
         let before = outbox::counts(&self.local().connection)?.rejected;
-        let driver = Driver::new(self.clone(), SessionOptions::once());
-        let moved = to_the_end(driver, transport)?;
+        let mut driver = Driver::new(self.clone(), SessionOptions::once());
+        let moved = to_the_end(&mut driver, transport)?;
         let after = outbox::counts(&self.local().connection)?.rejected;
         Ok(Synced {
             acknowledged: moved.acknowledged,
@@ -49,14 +49,14 @@ impl LocalDb {
     /// # Errors
     /// As for [`LocalDb::sync`].
     pub fn verify(&self, transport: &dyn Transport) -> Result<u64, ClientError> {
-        let driver = Driver::new(self.clone(), SessionOptions::once());
+        let mut driver = Driver::new(self.clone(), SessionOptions::once());
         driver.remote().wish(Wish::Verify);
-        to_the_end(driver, transport)?;
-        Ok(self.status().mismatches)
+        to_the_end(&mut driver, transport)?;
+        Ok(driver.mismatches())
     }
 }
 
-fn to_the_end(mut driver: Driver, transport: &dyn Transport) -> Result<Moved, ClientError> {
+fn to_the_end(driver: &mut Driver, transport: &dyn Transport) -> Result<Moved, ClientError> {
     let mut failure = None;
     loop {
         match driver.turn(transport) {

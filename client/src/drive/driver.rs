@@ -93,6 +93,11 @@ impl Driver {
         self.moved
     }
 
+    /// What the session has found to differ from the gateway's.
+    pub(crate) fn mismatches(&self) -> u64 {
+        self.session.status().mismatches
+    }
+
     /// Does one step.
     pub(crate) fn turn(&mut self, transport: &dyn Transport) -> Turn {
         for wish in self.remote.take() {

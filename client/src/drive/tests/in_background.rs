@@ -138,3 +138,16 @@ fn a_callback_that_stops_the_syncing_that_calls_it_waits_for_nothing() {
     until(|| ada.status().phase == Phase::Stopped);
     drop(calling);
 }
+
+#[test]
+fn one_sync_in_between_leaves_the_status_to_the_session_that_stays() {
+    let gateway = Gateway::new(vec![todos()]);
+    let ada = database("ada");
+    let handle = SyncHandle::start(ada.clone(), gateway.clone(), SessionOptions::default());
+    until(|| ada.status().phase == Phase::Live);
+    ada.sync(&gateway).unwrap();
+    // A look is enough: nothing is to be done.
+    ada.hub().signal().raise();
+    until(|| ada.status().phase == Phase::Live);
+    assert!(handle.stop());
+}

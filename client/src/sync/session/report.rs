@@ -56,10 +56,12 @@ impl Session {
             schema: told.schema,
             mismatches: self.mismatches,
         };
+        // Another session on the database may have told of itself in between, and may have ended.
+        let last = self.db.hub().status();
         let is_news = Status {
-            behind_ms: self.status.behind_ms,
+            behind_ms: last.behind_ms,
             ..status.clone()
-        } != self.status;
+        } != last;
         self.status = status;
         if is_news {
             self.db.hub().publish_status(&self.status);
