@@ -147,11 +147,7 @@ fn answer(
     })
 }
 
-impl LiveConnection for Live {
-    fn close(&mut self) {
-        self.closer.close();
-    }
-}
+impl LiveConnection for Live {}
 
 impl Drop for Live {
     fn drop(&mut self) {

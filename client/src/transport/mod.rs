@@ -122,8 +122,6 @@ pub trait Chunks: Send {
     fn next(&mut self) -> Result<Option<PullPage>, TransportError>;
 }
 
-/// A live connection that is open. Dropping it closes it.
-pub trait LiveConnection: Send {
-    /// Says goodbye. Whatever it would have told from now on is not told. Returns at once.
-    fn close(&mut self);
-}
+/// A live connection that is open. Dropping it says goodbye, and returns at once: whatever it would have told from then on is
+/// not told.
+pub trait LiveConnection: Send {}

@@ -297,6 +297,4 @@ impl Chunks for Opened {
 /// A live connection that ends with its queue.
 struct Line;
 
-impl LiveConnection for Line {
-    fn close(&mut self) {}
-}
+impl LiveConnection for Line {}

@@ -52,6 +52,14 @@ impl Errors {
     pub(super) fn forget_local(&mut self) {
         self.0.retain(|(other, _)| *other != Lane::Local);
     }
+
+    /// Nothing of this lane can be done now, for `waiting` there is no place at the gateway: what failed here has gone well,
+    /// and what the gateway said stands as long as something waits.
+    pub(super) fn rest(&mut self, lane: Lane, waiting: i64) {
+        self.0.retain(|(other, error)| {
+            *other != lane || (waiting > 0 && error.kind != ErrorKind::Local)
+        });
+    }
 }
 
 /// An error with its causes.

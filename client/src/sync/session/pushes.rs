@@ -11,7 +11,7 @@ use super::{PUSH_DELTAS, Session, log};
 use crate::error::ClientError;
 use crate::outbox::{self, Acknowledged, Batch, Refused};
 use crate::state;
-use crate::sync::machine::{Exchange, Read, Sent};
+use crate::sync::machine::{Exchange, Lane, Read, Sent};
 use crate::sync::options::KeepUntil;
 use crate::sync::step::Step;
 use crate::transport::{Refusal, TransportError};
@@ -35,6 +35,7 @@ impl Session {
         match batch {
             None => {
                 self.machine.nothing_to_send(mark);
+                self.errors.rest(Lane::Push, mark.waiting.0);
                 Ok(None)
             }
             Some(batch) => {

@@ -1,5 +1,6 @@
 //! Sessions against a gateway in memory.
 
+mod crashes;
 mod fake_gateway;
 mod live;
 mod random;

@@ -7,7 +7,7 @@ use lakesync_proto::{
 use super::world::{Device, START_MS, STOCK, TODOS, World, evolved, schema};
 use crate::sync::{SchemaState, SessionOptions, Step, Updates, Wish};
 
-const COLOURED: &str = r#"{"table": "stock", "primaryKey": ["code"], "columns": [
+pub(super) const COLOURED: &str = r#"{"table": "stock", "primaryKey": ["code"], "columns": [
     {"name": "code", "type": "string"}, {"name": "count", "type": "long"}, {"name": "note", "type": "string"},
     {"name": "colour", "type": "string"}]}"#;
 
@@ -15,7 +15,7 @@ fn poll() -> SessionOptions {
     SessionOptions::default().with_updates(Updates::Poll)
 }
 
-fn coloured(code: &str) -> RowDelta {
+pub(super) fn coloured(code: &str) -> RowDelta {
     let key = DeltaKey {
         table: TableName::parse("stock").unwrap(),
         row_id: RowId::parse(code).unwrap(),

@@ -168,7 +168,7 @@ impl Device {
         }
     }
 
-    fn reply(&mut self, step: &Step, gateway: &mut FakeGateway) -> Option<Reply> {
+    pub(super) fn reply(&mut self, step: &Step, gateway: &mut FakeGateway) -> Option<Reply> {
         match step {
             Step::Wait { .. } | Step::Stopped => return None,
             Step::Unsubscribe => {

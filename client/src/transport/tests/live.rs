@@ -148,11 +148,11 @@ fn pages_are_told_as_they_come_and_the_goodbye_is_said() {
     assert_eq!(listener.page(), 3);
     let woken = {
         let Listener {
-            mut _connection,
+            _connection,
             replies: _replies,
             woken,
         } = listener;
-        _connection.close();
+        drop(_connection);
         woken
     };
     let (asked, (cursor, goodbye)) = server.join().unwrap();
