@@ -140,7 +140,7 @@ impl History {
         let key = DeltaKey {
             table: row.0,
             row_id: row.1,
-            client_id: ClientId::parse(*self.rng.pick::<&str>(&["ann", "zoe"])).unwrap(),
+            client_id: ClientId::parse(self.rng.pick::<&str>(&["ann", "zoe"])).unwrap(),
             hlc: Hlc::new(wall_ms, u16::try_from(self.gateway.log.len()).unwrap()).unwrap(),
         };
         self.gateway
@@ -542,7 +542,8 @@ fn normal(state: &RowState) -> RowState {
     };
     for (name, cell) in state.visible_cells() {
         let key = name == "code" || name == "place";
-        if !key && !(cell.stamp.is_settled() && cell.value == Value::Null) {
+        let nothing = cell.stamp.is_settled() && cell.value == Value::Null;
+        if !key && !nothing {
             normal.cells.insert(name.clone(), cell.clone());
         }
     }
