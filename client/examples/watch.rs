@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p lakesync-client --example watch` makes a database in a temporary directory, writes to it in every way
 //! that a program can, from another process's connection too, and prints what each watcher is told.
+//!
+//! Invariant: whoever wrote it and however, every change is told once it has committed.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 

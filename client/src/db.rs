@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lakesync_proto::{ClientId, WallClock};
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::error::ClientError;
 use crate::local::{Local, News, Work};
@@ -46,13 +46,7 @@ impl LocalDb {
         wall_clock: Arc<dyn WallClock>,
     ) -> Result<LocalDb, ClientError> {
         let mut connection = Connection::open(path)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-        connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
-        // An edit that was reported as made must outlive a power cut, so every commit is synced to the disk. Without
-        // recursive triggers REPLACE would take a row away in silence.
-        connection.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON;",
-        )?;
+        prepare(&connection)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         format::initialise(&transaction)?;
         match state::client(&transaction)? {
@@ -67,18 +61,44 @@ impl LocalDb {
         }
         let registry = Registry::load(&transaction)?;
         transaction.commit()?;
-        let local = Local {
+        Ok(LocalDb::over(Local {
             connection,
             registry,
             client_id,
             wall_clock,
+        }))
+    }
+
+    /// Opens a database file that is there, whosever it is: for tools that look into it.
+    ///
+    /// # Errors
+    /// [`ClientError::NoClient`] when the file is no client's, and as [`LocalDb::open`].
+    pub fn reopen(
+        path: impl AsRef<Path>,
+        wall_clock: Arc<dyn WallClock>,
+    ) -> Result<LocalDb, ClientError> {
+        let flags = OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_CREATE);
+        let connection = Connection::open_with_flags(path, flags)?;
+        let Some(client_id) = format::owner(&connection)? else {
+            return Err(ClientError::NoClient);
         };
-        Ok(LocalDb {
+        prepare(&connection)?;
+        let registry = Registry::load(&connection)?;
+        Ok(LocalDb::over(Local {
+            connection,
+            registry,
+            client_id,
+            wall_clock,
+        }))
+    }
+
+    fn over(local: Local) -> LocalDb {
+        LocalDb {
             shared: Arc::new(Shared {
                 local: Mutex::new(local),
                 hub: Hub::default(),
             }),
-        })
+        }
     }
 
     /// The id that this database's edits carry.
@@ -124,6 +144,17 @@ impl LocalDb {
             self.hub().publish_dead(&news.dead);
         }
     }
+}
+
+fn prepare(connection: &Connection) -> Result<(), ClientError> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+    connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
+    // An edit that was reported as made must outlive a power cut, so every commit is synced to the disk. Without
+    // recursive triggers REPLACE would take a row away in silence.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON;",
+    )?;
+    Ok(())
 }
 
 impl fmt::Debug for LocalDb {

@@ -149,7 +149,7 @@ impl<'a> Edit<'a> {
             usize::try_from(self.work.tx.changes()).unwrap_or(usize::MAX)
         };
         drop(statement);
-        self.work.registry.put_first(self.work.tx)?;
+        self.work.registry.stay_first(self.work.tx)?;
         Ok(changed)
     }
 
@@ -163,7 +163,7 @@ impl<'a> Edit<'a> {
             let mut rows = statement.query([])?;
             while rows.next()?.is_some() {}
             drop(rows);
-            self.work.registry.put_first(self.work.tx)?;
+            self.work.registry.stay_first(self.work.tx)?;
         }
         Ok(())
     }

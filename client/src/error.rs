@@ -36,6 +36,10 @@ pub enum ClientError {
         known: i64,
     },
 
+    /// The file is there, but no client wrote it.
+    #[error("the file is no local database of a LakeSync client")]
+    NoClient,
+
     /// The file belongs to another client; its outbox holds that client's edits.
     #[error(
         "the local database belongs to client {found}, not {wanted}: open it under its own id, or use another file"
@@ -75,6 +79,18 @@ pub enum ClientError {
         /// The table.
         table: TableName,
         /// What differs.
+        reason: String,
+    },
+
+    /// SQL of the application has changed a tracked table itself. It was rolled back.
+    #[error(
+        "table {table} belongs to its registered schema, and SQL may not change it ({reason}): register the new schema \
+         instead"
+    )]
+    TableChanged {
+        /// The table.
+        table: TableName,
+        /// What was found.
         reason: String,
     },
 
@@ -252,6 +268,7 @@ impl ClientError {
             | ClientError::Damaged { .. }
             | ClientError::Migrations { .. }
             | ClientError::OtherFormat { .. }
+            | ClientError::NoClient
             | ClientError::RowForbidden { .. }
             | ClientError::OtherClient { .. }
             | ClientError::Clock(_) => ErrorKind::Local,

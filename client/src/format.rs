@@ -5,17 +5,18 @@
 //! _lakesync_state         who this is, how far it has read, its clock                     state.rs
 //! _lakesync_meta          the registered tables, each with a number that is never reused  schema/registry.rs
 //! _lakesync_columns       their columns, each with a slot that is never reused            schema/registry.rs
-//! _lakesync_gate          one row: 1 while the client itself writes, so nothing is captured
+//! _lakesync_gate          one row: what triggers are to capture                          schema/triggers.rs
 //! _lakesync_changes       what triggers captured and nobody has sealed yet                capture/
 //! _lakesync_commits       which of those one transaction of ours made, and when           capture/
 //! _lakesync_outbox        own deltas, from their seal to the gateway's confirmation       outbox/
 //! _lakesync_rows          the confirmed clocks of each row                                rows/clocks.rs
-//! _lakesync_confirmed     confirmed values that own uncovered edits hide                  rows/image.rs
-//! _lakesync_seen          rows that a repeated checkpoint has brought so far              apply/checkpoint.rs
+//! _lakesync_confirmed     confirmed values that own uncovered edits hide                  rows/confirmed.rs
+//! _lakesync_seen          rows that a repeated checkpoint has brought so far              apply/heard.rs
 //! ```
 //! Invariant: `visible = merge(confirmed, own edits that the cursor has not covered)`, in every committed state of the
 //! file. A confirmed value is in `_lakesync_confirmed` when it is there for the cell, else in `t`.
 
+use lakesync_proto::ClientId;
 use rusqlite::Connection;
 
 use crate::error::ClientError;
@@ -67,18 +68,37 @@ CREATE TABLE IF NOT EXISTS _lakesync_seen (
 
 /// Makes the client's own tables, or finds that they are of a format that it may use.
 pub(crate) fn initialise(connection: &Connection) -> Result<(), ClientError> {
-    let known: bool = connection.query_row(
-        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_lakesync_state')",
-        [],
-        |row| row.get(0),
-    )?;
-    let found = if known { state::format(connection)? } else { None };
-    match found {
-        Some(found) if found != FORMAT => Err(ClientError::OtherFormat { found, known: FORMAT }),
+    match found(connection)? {
         Some(_) => Ok(()),
         None => {
             connection.execute_batch(TABLES)?;
             state::set_format(connection, FORMAT)
         }
+    }
+}
+
+/// Whose file it is; none when it is no client's.
+pub(crate) fn owner(connection: &Connection) -> Result<Option<ClientId>, ClientError> {
+    match found(connection)? {
+        Some(_) => state::client(connection),
+        None => Ok(None),
+    }
+}
+
+fn found(connection: &Connection) -> Result<Option<i64>, ClientError> {
+    let known: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_lakesync_state')",
+        [],
+        |row| row.get(0),
+    )?;
+    match known {
+        false => Ok(None),
+        true => match state::format(connection)? {
+            Some(found) if found != FORMAT => Err(ClientError::OtherFormat {
+                found,
+                known: FORMAT,
+            }),
+            found => Ok(found),
+        },
     }
 }

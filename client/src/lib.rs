@@ -36,7 +36,8 @@
 //!
 //! Without a key a table has the text column `row_id`, and each new row gets one nobody else has. With a key the key is
 //! the row, and two databases that insert the same key write the same row. [`LocalDb::transaction`] makes several writes
-//! one; [`LocalDb::insert`], [`LocalDb::update`] and [`LocalDb::delete`] are there for those who have values, not SQL.
+//! one; what it does goes through `tx`, because the database itself is taken until it ends. [`LocalDb::insert`],
+//! [`LocalDb::update`] and [`LocalDb::delete`] are there for those who have values, not SQL.
 //!
 //! ```
 //! # use lakesync_client::{ClientError, LocalDb};
@@ -232,6 +233,8 @@
 mod apply;
 mod capture;
 mod db;
+#[cfg(test)]
+mod dice;
 mod digest;
 #[cfg(feature = "http")]
 mod drive;
@@ -241,10 +244,12 @@ mod format;
 mod local;
 mod migrate;
 mod outbox;
+mod overview;
 mod query;
 mod register;
 mod rows;
 mod schema;
+mod skew;
 mod state;
 mod sync;
 #[cfg(feature = "http")]
@@ -258,7 +263,10 @@ pub use digest::{Digest, GatewayDigest, TableDigest};
 pub use edit::Edit;
 pub use error::{ClientError, ErrorKind, RefusedDelta};
 pub use outbox::{DeadLetter, EntryState, OutboxCounts, OutboxEntry, Reason};
+pub use overview::{Overview, TableOverview};
 pub use query::Rows;
+/// What [`LocalDb::with_connection`] hands out, in the version that it has.
+pub use rusqlite;
 pub use rusqlite::types::Value as SqlValue;
 pub use sync::{
     CheckpointRequest, FirstSync, KeepUntil, Mode, Phase, Pull, Reply, SchemaState, Session,
@@ -274,3 +282,8 @@ pub use {
     system_clock::SystemClock,
     transport::{HttpTransport, Timeouts},
 };
+
+/// The guide, whose examples are tests.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+mod guide {}

@@ -22,8 +22,8 @@ pub struct Rows {
 }
 
 impl LocalDb {
-    /// Runs one SELECT on the local database, whose tables are the registered ones with `row_id` before their columns, and
-    /// whatever the application has made besides.
+    /// Runs one SELECT on the local database: the registered tables, as [`LocalDb::register`] makes them, and whatever the
+    /// application has made besides.
     ///
     /// # Errors
     /// [`ClientError::ReadOnly`] when the statement is no query, or [`ClientError::Database`] with what SQLite says

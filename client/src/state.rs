@@ -14,6 +14,7 @@
 //! known       HLC                 the greatest stamp that the gateway is known to have accepted, of whomever
 //! skew_ms     milliseconds        what the gateway's wall clock shows more than this machine's
 //! durable     seq                 what the warehouse holds, as the gateway last said
+//! kept        a number            entries of the outbox that are kept for the warehouse
 //! schemas     64 bits as text     the hash over the gateway's schemas in `_lakesync_meta`
 //! checkpoint  JSON                a checkpoint that is being loaded: apply/checkpoint.rs
 //! ```
@@ -146,6 +147,15 @@ pub(crate) fn durable(connection: &Connection) -> Result<Seq, ClientError> {
 
 pub(crate) fn set_durable(connection: &Connection, seq: Seq) -> Result<(), ClientError> {
     set(connection, "durable", seq.as_i64())
+}
+
+/// How many entries of the outbox are kept for the warehouse; none when nobody has counted.
+pub(crate) fn kept(connection: &Connection) -> Result<Option<i64>, ClientError> {
+    get(connection, "kept")
+}
+
+pub(crate) fn set_kept(connection: &Connection, kept: i64) -> Result<(), ClientError> {
+    set(connection, "kept", kept)
 }
 
 /// The hash over the gateway's schemas that `_lakesync_meta` holds; none when they were never asked for.

@@ -179,22 +179,8 @@ impl DurableLog {
         let tx = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        insert(&tx, pushes)?;
         {
-            let mut insert = tx.prepare_cached("insert into pushes values (?1, ?2, ?3, ?4, ?5)")?;
-            for push in pushes {
-                let (Some(first), Some(last)) = (push.deltas.first(), push.deltas.last()) else {
-                    continue;
-                };
-                let arrived_ms = i64::try_from(push.arrived_ms).unwrap_or(i64::MAX);
-                let blob = encode_batch(&push.deltas);
-                insert.execute(params![
-                    first.seq.as_i64(),
-                    last.seq.as_i64(),
-                    arrived_ms,
-                    blob,
-                    moved::encode(&push.moved)
-                ])?;
-            }
             let mut mark = tx.prepare_cached(
                 "insert into clients values (?1, ?2)
                  on conflict do update set newest_hlc = max(newest_hlc, excluded.newest_hlc)",
@@ -205,6 +191,23 @@ impl DurableLog {
             put_rule_rows(&tx, rows)?;
         }
         Ok(tx)
+    }
+
+    /// Puts `pushes` in the place of those that begin at `firsts`, all in one fsynced transaction.
+    pub(crate) fn exchange(&mut self, firsts: &[Seq], pushes: &[StoredPush]) -> Result<()> {
+        let path = self.path.clone();
+        let sqlite = |error| broken(&path, &error);
+        let tx = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(sqlite)?;
+        for first in firsts {
+            let delete = "delete from pushes where first_seq = ?1";
+            tx.execute(delete, params![first.as_i64()])
+                .map_err(sqlite)?;
+        }
+        insert(&tx, pushes).map_err(sqlite)?;
+        tx.commit().map_err(sqlite)
     }
 
     /// Stored pushes with deltas above `since`, ascending, until they hold `deltas_max` deltas or
@@ -383,6 +386,25 @@ impl DurableLog {
             .map(|_| ())
             .map_err(|error| broken(&self.path, &error))
     }
+}
+
+fn insert(tx: &Transaction<'_>, pushes: &[StoredPush]) -> rusqlite::Result<()> {
+    let mut insert = tx.prepare_cached("insert into pushes values (?1, ?2, ?3, ?4, ?5)")?;
+    for push in pushes {
+        let (Some(first), Some(last)) = (push.deltas.first(), push.deltas.last()) else {
+            continue;
+        };
+        let arrived_ms = i64::try_from(push.arrived_ms).unwrap_or(i64::MAX);
+        let blob = encode_batch(&push.deltas);
+        insert.execute(params![
+            first.seq.as_i64(),
+            last.seq.as_i64(),
+            arrived_ms,
+            blob,
+            moved::encode(&push.moved)
+        ])?;
+    }
+    Ok(())
 }
 
 /// Makes an empty database under another name and moves it into place whole, so that a crash never leaves

@@ -40,6 +40,7 @@ mod pressure;
 mod pull;
 mod push;
 mod registry;
+mod rejoin;
 mod round;
 pub mod rules;
 mod sent;

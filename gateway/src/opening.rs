@@ -1,7 +1,7 @@
 //! Opening a gateway: everything that was acknowledged is there again before the first request.
 //!
-//! Steps: open the database → take fence and epoch → load the tables → overlay = flushed log above each
-//! base seq, then the database above each table's max seq → feed and known deltas from the database, above
+//! Steps: open the database → take fence and epoch → load the tables → a new epoch: join the database to the lake
+//! (`rejoin.rs`) → overlay = flushed log above each base seq, then the database above each table's max seq → feed and known deltas from the database, above
 //! the flushed mark when it holds → the first new seq is above everything that the database or any summary
 //! names → mark how far the lake holds everything, for the next opening.
 //!
@@ -24,13 +24,14 @@ use crate::error::{Error, Result};
 use crate::feed::Feed;
 use crate::fence::{self, Taken};
 use crate::flushed_mark::{self, FlushedMark};
+use crate::rejoin::rejoin;
 use crate::rules::ledger::Ledger;
 use crate::sent::Sent;
 use crate::upkeep::Upkeep;
 use crate::writer::Writer;
 
 /// How many stored deltas are decoded at a time.
-const READ_DELTAS: usize = 10_000;
+pub(crate) const READ_DELTAS: usize = 10_000;
 
 /// The key in `meta` of what was lost before the epoch: `<after> <to> <epoch>`.
 const EPOCH_START: &str = "epoch_start";
@@ -64,7 +65,8 @@ pub(crate) async fn open(
     let taken = fence::take(&warehouse, id, &mut log).await?;
     let live = Live::new(warehouse, id.clone(), Seq::ZERO);
     let flushed = load_tables(&live, id).await?;
-    let recovered = recover((&log, path), &live, &taken, (&flushed, config))?;
+    let lost = begin_epoch((&mut log, path), &live, &taken, &flushed).await?;
+    let recovered = recover(&log, &live, (&taken, lost), (&flushed, config))?;
     let floor = stored_floor(path, &log)?;
     let mark = FlushedMark::of(&live.views(), &taken.fence);
     log.set_meta(flushed_mark::KEY, &mark.to_text())?;
@@ -94,7 +96,7 @@ pub(crate) async fn open(
         live,
         feed,
         epoch: taken.epoch,
-        lost: recovered.lost,
+        lost,
         fence: taken.fence,
         sent,
         max_hlc: recovered.max_hlc,
@@ -111,21 +113,45 @@ struct Recovered {
     sent: Sent,
     /// The last seq given.
     seq: Seq,
-    lost: Lost,
     max_hlc: Hlc,
+}
+
+/// Finds what the epoch began with. A new one begins by joining the database to the lake; an opening that ends in
+/// between does so again.
+async fn begin_epoch(
+    (log, path): (&mut DurableLog, &Path),
+    live: &Live,
+    taken: &Taken,
+    flushed: &HashMap<TableName, Seq>,
+) -> Result<Lost> {
+    let lake_to = lake_to(flushed);
+    let (first, last) = log.span()?;
+    let stored = Lost::stored(log)?;
+    let stored_to = stored.as_ref().map_or(Seq::ZERO, |(lost, _)| lost.to);
+    refuse_a_hole(path, first, lake_to.max(stored_to))?;
+    if let Some((lost, _)) = stored.filter(|(_, epoch)| *epoch == taken.epoch.as_str()) {
+        return Ok(lost);
+    }
+    let lost = Lost::before(last.max(lake_to));
+    rejoin(log, live, (lake_to, lost.to)).await?;
+    lost.store(log, &taken.epoch)?;
+    Ok(lost)
+}
+
+/// How far the lake is in the table that is the furthest.
+fn lake_to(flushed: &HashMap<TableName, Seq>) -> Seq {
+    flushed.values().copied().max().unwrap_or(Seq::ZERO)
 }
 
 /// Reads the database above what the lake is known to hold; `flushed` is how far each table of the lake is.
 fn recover(
-    (log, path): (&DurableLog, &Path),
+    log: &DurableLog,
     live: &Live,
-    taken: &Taken,
+    (taken, lost): (&Taken, Lost),
     (flushed, config): (&HashMap<TableName, Seq>, &GatewayConfig),
 ) -> Result<Recovered> {
     let (first, last) = log.span()?;
-    let lake_to = flushed.values().copied().max().unwrap_or(Seq::ZERO);
-    refuse_a_hole(path, first, lake_to.max(Lost::stored(log)?.to))?;
-    let lost = Lost::before(log, &taken.epoch, last.max(lake_to))?;
+    let lake_to = lake_to(flushed);
     let seq = last.max(lake_to).max(lost.to);
     let marked = marked(log, taken, flushed)?;
     let begin = before(first).max(marked);
@@ -170,7 +196,6 @@ fn recover(
         dedup,
         sent: Sent::new(newest, forgotten.then_some(anyone)),
         seq,
-        lost,
         max_hlc: sent_max.max(replayed_max).max(lake_max),
     })
 }
@@ -219,7 +244,7 @@ fn stored_floor(path: &Path, log: &DurableLog) -> Result<Hlc> {
 }
 
 /// The last seq before `first`; zero when nothing is stored.
-fn before(first: Seq) -> Seq {
+pub(crate) fn before(first: Seq) -> Seq {
     Seq::from_u64(first.as_u64().saturating_sub(1)).unwrap_or(Seq::ZERO)
 }
 
@@ -238,38 +263,32 @@ impl Lost {
         self.after < cursor && cursor < self.to
     }
 
-    /// What was lost before `epoch`, which began with everything up to `known_to`. It begins far above: a client may
+    /// What was lost before an epoch that begins with everything up to `known_to`. It begins far above: a client may
     /// hold any cursor that the lost part gave out, and no seq must name two deltas to it.
-    ///
-    /// Written down before the first delta of the epoch, together with the epoch's name: an opening that ends in
-    /// between is made again.
-    fn before(log: &DurableLog, epoch: &Epoch, known_to: Seq) -> Result<Self> {
-        let stored = log.meta(EPOCH_START)?;
-        let stored = stored.as_deref().and_then(Self::from_text);
-        if let Some((lost, _)) = stored.filter(|(_, name)| *name == epoch.as_str()) {
-            return Ok(lost);
-        }
+    fn before(known_to: Seq) -> Self {
         let far_above = Seq::from_u64(known_to.as_u64().saturating_add(EPOCH_STEP));
-        let lost = Self {
+        Self {
             after: known_to,
             to: match known_to {
                 Seq::ZERO => Seq::ZERO,
                 known_to => far_above.unwrap_or(known_to),
             },
-        };
-        let text = format!("{} {} {epoch}", lost.after, lost.to);
-        log.set_meta(EPOCH_START, &text)?;
-        Ok(lost)
+        }
     }
 
-    /// What the database says, of whichever epoch it was in last.
-    fn stored(log: &DurableLog) -> Result<Self> {
+    /// What the database says, and of which epoch: the one that it was in last.
+    fn stored(log: &DurableLog) -> Result<Option<(Self, String)>> {
         let stored = log.meta(EPOCH_START)?;
-        let stored = stored.as_deref().and_then(Self::from_text);
-        Ok(stored.map(|(lost, _)| lost).unwrap_or_default())
+        Ok(stored.as_deref().and_then(Self::from_text))
     }
 
-    fn from_text(text: &str) -> Option<(Self, &str)> {
+    /// Written down before the first delta of the epoch, together with the epoch's name.
+    fn store(self, log: &DurableLog, epoch: &Epoch) -> Result<()> {
+        let text = format!("{} {} {epoch}", self.after, self.to);
+        log.set_meta(EPOCH_START, &text)
+    }
+
+    fn from_text(text: &str) -> Option<(Self, String)> {
         let (after, rest) = text.split_once(' ')?;
         let (to, epoch) = rest.split_once(' ')?;
         let seq = |text: &str| Seq::from_u64(text.parse().ok()?).ok();
@@ -277,7 +296,7 @@ impl Lost {
             after: seq(after)?,
             to: seq(to)?,
         };
-        Some((lost, epoch))
+        Some((lost, epoch.to_owned()))
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod checkpoint_rules;
+mod client;
 mod evolution;
 mod foreign;
 mod gateway;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lakesync::Lake;
 use lakesync_gateway::{Components, Error, Gateway, GatewayConfig};
-use lakesync_proto::{ErrorCode, GatewayId, Outcome, WallClock};
+use lakesync_proto::{DeltaId, ErrorCode, GatewayId, Outcome, Push, Seq, WallClock};
 
-use crate::gateway::{NOW_MS, World, count, delta, gateway, pulled, push, refusal, seq};
+use crate::gateway::{NOW_MS, World, count, delta, delta_of, gateway, pulled, push, refusal, seq};
 
 /// How far above everything known the seqs of a new epoch begin: no cursor that the lost part gave out is among them.
 const STEP: u64 = 1 << 32;
@@ -236,4 +237,147 @@ async fn an_older_catalog_beside_a_trimmed_database_is_refused_by_name() {
     std::fs::write(&catalog, newest).unwrap();
     let lake = world.open().await;
     assert_eq!(pulled(&gateway(&lake), 10).await, [1, 2]);
+}
+
+/// The server has ended: the gateway's files go, and those of `files` come instead.
+fn put_files(world: &World, files: &[(String, Vec<u8>)]) {
+    let folder = world.folder.path().join("gateways");
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    for (name, bytes) in files {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+/// A copy of the gateway's files as they are now, with the server running or not.
+fn files(world: &World) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(world.folder.path().join("gateways")).unwrap();
+    let files = entries.map(|entry| {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, std::fs::read(path).unwrap())
+    });
+    files.collect()
+}
+
+async fn pulled_ids(lake: &Lake) -> Vec<(u64, DeltaId)> {
+    let (mut since, mut ids) = (Seq::ZERO, Vec::new());
+    loop {
+        let page = gateway(lake).pull(since, 2).await.unwrap();
+        let found = page.deltas.iter();
+        ids.extend(found.map(|delta| (delta.seq.as_u64(), delta.delta.delta_id)));
+        since = page.cursor;
+        if !page.has_more {
+            return ids;
+        }
+    }
+}
+
+async fn outcomes(lake: &Lake, deltas: Push) -> Vec<Outcome> {
+    gateway(lake).push(deltas).await.unwrap().outcomes
+}
+
+/// What SQL and pulls must have, in order.
+async fn assert_log(lake: &Lake, expected: &[(u64, DeltaId)]) {
+    assert_eq!(pulled_ids(lake).await, expected);
+    let of_tables = count(lake, "\"t$deltas\"").await + count(lake, "\"u$deltas\"").await;
+    assert_eq!(usize::try_from(of_tables).unwrap(), expected.len());
+}
+
+async fn with_second_table(world: &World) -> Lake {
+    let lake = world.open().await;
+    let table = r#"{"table": "u", "columns": [{"name": "v", "type": "long"}]}"#;
+    lake.create_table(table).await.unwrap();
+    lake
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_the_lake_has_passed_by_brings_back_what_the_lake_lacks() {
+    let world = World::new();
+    let lake = with_second_table(&world).await;
+    let one = |row: &str| delta("ana", row, NOW_MS, 1);
+    let (a, b, c, d, z) = (one("a"), one("b"), one("c"), one("d"), one("z"));
+    let e = delta_of("u", "ana", "e", NOW_MS, 1);
+    outcomes(&lake, push(vec![a.clone()])).await;
+    gateway(&lake).flush(None).await.unwrap();
+    let tail = push(vec![b.clone(), c.clone(), d.clone(), e.clone()]);
+    outcomes(&lake, tail.clone()).await;
+    drop(lake);
+    let copy = files(&world);
+    // The first disaster: the database is lost. Only one of the four comes again before the lake goes on.
+    put_files(&world, &[]);
+    let lake = world.open().await;
+    let again = outcomes(&lake, push(vec![c.clone()])).await;
+    assert_eq!(again, [Outcome::Accepted(seq(STEP + 2))]);
+    outcomes(&lake, push(vec![z.clone()])).await;
+    gateway(&lake).flush(None).await.unwrap();
+    drop(lake);
+    // The second one: somebody finds the copy.
+    put_files(&world, &copy);
+    let base = 2 * STEP + 3;
+    let expected = [
+        (1, a.delta_id),
+        (STEP + 2, c.delta_id),
+        (STEP + 3, z.delta_id),
+        (base + 1, b.delta_id),
+        (base + 2, d.delta_id),
+        (base + 3, e.delta_id),
+    ];
+    for restart in 0..2 {
+        let lake = world.open().await;
+        assert_log(&lake, &expected).await;
+        let unflushed = gateway(&lake).live().hot().unflushed_deltas;
+        assert_eq!(unflushed, 3, "restart {restart}: they are not durable yet");
+        let known = [base + 1, STEP + 2, base + 2, base + 3];
+        let known = known.map(|number| Outcome::Duplicate(seq(number)));
+        assert_eq!(outcomes(&lake, tail.clone()).await, known);
+        assert_log(&lake, &expected).await;
+    }
+    // The third one finds everything in the lake.
+    let lake = world.open().await;
+    gateway(&lake).flush(None).await.unwrap();
+    drop(lake);
+    put_files(&world, &[]);
+    let lake = world.open().await;
+    assert_log(&lake, &expected).await;
+    let again = outcomes(&lake, tail).await;
+    let is_known = |outcome: &Outcome| matches!(outcome, Outcome::Duplicate(_));
+    assert!(again.iter().all(is_known), "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seq_that_two_branches_of_a_log_gave_out_names_one_delta_afterwards() {
+    let world = World::new();
+    let lake = with_second_table(&world).await;
+    let empty = files(&world);
+    let one = |table: &str, row: &str| delta_of(table, "ana", row, NOW_MS, 1);
+    let first = [one("t", "a"), one("u", "b"), one("t", "c")];
+    outcomes(&lake, push(first.to_vec())).await;
+    let copy = files(&world);
+    drop(lake);
+    // Nothing was flushed in between: this copy is of the same epoch, and its seqs are given out again.
+    put_files(&world, &empty);
+    let lake = world.open().await;
+    let second = [one("t", "x"), one("t", "y")];
+    outcomes(&lake, push(second.to_vec())).await;
+    gateway(&lake).flush(None).await.unwrap();
+    drop(lake);
+    put_files(&world, &copy);
+    let lake = world.open().await;
+    let base = STEP + 3;
+    let expected = [
+        (1, second[0].delta_id),
+        (2, second[1].delta_id),
+        (3, first[2].delta_id),
+        (base + 1, first[0].delta_id),
+        (base + 2, first[1].delta_id),
+    ];
+    assert_log(&lake, &expected).await;
+    let known = [base + 1, base + 2, 3].map(|number| Outcome::Duplicate(seq(number)));
+    assert_eq!(outcomes(&lake, push(first.to_vec())).await, known);
+    gateway(&lake).flush(None).await.unwrap();
+    drop(lake);
+    let lake = world.open().await;
+    assert_log(&lake, &expected).await;
 }

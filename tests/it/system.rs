@@ -1,16 +1,20 @@
 //! The whole product against the oracle, on random histories: SQL hot and cold, past snapshots, pulls, the log, the
 //! base as any Iceberg reader sees it, a client's SQLite, and recovery.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::Int64Type;
 use futures::TryStreamExt as _;
-use lakesync_client::{Client, Pull, Transport, TransportError};
-use lakesync_gateway::Gateway;
+use lakesync_client::{
+    CheckpointRequest, Chunks, GatewayDigest, LocalDb, Pull, TableDigest, Transport, TransportError,
+};
+use lakesync_gateway::rules::Audience;
+use lakesync_gateway::{CheckpointForm, Chunk, Gateway, Since};
 use lakesync_proto::{
-    ClientId, PullPage, Push, PushAck, RowId, Schemas, TableDefinition, TableSchema,
-    decode_page_json, encode_page_json,
+    ClientId, PullPage, Push, PushAck, RowId, Schemas, TableDefinition, TableSchema, decode_chunk,
+    decode_page_protobuf, encode_page_protobuf,
 };
 use lakesync_providers::rows_at;
 use lakesync_tests::cells;
@@ -18,6 +22,9 @@ use lakesync_tests::history::{History, Rng, Shape, Step};
 use lakesync_tests::oracle::AsOf;
 use lakesync_tests::world::World;
 use tokio::runtime::Handle;
+
+/// The length before each message of a checkpoint, in bytes.
+const LENGTH_BYTES: usize = 4;
 
 /// How many histories run; `LAKESYNC_SEEDS` asks for more.
 fn seeds() -> u64 {
@@ -115,7 +122,7 @@ async fn check_base(world: &World) {
     }
 }
 
-/// A new client that pulls everything into SQLite shows the same rows.
+/// A new client that syncs into SQLite shows the same rows, and has the gateway's digest.
 async fn check_client(world: &World, folder: &std::path::Path) {
     let transport = Direct {
         gateway: world.gateway(),
@@ -123,19 +130,18 @@ async fn check_client(world: &World, folder: &std::path::Path) {
     };
     let path = folder.join("client.db");
     let schemas = world.schemas.clone();
-    let pulled = tokio::task::spawn_blocking(move || {
+    let synced = tokio::task::spawn_blocking(move || {
         let clock = Arc::new(lakesync_proto::ManualClock::new(0));
-        let mut client = Client::open(path, ClientId::parse("reader").unwrap(), clock).unwrap();
-        for schema in &schemas {
-            client.register(schema).unwrap();
-        }
-        client.sync(&transport).unwrap();
+        let db = LocalDb::open(path, ClientId::parse("reader").unwrap(), clock).unwrap();
+        db.sync(&transport).unwrap();
         let rows = schemas
             .iter()
-            .map(|schema| client.rows(schema.table.as_str()).unwrap());
+            .map(|schema| db.rows(schema.table.as_str()).unwrap());
+        let theirs = transport.digest(&db.client_id()).unwrap();
+        assert_eq!(db.digest().unwrap().tables, theirs.tables);
         rows.collect::<Vec<_>>()
     });
-    for (schema, rows) in world.schemas.iter().zip(pulled.await.unwrap()) {
+    for (schema, rows) in world.schemas.iter().zip(synced.await.unwrap()) {
         let found = rows.into_iter().map(|(row_id, values)| {
             let cells = schema.columns.iter().map(|column| {
                 let mut text = String::new();
@@ -169,13 +175,33 @@ impl Transport for Direct {
         panic!("the reader writes nothing, but pushes {push:?}");
     }
 
-    fn pull(&self, pull: &Pull, schemas: &dyn Schemas) -> Result<PullPage, TransportError> {
-        let limit = usize::try_from(pull.limit).unwrap();
-        let page = self
-            .runtime
-            .block_on(self.gateway.pull(pull.since, limit))
-            .unwrap();
-        Ok(decode_page_json(&encode_page_json(&page), schemas).unwrap())
+    fn pull(&self, pull: &Pull) -> Result<PullPage, TransportError> {
+        let asked = lakesync_gateway::Pull {
+            since: Since::Cursor(pull.cursor.parse().ok()),
+            limit: usize::try_from(pull.limit).unwrap(),
+            schemas: pull.schemas_hash,
+        };
+        let audience = Audience::everything();
+        let page = self.gateway.pull_as(&asked, &audience);
+        let page = self.runtime.block_on(page).unwrap();
+        let bytes = encode_page_protobuf(&page);
+        Ok(decode_page_protobuf(&bytes, pull.schemas.as_ref()).unwrap())
+    }
+
+    fn checkpoint(&self, request: &CheckpointRequest) -> Result<Box<dyn Chunks>, TransportError> {
+        let asked = lakesync_gateway::CheckpointRequest {
+            tables: Some(request.tables.clone()).filter(|tables| !tables.is_empty()),
+            resume: request.resume.clone(),
+            form: CheckpointForm::Native,
+        };
+        let audience = Arc::new(Audience::everything());
+        let checkpoint = self.gateway.checkpoint(asked, &audience);
+        let checkpoint = self.runtime.block_on(checkpoint).unwrap();
+        let chunks = checkpoint.chunks.try_collect::<Vec<_>>();
+        Ok(Box::new(Held {
+            chunks: self.runtime.block_on(chunks).unwrap().into(),
+            schemas: Arc::clone(&request.schemas),
+        }))
     }
 
     fn schemas(&self) -> Result<Vec<TableSchema>, TransportError> {
@@ -190,5 +216,36 @@ impl Transport for Direct {
 
     fn put_schema(&self, definition: &TableDefinition) -> Result<(), TransportError> {
         panic!("the reader makes no table, but puts {definition:?}");
+    }
+
+    fn digest(&self, _client_id: &ClientId) -> Result<GatewayDigest, TransportError> {
+        let audience = Arc::new(Audience::everything());
+        let digest = self.gateway.digest(None, None, &audience);
+        let digest = self.runtime.block_on(digest).unwrap();
+        let tables = digest.tables.into_iter().map(|table| TableDigest {
+            table: table.table,
+            rows: table.rows,
+            cells: table.cells,
+            hash: table.hash,
+        });
+        Ok(GatewayDigest {
+            cursor: digest.cursor.to_string(),
+            tables: tables.collect(),
+        })
+    }
+}
+
+/// A checkpoint that has come in one piece.
+struct Held {
+    chunks: VecDeque<Chunk>,
+    schemas: Arc<dyn Schemas + Send + Sync>,
+}
+
+impl Chunks for Held {
+    fn next(&mut self) -> Result<Option<PullPage>, TransportError> {
+        let chunk = self.chunks.pop_front();
+        let page =
+            chunk.map(|chunk| decode_chunk(&chunk.bytes[LENGTH_BYTES..], self.schemas.as_ref()));
+        Ok(page.transpose()?)
     }
 }

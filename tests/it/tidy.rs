@@ -225,9 +225,18 @@ fn the_clients_core_and_store_read_no_clock_start_no_thread_and_open_no_connecti
             continue;
         }
         let content = fs::read_to_string(&path).unwrap();
-        let code = content.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let code = content
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
         for line in code.take_while(|line| *line != "#[cfg(test)]") {
-            for foreign in ["SystemTime", "Instant", "std::thread", "std::net", "rand::", "tokio"] {
+            for foreign in [
+                "SystemTime",
+                "Instant",
+                "std::thread",
+                "std::net",
+                "rand::",
+                "tokio",
+            ] {
                 assert!(
                     !line.contains(foreign),
                     "client/src/{}: `{foreign}` belongs to the edges: {line}",

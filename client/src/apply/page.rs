@@ -30,7 +30,7 @@ pub(crate) struct Applied {
 }
 
 impl Applied {
-    pub(super) const STALE: Applied = Applied {
+    pub(crate) const STALE: Applied = Applied {
         changes: 0,
         stale: true,
         other_log: false,

@@ -32,10 +32,14 @@ use crate::local::Work;
 /// pay for it.
 const CHANGES_TOLD_MAX: i64 = 100;
 
-/// Begins an edit: the number that its first captured change will have. Triggers are told that this connection's REPLACE
-/// fires them.
+/// Begins an edit: the number that its first captured change will have. Triggers are told whether this connection's REPLACE
+/// fires them: an application may turn that off, for triggers of its own that would never end.
 pub(crate) fn next_change(connection: &Connection) -> Result<i64, ClientError> {
-    set_gate(connection, 2)?;
+    let mut statement = connection.prepare_cached("PRAGMA recursive_triggers")?;
+    match statement.query_row([], |row| row.get(0))? {
+        true => set_gate(connection, 2)?,
+        false => set_gate(connection, 0)?,
+    }
     Ok(last_change(connection)? + 1)
 }
 

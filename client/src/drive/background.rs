@@ -78,7 +78,8 @@ impl SyncHandle {
     }
 
     /// Stops, and waits up to five seconds until the exchange under way is finished. True when it has ended; otherwise
-    /// it ends as soon as that exchange does.
+    /// it ends as soon as that exchange does. In a callback on the syncing thread it does not wait: that thread ends after
+    /// the callback.
     ///
     /// # Panics
     /// When the syncing thread has panicked.
@@ -93,6 +94,10 @@ impl SyncHandle {
     /// # Panics
     /// When the syncing thread has panicked.
     pub fn wait(mut self, timeout: Duration) -> bool {
+        let is_here = |thread: &JoinHandle<()>| thread.thread().id() == thread::current().id();
+        if self.thread.as_ref().is_some_and(is_here) {
+            return false;
+        }
         let ended = self.ended.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected);
         if ended
             && let Some(thread) = self.thread.take()

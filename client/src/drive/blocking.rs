@@ -4,10 +4,10 @@
 //! nothing but the exchange under way.
 
 use crate::LocalDb;
-use crate::drive::driver::{Driver, Turn};
+use crate::drive::driver::{Driver, Moved, Turn};
 use crate::error::ClientError;
 use crate::outbox;
-use crate::sync::SessionOptions;
+use crate::sync::{SessionOptions, Wish};
 use crate::transport::Transport;
 
 /// What a sync did.
@@ -32,26 +32,39 @@ impl LocalDb {
     /// from there.
     pub fn sync(&self, transport: &dyn Transport) -> Result<Synced, ClientError> {
         let before = outbox::counts(&self.local().connection)?.rejected;
-        let mut driver = Driver::new(self.clone(), SessionOptions::once());
-        let mut failure = None;
-        loop {
-            match driver.turn(transport) {
-                Turn::Went => {}
-                Turn::Failed(error) => failure = Some(error),
-                Turn::Stopped => break,
-                Turn::Stuck(_, error) => return Err(error),
-                Turn::Wait(_) => match failure {
-                    Some(error) => return Err(error),
-                    None => break,
-                },
-            }
-        }
+        let driver = Driver::new(self.clone(), SessionOptions::once());
+        let moved = to_the_end(driver, transport)?;
         let after = outbox::counts(&self.local().connection)?.rejected;
-        let moved = driver.moved();
         Ok(Synced {
             acknowledged: moved.acknowledged,
             applied: moved.applied,
             rejected: after.saturating_sub(before),
         })
+    }
+
+    /// Syncs as [`LocalDb::sync`] does, then compares the confirmed rows with the gateway's; a table that differs is loaded
+    /// anew. Says how many differed: 0 is as it should be. One that differs even then is the
+    /// [`Status`](crate::Status)'s last error.
+    ///
+    /// # Errors
+    /// As for [`LocalDb::sync`].
+    pub fn verify(&self, transport: &dyn Transport) -> Result<u64, ClientError> {
+        let driver = Driver::new(self.clone(), SessionOptions::once());
+        driver.remote().wish(Wish::Verify);
+        to_the_end(driver, transport)?;
+        Ok(self.status().mismatches)
+    }
+}
+
+fn to_the_end(mut driver: Driver, transport: &dyn Transport) -> Result<Moved, ClientError> {
+    let mut failure = None;
+    loop {
+        match driver.turn(transport) {
+            Turn::Went => {}
+            Turn::Failed(error) => failure = Some(error),
+            Turn::Stopped => return Ok(driver.moved()),
+            Turn::Stuck(_, error) => return Err(error),
+            Turn::Wait(_) => return failure.map_or(Ok(driver.moved()), Err),
+        }
     }
 }

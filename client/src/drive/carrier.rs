@@ -58,7 +58,10 @@ impl Carrier {
                 return None;
             }
             Step::RefreshToken => Reply::Token(transport.refresh_token()),
-            Step::Wait { .. } => return None,
+            Step::Wait { .. } => {
+                self.chunks = None;
+                return None;
+            }
             Step::Stopped => {
                 self.close();
                 return None;
@@ -66,9 +69,13 @@ impl Carrier {
         })
     }
 
-    /// What the live connection has told since.
-    pub(crate) fn told(&self) -> Option<Reply> {
-        self.live.as_ref()?.replies.take()
+    /// What the live connection has told since. One that has ended is let go with its last word.
+    pub(crate) fn told(&mut self) -> Option<Reply> {
+        let told = self.live.as_ref()?.replies.take();
+        if matches!(told, Some(Reply::LiveEnded(_))) {
+            self.live = None;
+        }
+        told
     }
 
     /// Lets go of what is open.

@@ -1,6 +1,7 @@
 //! A session with what it needs to be driven, one turn at a time.
 //!
-//! Invariant: a turn is one exchange at most, so a wish is never further away than the answer to it.
+//! Invariant: a turn is one exchange at most, so a wish is never further away than the answer to it. What the live
+//! connection tells and what the session wants take turns: neither keeps the other waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,16 @@ pub(crate) struct Driver {
     carrier: Carrier,
     remote: SyncRemote,
     moved: Moved,
+    last: Last,
+}
+
+/// Whose turn the last one was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// The session's.
+    Step,
+    /// The live connection's.
+    Told,
 }
 
 /// How much has gone over the wire.
@@ -62,6 +73,7 @@ impl Driver {
             carrier: Carrier::new(signal),
             remote: SyncRemote::new(db.clone()),
             moved: Moved::default(),
+            last: Last::Step,
             db,
         }
     }
@@ -86,17 +98,19 @@ impl Driver {
         for wish in self.remote.take() {
             self.session.wish(wish);
         }
-        if let Some(told) = self.carrier.told() {
-            self.moved.count(&told);
-            return went(self.session.on_reply(told));
+        if self.last == Last::Step
+            && let Some(turn) = self.hear()
+        {
+            return turn;
         }
+        self.last = Last::Step;
         let step = match self.session.next() {
             Ok(step) => step,
             Err(error) => return Turn::Stuck(FAILED_WAIT, error),
         };
         let reply = self.carrier.carry(transport, &step);
         match step {
-            Step::Wait { until_ms } => return Turn::Wait(self.until(until_ms)),
+            Step::Wait { until_ms } => return self.wait(until_ms),
             Step::Stopped => return Turn::Stopped,
             _ => {}
         }
@@ -113,6 +127,25 @@ impl Driver {
             },
         };
         went(clock.and(self.session.on_reply(reply)))
+    }
+
+    /// Hands over what the live connection has told, if anything.
+    fn hear(&mut self) -> Option<Turn> {
+        let told = self.carrier.told()?;
+        self.last = Last::Told;
+        self.moved.count(&told);
+        Some(went(self.session.on_reply(told)))
+    }
+
+    fn wait(&mut self, until_ms: Option<u64>) -> Turn {
+        // What was told before this turn raises no signal any more.
+        if let Some(turn) = self.hear() {
+            return turn;
+        }
+        // Other programs on the file wake nobody: those who watch hear of them here. A file that cannot be read now says so
+        // to the session.
+        let _ = self.db.poll();
+        Turn::Wait(self.until(until_ms))
     }
 
     fn until(&self, until_ms: Option<u64>) -> Duration {

@@ -9,7 +9,7 @@ use crate::{Changes, ClientError, QueryWatch, Rows, Status, StatusWatch, Watch};
 
 impl Watch {
     /// Waits for changes, at most this long; none when nothing changed. Commits of other processes end it only when
-    /// somebody calls [`LocalDb::poll`](crate::LocalDb::poll) meanwhile.
+    /// somebody calls [`LocalDb::poll`](crate::LocalDb::poll) meanwhile; syncing in the background does so every few seconds.
     pub fn wait(&self, timeout: Duration) -> Option<Changes> {
         wait(self.inbox.signal(), timeout, || self.try_next())
     }

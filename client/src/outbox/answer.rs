@@ -91,6 +91,13 @@ pub(crate) fn refuse(
         return Ok(Refused::Whole);
     }
     put_back(work, batch)?;
+    if let Some(index) = verdict.named()
+        && !is_waiting(work, batch.entries[index])?
+    {
+        // Another session on this file has had a later answer: this one condemns nothing.
+        let entry = batch.entries[index];
+        return Ok(Refused::Rejected { entry });
+    }
     let reason = Reason::of(refusal, work.now_ms);
     match verdict {
         Verdict::Later | Verdict::Unknown => Ok(Refused::Whole),
@@ -108,7 +115,7 @@ pub(crate) fn refuse(
 }
 
 fn rejected(work: &mut Work<'_>, entry: i64, reason: &Reason) -> Result<Refused, ClientError> {
-    reject(work, entry, reason)?;
+    reject(work, &[entry], reason)?;
     Ok(Refused::Rejected { entry })
 }
 
@@ -120,12 +127,14 @@ fn late(
     index: usize,
     (reason, oldest): (&Reason, Option<Hlc>),
 ) -> Result<Refused, ClientError> {
+    let mut late = Vec::new();
     for (place, (entry, delta)) in batch.entries.iter().zip(&batch.deltas).enumerate() {
         let is_late = oldest.is_some_and(|oldest| delta.hlc < oldest);
-        if place == index || (is_late && !is_in_doubt(work, *entry)?) {
-            reject(work, *entry, reason)?;
+        if place == index || (is_late && is_certain(work, *entry)?) {
+            late.push(*entry);
         }
     }
+    reject(work, &late, reason)?;
     Ok(Refused::Rejected {
         entry: batch.entries[index],
     })
@@ -136,10 +145,18 @@ fn oldest(refusal: &Refusal) -> Option<Hlc> {
     refusal.details.get("oldestHlc")?.as_str()?.parse().ok()
 }
 
-fn is_in_doubt(work: &Work<'_>, entry: i64) -> Result<bool, ClientError> {
-    let mut statement = work
-        .tx
-        .prepare_cached("SELECT doubt FROM _lakesync_outbox WHERE entry = ?1")?;
+/// Whether the entry was never sent without an answer, and has no better answer meanwhile.
+fn is_certain(work: &Work<'_>, entry: i64) -> Result<bool, ClientError> {
+    exists(work, entry, "state = 0 AND doubt = 0")
+}
+
+fn is_waiting(work: &Work<'_>, entry: i64) -> Result<bool, ClientError> {
+    exists(work, entry, "state = 0")
+}
+
+fn exists(work: &Work<'_>, entry: i64, and: &str) -> Result<bool, ClientError> {
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM _lakesync_outbox WHERE entry = ?1 AND {and})");
+    let mut statement = work.tx.prepare_cached(&sql)?;
     Ok(statement.query_row([entry], |row| row.get(0))?)
 }
 

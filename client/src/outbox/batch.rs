@@ -141,7 +141,8 @@ pub(crate) fn put_back(work: &mut Work<'_>, batch: &Batch) -> Result<(), ClientE
     Ok(())
 }
 
-/// What was in flight when the program ended is in doubt. Called once at opening of a session.
+/// What was in flight when the program ended, or when its answer could not be written down, is in doubt. Called before a
+/// session's first push, and after each such answer.
 pub(crate) fn recover(work: &mut Work<'_>) -> Result<u64, ClientError> {
     let recovered = work.tx.execute(
         "UPDATE _lakesync_outbox SET state = 0, doubt = 1 WHERE state = 1",

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::db::LocalDb;
 use crate::error::ClientError;
 use crate::local::Work;
+use crate::outbox::durable::restore;
 use crate::outbox::entry::{REJECTED, add, decode, delta_of, table_of};
 use crate::outbox::restamp;
 use crate::rows;
@@ -99,17 +100,25 @@ pub(crate) fn add_rejected(
     tell(work, work.tx.last_insert_rowid())
 }
 
-/// Makes an entry a dead letter; its row falls back to what is confirmed and what else is on its way.
-pub(super) fn reject(work: &mut Work<'_>, entry: i64, reason: &Reason) -> Result<(), ClientError> {
-    let delta = delta_of(work, entry)?;
-    work.tx
-        .prepare_cached(
-            "UPDATE _lakesync_outbox SET state = 4, doubt = 0, seq = NULL, reason = ?2 WHERE entry = ?1",
-        )?
-        .execute((entry, text(reason)))?;
-    let table = Arc::clone(work.registry.table(&delta.table)?);
-    rows::restore(work, &table, &delta.row_id)?;
-    tell(work, entry)
+/// Makes entries dead letters; their rows fall back to what is confirmed and what else is on its way.
+pub(super) fn reject(
+    work: &mut Work<'_>,
+    entries: &[i64],
+    reason: &Reason,
+) -> Result<(), ClientError> {
+    let mut rows = Vec::with_capacity(entries.len());
+    {
+        let mut statement = work.tx.prepare_cached(
+            "UPDATE _lakesync_outbox SET state = 4, doubt = 0, seq = NULL, reason = ?2 WHERE entry = ?1
+             RETURNING table_number, row_id",
+        )?;
+        let reason = text(reason);
+        for entry in entries {
+            rows.push(statement.query_row((entry, &reason), |row| Ok((row.get(0)?, row.get(1)?)))?);
+        }
+    }
+    restore(work, rows)?;
+    entries.iter().try_for_each(|entry| tell(work, *entry))
 }
 
 fn tell(work: &mut Work<'_>, entry: i64) -> Result<(), ClientError> {

@@ -4,6 +4,7 @@
 //! so a gateway that loses its disk gets it back.
 
 use lakesync_proto::{Op, RowDelta, RowId, Seq};
+use rusqlite::Connection;
 
 use crate::error::ClientError;
 use crate::local::Work;
@@ -26,9 +27,11 @@ pub(crate) fn cover(work: &mut Work<'_>, seq: Seq) -> Result<(), ClientError> {
         work.tx
             .prepare_cached("DELETE FROM _lakesync_outbox WHERE state = 2 AND seq <= min(?1, ?2)")?
             .execute([chunk.last, durable])?;
-        work.tx
+        let more = work
+            .tx
             .prepare_cached("UPDATE _lakesync_outbox SET state = 3 WHERE state = 2 AND seq <= ?1")?
             .execute([chunk.last])?;
+        count(work.tx, Change::More(more))?;
         restore(work, chunk.rows)?;
     }
     if any { trim(work) } else { Ok(()) }
@@ -90,8 +93,11 @@ fn is_confirmed(
     Ok(delta.op != Op::Delete && is_written && slots.all(|slot| !clocks.takes(slot, &stamp)))
 }
 
-/// Brings rows to what they must show, each once.
-fn restore(work: &mut Work<'_>, mut rows: Vec<(TableNumber, String)>) -> Result<(), ClientError> {
+/// Brings rows to what they must show, each once: a row with many edits is read with all of them.
+pub(super) fn restore(
+    work: &mut Work<'_>,
+    mut rows: Vec<(TableNumber, String)>,
+) -> Result<(), ClientError> {
     rows.sort_unstable();
     rows.dedup();
     for (number, row_id) in rows {
@@ -101,45 +107,87 @@ fn restore(work: &mut Work<'_>, mut rows: Vec<(TableNumber, String)>) -> Result<
     Ok(())
 }
 
+/// How many entries are kept. There may be a million of them, so they are counted as they come and go.
+pub(super) fn kept(connection: &Connection) -> Result<i64, ClientError> {
+    match state::kept(connection)? {
+        Some(kept) => Ok(kept),
+        // A file that has never kept any.
+        None => {
+            let sql = "SELECT count(*) FROM _lakesync_outbox WHERE state = 3";
+            let mut statement = connection.prepare_cached(sql)?;
+            Ok(statement.query_row([], |row| row.get(0))?)
+        }
+    }
+}
+
+/// How many entries have become kept, or are so no more.
+#[derive(Clone, Copy)]
+enum Change {
+    More(usize),
+    Fewer(usize),
+}
+
+/// Notes a change that has just been made.
+fn count(connection: &Connection, change: Change) -> Result<(), ClientError> {
+    let by = |entries: usize| i64::try_from(entries).expect("SQLite counts in 63 bits");
+    let by = match change {
+        Change::More(0) | Change::Fewer(0) => return Ok(()),
+        Change::More(entries) => by(entries),
+        Change::Fewer(entries) => -by(entries),
+    };
+    let kept = match state::kept(connection)? {
+        Some(kept) => (kept + by).max(0),
+        None => kept(connection)?,
+    };
+    state::set_kept(connection, kept)
+}
+
 fn trim(work: &Work<'_>) -> Result<(), ClientError> {
-    work.tx
+    if kept(work.tx)? <= KEPT_ENTRIES_MAX {
+        return Ok(());
+    }
+    let fewer = work
+        .tx
         .prepare_cached(
             "DELETE FROM _lakesync_outbox WHERE state = 3 AND seq <= \
              (SELECT seq FROM _lakesync_outbox WHERE state = 3 ORDER BY seq DESC LIMIT 1 OFFSET ?1)",
         )?
         .execute([KEPT_ENTRIES_MAX])?;
-    Ok(())
+    count(work.tx, Change::Fewer(fewer))
 }
 
 /// The warehouse has everything up to `seq`: what was kept for it goes. [`Seq::MAX`] forgets all that is confirmed, which
 /// is what a session does that keeps nothing.
 pub(crate) fn forget(work: &mut Work<'_>, seq: Seq) -> Result<(), ClientError> {
-    work.tx
+    let fewer = work
+        .tx
         .prepare_cached("DELETE FROM _lakesync_outbox WHERE state = 3 AND seq <= ?1")?
         .execute([seq.as_i64()])?;
-    Ok(())
+    count(work.tx, Change::Fewer(fewer))
 }
 
 /// The gateway's log is another one: what was acknowledged and is still here goes again.
 pub(crate) fn resend(work: &mut Work<'_>) -> Result<u64, ClientError> {
-    let mut count = 0;
+    let mut resent = 0;
     loop {
         // Confirmed until now, own edits again from now on: their rows have both.
-        let kept = kept(work)?;
+        let kept = some_kept(work)?;
         if kept.is_empty() {
             break;
         }
         let mut rows = Vec::with_capacity(kept.len());
+        let fewer = kept.len();
         for (entry, number, row_id) in kept {
-            count += again(work, "entry = ?1", entry)?;
+            resent += again(work, "entry = ?1", entry)?;
             rows.push((number, row_id));
         }
+        count(work.tx, Change::Fewer(fewer))?;
         restore(work, rows)?;
     }
-    Ok(count + again(work, "state = ?1", 2)?)
+    Ok(resent + again(work, "state = ?1", 2)?)
 }
 
-fn kept(work: &Work<'_>) -> Result<Vec<(i64, TableNumber, String)>, ClientError> {
+fn some_kept(work: &Work<'_>) -> Result<Vec<(i64, TableNumber, String)>, ClientError> {
     let mut statement = work.tx.prepare_cached(
         "SELECT entry, table_number, row_id FROM _lakesync_outbox WHERE state = 3 LIMIT ?1",
     )?;

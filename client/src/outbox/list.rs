@@ -11,6 +11,7 @@ use crate::db::LocalDb;
 use crate::error::ClientError;
 use crate::local::Work;
 use crate::outbox::OutboxCounts;
+use crate::outbox::durable::kept;
 use crate::outbox::entry::{ACKNOWLEDGED, IN_FLIGHT, KEPT, PENDING, REJECTED, decode};
 use crate::schema::TableNumber;
 
@@ -105,10 +106,12 @@ fn list(work: &Work<'_>, limit: i64) -> Result<Vec<OutboxEntry>, ClientError> {
     Ok(entries)
 }
 
-/// Entries by state.
+/// Entries by state. Asked at every status, so it looks at nothing that is only kept.
 pub(crate) fn counts(connection: &Connection) -> Result<OutboxCounts, ClientError> {
-    let mut statement =
-        connection.prepare_cached("SELECT state, count(*) FROM _lakesync_outbox GROUP BY state")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT state, count(*) FROM _lakesync_outbox WHERE state < 3 GROUP BY state \
+         UNION ALL SELECT state, count(*) FROM _lakesync_outbox WHERE state > 3 GROUP BY state",
+    )?;
     let mut found = statement.query([])?;
     let mut counts = OutboxCounts::default();
     while let Some(row) = found.next()? {
@@ -116,13 +119,15 @@ pub(crate) fn counts(connection: &Connection) -> Result<OutboxCounts, ClientErro
             PENDING => &mut counts.pending,
             IN_FLIGHT => &mut counts.in_flight,
             ACKNOWLEDGED => &mut counts.acknowledged,
-            KEPT => &mut counts.kept,
             REJECTED => &mut counts.rejected,
             other => return Err(unknown_state(other)),
         };
         *place = counted(row.get(1)?);
     }
-    let mut statement = connection.prepare_cached("SELECT count(*) FROM _lakesync_changes")?;
+    counts.kept = counted(kept(connection)?);
+    // Captured changes are numbered from 1, and only ever go all together. To count them would read them.
+    let mut statement =
+        connection.prepare_cached("SELECT coalesce(max(change), 0) FROM _lakesync_changes")?;
     counts.pending += counted(statement.query_row([], |row| row.get(0))?);
     Ok(counts)
 }

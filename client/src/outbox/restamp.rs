@@ -8,18 +8,16 @@ use lakesync_proto::{DeltaKey, Hlc, HlcClock, RowDelta};
 use crate::error::ClientError;
 use crate::local::Work;
 use crate::outbox::Refused;
-use crate::outbox::entry::{CHUNK_ENTRIES, decode, replace, table_of};
+use crate::outbox::durable::restore;
+use crate::outbox::entry::{CHUNK_ENTRIES, decode, replace};
 use crate::schema::TableNumber;
-use crate::{rows, state};
-
-/// How far this machine's clock may be from the gateway's before stamps are corrected for it, in milliseconds: the `Date`
-/// of an answer has whole seconds, and takes its time to arrive.
-const SKEW_MS_MIN: u64 = 2_000;
+use crate::state;
 
 /// The gateway refused `named` because it is `skew_ms` ahead of its clock.
 ///
 /// What stands at `named` or above would be refused by the same answer, and would have been at any earlier time, so even
-/// what is in doubt was never taken. Below it, only what was never sent without an answer is certain.
+/// what is in doubt was never taken. Below it, only what was never sent without an answer is certain, and is not on its way
+/// now, as another session on this file may have it.
 pub(super) fn ahead(
     work: &mut Work<'_>,
     named: Hlc,
@@ -28,7 +26,8 @@ pub(super) fn ahead(
     let gateway_ms = match skew_ms {
         Some(skew_ms) => {
             let gateway_ms = named.wall_ms().saturating_sub(skew_ms);
-            learn_skew(work, gateway_ms)?;
+            let skew_ms = crate::skew::between(gateway_ms, work.now_ms);
+            state::set_skew_ms(work.tx, skew_ms)?;
             gateway_ms
         }
         None => work.gateway_ms()?,
@@ -47,6 +46,7 @@ pub(super) fn ahead(
             break;
         };
         behind = last.entry;
+        let mut rows = Vec::new();
         for found in found {
             match found.again {
                 None if found.hlc > clock.last() => clock = HlcClock::starting_at(found.hlc),
@@ -55,25 +55,16 @@ pub(super) fn ahead(
                     let delta = decode(&blob, work.registry)?;
                     let stamped = stamp(delta, clock.now(gateway_ms)?);
                     replace(work, found.entry, &stamped)?;
-                    let table = table_of(work.registry, found.table)?;
-                    rows::restore(work, &table, &stamped.row_id)?;
+                    rows.push((found.table, stamped.row_id.to_string()));
                     count += 1;
                 }
             }
         }
+        restore(work, rows)?;
     }
     // Downwards too: what it stood at was given to nothing that anybody has.
     state::set_clock(work.tx, clock.last())?;
     Ok(Refused::Restamped { count })
-}
-
-/// Notes how far the gateway's clock is from this machine's.
-fn learn_skew(work: &Work<'_>, gateway_ms: u64) -> Result<(), ClientError> {
-    let skew_ms = match gateway_ms.abs_diff(work.now_ms) > SKEW_MS_MIN {
-        true => i64::try_from(i128::from(gateway_ms) - i128::from(work.now_ms)).unwrap_or(0),
-        false => 0,
-    };
-    state::set_skew_ms(work.tx, skew_ms)
 }
 
 /// An own edit that is not confirmed.
@@ -90,7 +81,7 @@ struct Found {
 fn page(work: &Work<'_>, (named, now): (Hlc, Hlc), behind: i64) -> Result<Vec<Found>, ClientError> {
     let mut statement = work.tx.prepare_cached(
         "SELECT entry, table_number, hlc, \
-             CASE WHEN state <= 1 AND (hlc >= ?1 OR (doubt = 0 AND hlc > ?2)) THEN delta END \
+             CASE WHEN state <= 1 AND (hlc >= ?1 OR (state = 0 AND doubt = 0 AND hlc > ?2)) THEN delta END \
          FROM _lakesync_outbox \
          WHERE entry > ?3 AND (state IN (1, 2) OR (state = 0 AND (seq IS NULL OR doubt = 0 OR hlc >= ?1))) \
          ORDER BY entry LIMIT ?4",

@@ -26,6 +26,19 @@ pub(super) enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// The place in its batch of the delta that it is about.
+    pub(super) fn named(self) -> Option<usize> {
+        match self {
+            Verdict::Ahead(index)
+            | Verdict::Late(index)
+            | Verdict::Schema(index)
+            | Verdict::Reject(index) => Some(index),
+            Verdict::Split | Verdict::Later | Verdict::Unknown => None,
+        }
+    }
+}
+
 /// Judges the refusal of a batch of `count` deltas.
 pub(super) fn judge(refusal: &Refusal, count: usize) -> Verdict {
     let code = |wanted: ErrorCode| refusal.code == wanted.as_str();

@@ -2,6 +2,7 @@
 
 mod alter;
 mod ddl;
+mod intact;
 mod registry;
 mod table;
 #[cfg(test)]
@@ -9,6 +10,6 @@ mod tests;
 mod triggers;
 mod union;
 
-pub(crate) use registry::{Refusal, Registry};
+pub(crate) use registry::Registry;
 pub(crate) use table::{LocalColumn, LocalTable, Slot, TableNumber};
 pub(crate) use triggers::{DELETE, FIXED_COLUMNS, INSERT, MET, MOVE, NULL, UPDATE};

@@ -4,6 +4,7 @@
 //! Invariant: a local table has exactly the living columns of its registered schema. A table's number and a column's slot
 //! are never given twice, so clocks and captured changes mean the same after every change of a schema.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use rusqlite::Connection;
 
 use super::alter;
 use super::ddl::create_table;
+use super::intact;
 use super::table::{LocalColumn, LocalTable, Slot, TableNumber};
 use super::triggers;
 use super::union::{checked, union};
@@ -26,10 +28,18 @@ pub(crate) const SLOTS_MAX: usize = 900;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry {
     version: i64,
-    /// SQLite's count of the file's schema changes, when our triggers were last seen to be the first.
-    first_at: i64,
+    /// SQLite's count of the file's schema changes, when our triggers were last seen to be the first. It is told to what
+    /// only reads the registry too: a look after each statement of a long transaction must cost nothing.
+    first_at: Cell<i64>,
     tables: BTreeMap<TableName, Arc<LocalTable>>,
     numbers: BTreeMap<TableNumber, TableName>,
+}
+
+/// What to do about a table that is not as it is registered any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changed {
+    LeftAlone,
+    Refused,
 }
 
 /// A table of the gateway's that this database cannot have.
@@ -66,8 +76,8 @@ impl Registry {
     /// This registry, or what the file holds when another connection has changed it. Our triggers are the first to fire
     /// afterwards. Needs the write lock.
     pub(crate) fn refreshed(&self, connection: &Connection) -> Result<Registry, ClientError> {
-        let mut registry = self.looked_up(connection)?;
-        registry.stay_first(connection)?;
+        let registry = self.looked_up(connection)?;
+        registry.look(connection, Changed::LeftAlone)?;
         Ok(registry)
     }
 
@@ -157,24 +167,35 @@ impl Registry {
         Ok(refused)
     }
 
-    /// Makes our triggers fire before those that the application has made since the last look.
-    pub(crate) fn stay_first(&mut self, connection: &Connection) -> Result<(), ClientError> {
-        self.first_at = self.put_first(connection)?;
-        Ok(())
+    /// Makes our triggers fire before those that the application has made since the last look, and refuses what it has
+    /// done to a tracked table itself.
+    pub(crate) fn stay_first(&self, connection: &Connection) -> Result<(), ClientError> {
+        self.look(connection, Changed::Refused)
     }
 
-    /// Like [`Registry::stay_first`], for whoever only reads the registry: the look is not remembered.
-    pub(crate) fn put_first(&self, connection: &Connection) -> Result<i64, ClientError> {
-        let version = schema_version(connection)?;
-        if version == self.first_at {
-            return Ok(version);
+    fn look(&self, connection: &Connection, changed: Changed) -> Result<(), ClientError> {
+        if schema_version(connection)? == self.first_at.get() {
+            return Ok(());
         }
         for table in self.tables.values() {
-            if triggers::are_overtaken(connection, table)? {
-                triggers::create_all(connection, table)?;
+            match (intact::difference(connection, table)?, changed) {
+                (None, _) => {
+                    if !triggers::stand_first(connection, table)? {
+                        triggers::create_all(connection, table)?;
+                    }
+                }
+                (Some(reason), Changed::Refused) => {
+                    return Err(ClientError::TableChanged {
+                        table: table.schema.table.clone(),
+                        reason,
+                    });
+                }
+                // Another program did it. Who uses the table hears of it; the others go on.
+                (Some(_), Changed::LeftAlone) => {}
             }
         }
-        schema_version(connection)
+        self.first_at.set(schema_version(connection)?);
+        Ok(())
     }
 
     /// Writes down what the gateway has under the name of this table.

@@ -66,17 +66,20 @@ pub(crate) fn create_all(connection: &Connection, table: &LocalTable) -> Result<
     Ok(())
 }
 
-/// Whether a trigger of the application on this table is newer than ours.
-pub(crate) fn are_overtaken(
+/// Whether a table's triggers are all there, and older than none of the application's on this table.
+pub(crate) fn stand_first(
     connection: &Connection,
     table: &LocalTable,
 ) -> Result<bool, ClientError> {
     let number = table.number;
-    let overtaken = connection
+    let (count, overtaken): (i64, bool) = connection
         .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?1)
-             AND name NOT LIKE '\\_lakesync\\_%' ESCAPE '\\'
-             AND rowid > (SELECT min(rowid) FROM sqlite_schema WHERE type = 'trigger' AND name IN (?2, ?3, ?4, ?5)))",
+            "WITH ours AS (SELECT rowid AS at, name FROM sqlite_schema WHERE type = 'trigger' \
+                 AND tbl_name = ?1 COLLATE NOCASE AND name IN (?2, ?3, ?4, ?5, ?6)) \
+             SELECT (SELECT count(*) FROM ours), \
+                 EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE \
+                     AND name NOT LIKE '\\_lakesync\\_%' ESCAPE '\\' \
+                     AND rowid > (SELECT min(at) FROM ours WHERE name <> ?6))",
         )?
         .query_row(
             (
@@ -85,10 +88,19 @@ pub(crate) fn are_overtaken(
                 format!("{PREFIX}update_{number}"),
                 format!("{PREFIX}delete_{number}"),
                 format!("{PREFIX}move_{number}"),
+                format!("{PREFIX}meet_{number}"),
             ),
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
-    Ok(overtaken)
+    let has_others = table
+        .columns
+        .iter()
+        .any(|column| !table.is_key(&column.name));
+    let wanted = match has_others {
+        true => NAMES.len(),
+        false => NAMES.len() - 1,
+    };
+    Ok(usize::try_from(count) == Ok(wanted) && !overtaken)
 }
 
 /// Gives `_lakesync_changes` columns for this many slots. Nothing may wait in it.

@@ -128,6 +128,13 @@ enum Token {
     Ending,
 }
 
+/// Whether the live connection has said that its token ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expiry {
+    Unheard,
+    Heard,
+}
+
 /// Whether the rows are compared with the gateway's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verify {
@@ -151,6 +158,7 @@ pub(crate) struct Machine {
     connection: Connection,
     stream: Stream,
     token: Token,
+    expiry: Expiry,
     verify: Verify,
     /// What the outbox held when nothing of it could be sent.
     nothing_of: Option<OutboxMark>,
@@ -189,6 +197,7 @@ enum SchemaNeed {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct AtOnce {
     refusals: u32,
+    held: u32,
     restamps: u32,
     beginnings: u32,
     schemas: u32,
@@ -208,6 +217,7 @@ impl Machine {
             connection: Connection::Closed,
             stream: Stream::Closed,
             token: Token::Good,
+            expiry: Expiry::Unheard,
             verify: Verify::No,
             nothing_of: None,
             schemas: SchemaNeed::None,
@@ -237,11 +247,20 @@ impl Machine {
             self.lanes.clear(Lane::Read);
         }
         let ask = self.decide(facts, now_ms);
-        if let Ask::Do(exchange) = ask {
-            self.under_way = Some(exchange);
-            self.sent_last = exchange == Exchange::Push;
+        match ask {
+            Ask::Do(exchange) => {
+                self.under_way = Some(exchange);
+                self.sent_last = exchange == Exchange::Push;
+            }
+            Ask::Wait { .. } => self.let_go(),
+            Ask::Unsubscribe | Ask::Stopped => {}
         }
         ask
+    }
+
+    /// A checkpoint's stream is not held open through a wait: the gateway pays for it.
+    pub(crate) fn let_go(&mut self) {
+        self.stream = Stream::Closed;
     }
 
     fn decide(&mut self, facts: &Facts, now_ms: u64) -> Ask {
@@ -298,8 +317,11 @@ impl Machine {
             && self.mode == Mode::Keep
             && self.updates == Updates::Live
             && self.connection == Connection::Closed;
-        // A session that ends is not kept by schemas that nothing has been waiting for.
-        let schemas = schemas && !(self.mode == Mode::Once && settled && facts.schemas_known);
+        // A session that ends is not kept by schemas that nothing has been waiting for. What is still in the outbox may wait
+        // for just these.
+        let (waiting, _) = facts.outbox.waiting;
+        let ends = self.mode == Mode::Once && settled && waiting == 0;
+        let schemas = schemas && !(ends && facts.schemas_known);
         [
             schemas.then_some(Lane::Schemas),
             push.then_some(Lane::Push),

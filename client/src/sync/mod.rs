@@ -1,6 +1,7 @@
 //! The sync machine: what to ask the gateway next, and what its answers mean. It does no I/O.
 
 mod backoff;
+mod difference;
 mod machine;
 mod options;
 mod session;
@@ -9,6 +10,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use difference::difference;
 pub use options::{FirstSync, KeepUntil, Mode, SessionOptions, Updates, Wish};
 pub use session::Session;
 pub use status::{Phase, SchemaState, Status, SyncError, TableSchemaState};

@@ -15,8 +15,10 @@ mod verify;
 use lakesync_proto::{Seq, TableName, limits};
 
 use crate::LocalDb;
+use crate::apply::Loading;
 use crate::error::ClientError;
 use crate::outbox::Batch;
+use crate::skew;
 use crate::sync::backoff;
 use crate::sync::machine::{Ask, Exchange, Facts, Machine};
 use crate::sync::options::{SessionOptions, Wish};
@@ -31,10 +33,6 @@ const PUSH_DELTAS: usize = limits::PUSH_DELTAS_MAX;
 
 /// Decisions that one call of [`Session::next`] makes at most: the first may be to push, and find nothing to push.
 const DECISIONS_MAX: u32 = 4;
-
-/// The gateway's clock is taken to be right when it differs by more than this, in milliseconds: less is the answer's way
-/// and the whole seconds that HTTP tells.
-const SKEW_MS_MIN: i64 = 2_000;
 
 /// A known skew is corrected when it is off by more than this, in milliseconds.
 const SKEW_CHANGE_MS_MIN: u64 = 1_000;
@@ -89,12 +87,16 @@ pub struct Session {
     page_limit: u32,
     /// Where the page that is under way begins.
     since: String,
+    /// How far the open checkpoint is; what another process does to it shows by this.
+    loading: Option<Loading>,
     /// Where the live connection is.
     live_seq: Seq,
     /// Whether tables that differed have been loaded anew since the wish to compare.
     is_reloaded: bool,
     /// Whether the gateway has answered yet.
     has_answered: bool,
+    /// Whether the last step was the end.
+    has_stopped: bool,
     /// The gateway's tables that this database cannot have, and why.
     untaken: Vec<(TableName, String)>,
     errors: Errors,
@@ -119,9 +121,11 @@ impl Session {
             push_limit: PUSH_DELTAS,
             page_limit,
             since: String::new(),
+            loading: None,
             live_seq: Seq::ZERO,
             is_reloaded: false,
             has_answered: false,
+            has_stopped: false,
             untaken: Vec::new(),
             errors: Errors::default(),
             last_synced_ms: None,
@@ -134,20 +138,25 @@ impl Session {
     ///
     /// # Errors
     /// When the local database fails. It is in the [`Status`], and the next step is a wait.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a session is no iterator: its next step waits for the reply to the last"
+    )]
     pub fn next(&mut self) -> Result<Step, ClientError> {
         let step = self.decide();
-        self.publish(matches!(step, Ok(Step::Stopped)));
+        self.has_stopped = matches!(step, Ok(Step::Stopped));
+        self.publish();
         step
     }
 
     fn decide(&mut self) -> Result<Step, ClientError> {
         let now_ms = self.now_ms();
         for _ in 0..DECISIONS_MAX {
-            if !self.machine.spares_the_file(now_ms) {
-                if let Err(error) = self.read_facts() {
-                    self.machine.failed_locally(now_ms);
-                    return Err(self.errors.note_local(error, now_ms));
-                }
+            if !self.machine.spares_the_file(now_ms)
+                && let Err(error) = self.read_facts()
+            {
+                self.machine.failed_locally(now_ms);
+                return Err(self.errors.note_local(error, now_ms));
             }
             match self.machine.next(&self.facts, now_ms) {
                 Ask::Unsubscribe => return Ok(Step::Unsubscribe),
@@ -170,6 +179,7 @@ impl Session {
             }
         }
         // Somebody writes between any two looks: the driver comes back at once.
+        self.machine.let_go();
         Ok(Step::Wait {
             until_ms: Some(now_ms),
         })
@@ -200,7 +210,7 @@ impl Session {
     /// once goes on until [`Step::Wait`] or [`Step::Stopped`] and ends with the first error.
     pub fn on_reply(&mut self, reply: Reply) -> Result<(), ClientError> {
         let result = self.take(reply);
-        self.publish(false);
+        self.publish();
         result
     }
 
@@ -238,7 +248,10 @@ impl Session {
             Reply::Subscribed(result) => self.on_subscribed(result),
             Reply::Digest(result) => self.on_digest(result),
             Reply::Token(is_new) => {
-                self.machine.token(is_new, now_ms);
+                match is_new {
+                    true => self.machine.renewed(now_ms),
+                    false => self.machine.not_renewed(now_ms),
+                }
                 Ok(())
             }
             Reply::Live(_) | Reply::LiveEnded(_) | Reply::Expiring => Ok(()),
@@ -252,11 +265,7 @@ impl Session {
     /// When the local database fails.
     pub fn on_clock(&mut self, gateway_ms: u64) -> Result<(), ClientError> {
         let (own_ms, known_ms) = self.clocks()?;
-        let skew_ms = signed_difference(gateway_ms, own_ms);
-        let skew_ms = match skew_ms.abs() > SKEW_MS_MIN {
-            true => skew_ms,
-            false => 0,
-        };
+        let skew_ms = skew::between(gateway_ms, own_ms);
         let is_small = skew_ms.abs_diff(known_ms) <= SKEW_CHANGE_MS_MIN;
         if skew_ms == known_ms || (is_small && skew_ms != 0) {
             return Ok(());
@@ -270,7 +279,7 @@ impl Session {
             self.is_reloaded = false;
         }
         self.machine.wish(wish);
-        self.publish(false);
+        self.publish();
     }
 
     /// How syncing goes.
@@ -307,10 +316,4 @@ impl Session {
             Some(lane) => self.errors.note(lane, error, now_ms),
         }
     }
-}
-
-/// `a - b`, as far as 64 bits tell.
-fn signed_difference(a: u64, b: u64) -> i64 {
-    let size = i64::try_from(a.abs_diff(b)).unwrap_or(i64::MAX);
-    if a >= b { size } else { -size }
 }

@@ -11,7 +11,7 @@ use crate::outbox::OutboxCounts;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Nothing is asked: the application said so, or no session has begun.
+    /// Nothing is asked: no session runs, the application said so, or the gateway did not answer.
     #[default]
     Offline,
     /// The gateway is being asked for the first time, or again after a failure.

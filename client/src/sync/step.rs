@@ -37,7 +37,8 @@ pub enum Step {
     /// Ask the application for a new token: [`Reply::Token`].
     RefreshToken,
     /// Nothing, until this wall clock in milliseconds, a local edit, a live page or a wish of the application, whichever
-    /// comes first. Without a time only the others end it. It has no reply: the session is asked for the next step.
+    /// comes first. Without a time only the others end it. It has no reply: the session is asked for the next step. A
+    /// checkpoint that is open is let go: when there is more of it to read it is opened anew.
     Wait {
         /// When to ask again.
         until_ms: Option<u64>,
@@ -127,5 +128,34 @@ impl fmt::Debug for Step {
             Step::Wait { until_ms } => write!(f, "Wait({until_ms:?})"),
             Step::Stopped => f.write_str("Stopped"),
         }
+    }
+}
+
+impl fmt::Debug for Pull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pull")
+            .field("client_id", &self.client_id)
+            .field("cursor", &self.cursor)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CheckpointRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckpointRequest")
+            .field("client_id", &self.client_id)
+            .field("tables", &self.tables)
+            .field("resume", &self.resume)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Subscribe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscribe")
+            .field("client_id", &self.client_id)
+            .field("cursor", &self.cursor)
+            .finish_non_exhaustive()
     }
 }

@@ -35,6 +35,7 @@ impl HttpChunks {
     }
 
     fn message(&mut self) -> Result<Vec<u8>, TransportError> {
+        self.opened.until.renew();
         loop {
             let message = self.chunks.next_message();
             if let Some(message) = message.map_err(|error| self.broken(error))? {

@@ -3,9 +3,9 @@
 //! Invariant: every exchange is bounded, in bytes and in time. A gateway that hangs or floods costs an error. The clock
 //! that is kept belongs to the last exchange, or there is none.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flate2::read::MultiGzDecoder;
 use ureq::http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -24,20 +24,24 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Longest answer to a refused request that is read, in bytes: an error body has some hundred.
 const REFUSAL_BYTES_MAX: u64 = 64 * 1024;
 
+/// How long an exchange may take in all. A slow line needs minutes for a page; an answer that comes byte by byte must end.
+const EXCHANGE_MAX: Duration = Duration::from_secs(600);
+
 /// How long a transport waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// To connect.
     pub connect: Duration,
-    /// For a whole exchange, the connection included; of a checkpoint, until it begins to come.
+    /// For an answer to begin, once the request is sent. What is large may take longer to come, ten minutes at most; a
+    /// checkpoint as long as it takes.
     pub exchange: Duration,
-    /// For the next bytes of a checkpoint; and for a sign of life of a live connection, which is asked for one when half
-    /// of this has passed.
+    /// For the next bytes of an answer that has begun; and for a sign of life of a live connection, which is asked for one
+    /// when half of this has passed.
     pub silence: Duration,
 }
 
 impl Default for Timeouts {
-    /// 10 s to connect, 60 s for the whole: twice what a gateway gives itself to answer. 60 s of silence: a gateway asks
+    /// 10 s to connect, 60 s for an answer to begin: twice what a gateway gives itself to answer. 60 s of silence: a gateway asks
     /// its live connections every 30 s whether they are there.
     fn default() -> Timeouts {
         Timeouts {
@@ -76,6 +80,45 @@ pub(super) struct Opened {
     pub(super) url: String,
     /// Inflated.
     pub(super) body: Box<dyn Read + Send>,
+    /// Until when it is read.
+    pub(super) until: Deadline,
+}
+
+/// Until when an answer is read. Clones are one.
+#[derive(Clone, Debug)]
+pub(super) struct Deadline(Arc<Mutex<Instant>>);
+
+/// Reads until its deadline, however slowly the bytes drip, and also when they inflate to nothing.
+struct Bounded<R> {
+    reader: R,
+    until: Deadline,
+}
+
+impl Deadline {
+    fn begin() -> Deadline {
+        Deadline(Arc::new(Mutex::new(Instant::now() + EXCHANGE_MAX)))
+    }
+
+    /// The next part of an answer may take as long as a whole exchange.
+    pub(super) fn renew(&self) {
+        *self.instant() = Instant::now() + EXCHANGE_MAX;
+    }
+
+    fn instant(&self) -> MutexGuard<'_, Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match Instant::now() < *self.until.instant() {
+            true => self.reader.read(buffer),
+            false => {
+                let text = "the answer comes too slowly";
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
+        }
+    }
 }
 
 /// What does exchanges with one server.
@@ -84,6 +127,7 @@ pub(super) struct Exchanges {
     agent: Agent,
     pub(super) address: Address,
     pub(super) credentials: Credentials,
+    #[cfg(any(feature = "live", feature = "tls"))]
     pub(super) timeouts: Timeouts,
     pub(super) roots: Roots,
     heard: Arc<Mutex<Option<Heard>>>,
@@ -96,6 +140,7 @@ impl Exchanges {
             agent,
             address,
             credentials: Credentials::default(),
+            #[cfg(any(feature = "live", feature = "tls"))]
             timeouts,
             roots,
             heard: Arc::default(),
@@ -165,13 +210,10 @@ impl Exchanges {
         let request = finish(request).map_err(|error| unreachable(&url, error))?;
         let request = match ask.length {
             Length::Whole => request,
-            Length::Stream => self
-                .agent
-                .configure_request(request)
-                .timeout_global(None)
-                .timeout_recv_response(Some(self.timeouts.exchange))
-                .timeout_per_read(Some(self.timeouts.silence))
-                .build(),
+            Length::Stream => {
+                let config = self.agent.configure_request(request);
+                config.timeout_global(None).build()
+            }
         };
         let answer = self.agent.run(request);
         self.opened(url, ask, answer.map_err(Box::new))
@@ -187,8 +229,13 @@ impl Exchanges {
             Ok(answer) => answer.into_parts(),
             Err(source) => return Err(unreachable(&url, source)),
         };
-        let body = inflated(&url, &head.headers, body)?;
-        let opened = Opened { url, body };
+        let until = Deadline::begin();
+        let reader = Bounded {
+            reader: body.into_reader(),
+            until: until.clone(),
+        };
+        let body = inflated(&url, &head.headers, reader)?;
+        let opened = Opened { url, body, until };
         if head.status.is_success() {
             return match is_of(&head.headers, ask.accept) {
                 true => {
@@ -213,7 +260,7 @@ impl Exchanges {
 impl Opened {
     /// The whole body.
     pub(super) fn whole(self) -> Result<(String, Vec<u8>), TransportError> {
-        let Opened { url, body } = self;
+        let Opened { url, body, .. } = self;
         let mut bytes = Vec::new();
         let read = body.take(ANSWER_BYTES_MAX + 1).read_to_end(&mut bytes);
         if let Err(source) = read {
@@ -244,8 +291,12 @@ fn agent(address: &Address, timeouts: Timeouts, roots: &Roots) -> Agent {
         .http_status_as_error(false)
         .max_redirects(0)
         .user_agent(concat!("lakesync-client/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(timeouts.connect))
         .timeout_connect(Some(timeouts.connect))
-        .timeout_global(Some(timeouts.exchange));
+        .timeout_recv_response(Some(timeouts.exchange))
+        .timeout_per_read(Some(timeouts.silence))
+        .timeout_per_write(Some(timeouts.silence))
+        .timeout_global(Some(EXCHANGE_MAX));
     // A proxy cannot reach this machine's own loopback; elsewhere the environment's proxy is respected.
     let config = match address.is_loopback() {
         true => config.proxy(None),
@@ -261,9 +312,8 @@ fn agent(address: &Address, timeouts: Timeouts, roots: &Roots) -> Agent {
 fn inflated(
     url: &str,
     head: &HeaderMap,
-    body: Body,
+    reader: impl Read + Send + 'static,
 ) -> Result<Box<dyn Read + Send>, TransportError> {
-    let reader = body.into_reader();
     match text(head, "content-encoding") {
         None | Some("identity" | "") => Ok(Box::new(reader)),
         Some("gzip" | "x-gzip") => Ok(Box::new(MultiGzDecoder::new(reader))),
@@ -290,5 +340,42 @@ pub(super) fn unreachable(
     TransportError::Unreachable {
         url: url.to_owned(),
         source: source.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Members of gzip that hold nothing, without end.
+    struct Nothing(std::io::Cursor<Vec<u8>>);
+
+    impl Read for Nothing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => {
+                    self.0.set_position(0);
+                    self.0.read(buffer)
+                }
+                bytes => Ok(bytes),
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_inflates_to_nothing_without_end_ends() {
+        let member = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let until = Deadline(Arc::new(Mutex::new(
+            Instant::now() + Duration::from_millis(20),
+        )));
+        let reader = Bounded {
+            reader: Nothing(std::io::Cursor::new(member.finish().unwrap())),
+            until,
+        };
+        let mut head = HeaderMap::new();
+        head.insert("content-encoding", "gzip".parse().unwrap());
+        let mut body = inflated("memory", &head, reader).unwrap();
+        let error = body.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

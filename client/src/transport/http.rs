@@ -36,6 +36,20 @@ const PACKED_BYTES_MIN: usize = 1 << 10;
 
 /// A gateway behind HTTP.
 ///
+/// ```no_run
+/// use std::sync::Arc;
+/// use lakesync_client::{HttpTransport, LocalDb, SessionOptions, SyncHandle, SystemClock};
+/// use lakesync_proto::{ClientId, GatewayId};
+///
+/// let db = LocalDb::open("todos.db", ClientId::parse("laptop-1")?, Arc::new(SystemClock))?;
+/// let transport = HttpTransport::new("https://sync.example.org", GatewayId::parse("public")?)?
+///     .with_token_source(|| Ok(std::fs::read_to_string("token")?.trim().to_owned()));
+/// let syncing = SyncHandle::start(db.clone(), transport, SessionOptions::default());
+/// db.execute("UPDATE todos SET done = 1", [])?; // is on its way
+/// syncing.stop();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// A clone shares the connections and the token.
 #[derive(Clone, Debug)]
 pub struct HttpTransport {
@@ -82,7 +96,8 @@ impl HttpTransport {
     }
 
     /// Trusts the certificates in the text of a PEM file, and no longer the public authorities. Called again, it adds
-    /// more of them.
+    /// more of them. A server's own certificate may be among them when it says that it is no authority
+    /// (`basicConstraints=CA:FALSE`).
     ///
     /// # Errors
     /// [`TransportError::Certificate`] when there is none in it, or one that cannot be read.

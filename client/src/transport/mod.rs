@@ -30,7 +30,7 @@ mod proxy;
 mod roots;
 #[cfg(feature = "live")]
 mod socket;
-#[cfg(all(test, feature = "http"))]
+#[cfg(test)]
 mod tests;
 
 use lakesync_proto::{ClientId, PullPage, Push, PushAck, TableDefinition, TableSchema};

@@ -4,9 +4,11 @@
 //! longer than its timeout. Once it is closing, reads fail at once, so that whoever reads says goodbye.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::transport::exchange::{Exchanges, unreachable};
@@ -127,9 +129,7 @@ fn tcp(exchanges: &Exchanges, url: &str, deadline: Instant) -> Result<TcpStream,
         None => (exchanges.address.host(), exchanges.address.port()),
     };
     let by = deadline.min(Instant::now() + exchanges.timeouts.connect);
-    let addresses = (host, port)
-        .to_socket_addrs()
-        .map_err(|source| unreachable(url, source))?;
+    let addresses = addresses((host, port), by).map_err(|source| unreachable(url, source))?;
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for address in addresses {
         let connected = left(by).and_then(|left| TcpStream::connect_timeout(&address, left));
@@ -139,6 +139,28 @@ fn tcp(exchanges: &Exchanges, url: &str, deadline: Instant) -> Result<TcpStream,
         }
     }
     Err(unreachable(url, failure))
+}
+
+/// The addresses of a host. A resolver knows no deadline, so it is asked in a thread of its own, which is left behind when it
+/// takes too long, and ends with its answer.
+fn addresses((host, port): (&str, u16), by: Instant) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let (found, answer) = sync_channel(1);
+    let host = host.to_owned();
+    thread::Builder::new()
+        .name("lakesync-dns".to_owned())
+        .spawn(move || {
+            let addresses = (host.as_str(), port).to_socket_addrs();
+            // Nobody may be waiting any more.
+            let _ = found.send(addresses.map(Iterator::collect));
+        })?;
+    let late = |_| {
+        let text = "the host's address was not found in time";
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
+    };
+    answer.recv_timeout(left(by)?).unwrap_or_else(late)
 }
 
 fn left(deadline: Instant) -> io::Result<Duration> {

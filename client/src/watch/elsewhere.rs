@@ -13,7 +13,7 @@ impl LocalDb {
     /// those who watch. Whether it has.
     ///
     /// SQLite tells nobody when a file changes, so a program that shares its file asks now and then; it costs a few
-    /// microseconds. The first look is the first [`LocalDb::watch`] or [`LocalDb::watch_query`].
+    /// microseconds. Whoever syncs in the background need not: it asks every five seconds. The first look is the first [`LocalDb::watch`] or [`LocalDb::watch_query`].
     ///
     /// # Errors
     /// When the file cannot be read.

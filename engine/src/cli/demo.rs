@@ -1,6 +1,6 @@
 //! ★ `lakesync demo`: the main job from end to end, in a fresh directory, with everything real.
 //!
-//! Steps: open and serve → three clients with skewed clocks share rows, go offline, edit the same rows,
+//! Steps: open and serve → three clients with skewed clocks share rows, go offline, edit the same rows in plain SQL,
 //! sync over HTTP → the same query before the flush, after it, after the compaction, after a late delta →
 //! a query as of an earlier snapshot → the files. Every answer is compared with what the clients hold.
 
@@ -78,7 +78,7 @@ async fn tell(lake: &Lake, url: &str, root: &Path, report: &mut Report) -> Resul
     report.rows(&shared)?;
 
     let (story, edits) = story::blocking(story, Story::edit_offline).await?;
-    report.title("Offline, they edit the same tasks")?;
+    report.title("Offline, they edit the same tasks, in plain SQL on their own databases")?;
     report.edits(&edits)?;
 
     let (story, converged) = story::blocking(story, Story::sync_all).await?;

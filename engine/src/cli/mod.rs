@@ -1,8 +1,9 @@
-//! The command line: `lakesync demo | serve | sql | push | generate | config | token`.
+//! The command line: `lakesync demo | serve | sql | push | client | generate | config | token`.
 //!
 //! **Invariant:** stdout carries data only; everything said to a person goes to stderr. Exit codes: 0
 //! done, 1 failed, 2 wrong usage.
 
+pub mod client;
 pub mod connection;
 pub mod demo;
 pub mod generate;
@@ -41,6 +42,9 @@ enum Command {
     Sql(sql::SqlArgs),
     /// Pushes the rows or deltas of an NDJSON file into a table.
     Push(push::PushArgs),
+    /// A client's local database: make it, look into it, edit it, sync it.
+    #[command(subcommand)]
+    Client(client::ClientCommand),
     /// Prints the settings in force as TOML: what each means, its value, and where that came from.
     Config(settings::PrintArgs),
     /// Mints a token for a client, signed with the configured secret.
@@ -77,6 +81,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(args).await,
         Command::Sql(args) => sql::run(args).await,
         Command::Push(args) => push::run(args).await,
+        Command::Client(command) => client::run(command).await,
         Command::Config(args) => settings::print(&args),
         Command::Token(args) => token::run(&args),
         Command::Generate(Generate::Tpch(args)) => {

@@ -6,11 +6,13 @@
 
 mod access;
 mod bad_input;
+mod client_kill;
 mod command_line;
 mod contract;
 mod crash;
 mod endurance;
 mod live_server;
+mod local_database;
 mod server;
 mod settings;
 mod soak;

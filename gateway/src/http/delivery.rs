@@ -49,7 +49,8 @@ pub(super) fn deliver(
             Err(reason) => tracing::warn!(body = name, %reason, "a body broke off"),
         }
     });
-    stream::unfold(Some(receiver), next)
+    // Who compresses a body asks it once more after its end.
+    stream::unfold(Some(receiver), next).fuse()
 }
 
 async fn pass_on(
@@ -151,6 +152,16 @@ mod tests {
             || false,
         ));
         drop(slots.acquire().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_has_ended_may_be_asked_again() {
+        let slots = Arc::new(Semaphore::new(1));
+        let body = deliver("b".to_owned(), chunks(&slots, 1), LONG, || false);
+        let mut body = std::pin::pin!(body);
+        assert_eq!(body.next().await.unwrap().unwrap(), "0");
+        assert!(body.next().await.is_none());
+        assert!(body.next().await.is_none());
     }
 
     #[tokio::test]

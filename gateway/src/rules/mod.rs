@@ -14,7 +14,7 @@ mod compiled;
 mod definition;
 mod explain;
 pub(crate) mod ledger;
-mod membership;
+pub(crate) mod membership;
 pub(crate) mod moved;
 pub(crate) mod rows;
 pub(crate) mod ruling;

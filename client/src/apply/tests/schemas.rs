@@ -32,6 +32,45 @@ fn a_new_column_comes_with_the_first_delta_that_needs_it() {
 }
 
 #[test]
+fn a_column_and_a_table_come_in_the_transaction_of_the_page_that_needs_them_or_not_at_all() {
+    let mut world = World::new(&[TODOS]);
+    world
+        .connection
+        .execute_batch("CREATE UNIQUE INDEX titles ON todos (title)")
+        .unwrap();
+    let notes = schema(r#"{"table": "notes", "columns": [{"name": "text", "type": "string"}]}"#);
+    let newer = [evolved(&schema(TODOS), WITH_OWNER), notes];
+    let file = "SELECT group_concat(sql, ';') FROM (SELECT sql FROM sqlite_schema ORDER BY name)";
+    let file = |world: &World| -> String {
+        let found = world.connection.query_row(file, [], |row| row.get(0));
+        found.unwrap()
+    };
+    let before = file(&world);
+    let row = |row| {
+        let cells = [
+            ("owner", Value::from("ann")),
+            ("title", Value::from("same")),
+        ];
+        delta(Op::Insert, ("todos", row), ("ann", 0), &cells)
+    };
+    let note = delta(
+        Op::Insert,
+        ("notes", "n"),
+        ("ann", 0),
+        &[("text", Value::from("x"))],
+    );
+    let news = page(&[(1, note), (2, row("a")), (3, row("b"))], &[], 3);
+    world.page_with(&news, &newer).unwrap_err();
+    assert_eq!(file(&world), before, "the page failed after them");
+    let columns = "SELECT count(*) FROM _lakesync_columns WHERE column_name IN ('owner', 'text')";
+    assert_eq!(world.count(columns), 0);
+    world.connection.execute_batch("DROP INDEX titles").unwrap();
+    world.page_with(&news, &newer).unwrap();
+    assert_eq!(world.count(columns), 2);
+    assert_eq!(world.rows("notes"), "n: text=\"x\"");
+}
+
+#[test]
 fn a_new_table_comes_with_its_first_row() {
     let mut world = World::new(&[]);
     let row = delta(

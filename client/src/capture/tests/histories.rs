@@ -7,6 +7,7 @@ use rusqlite::Connection;
 
 use super::replay::Replay;
 use super::{START_MS, opened, text};
+use crate::dice::Dice;
 use crate::{ClientError, LocalDb};
 
 /// Histories, and transactions in each.
@@ -19,48 +20,34 @@ fn seeds() -> u64 {
     asked.map_or(SEEDS, |asked| asked.parse().expect("a number"))
 }
 
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn of<'a>(&mut self, any: &[&'a str]) -> &'a str {
-        any[usize::try_from(self.below(any.len() as u64)).unwrap()]
-    }
-}
-
-const TRIGGERS: [&str; 3] = [
+const TRIGGERS: [&str; 4] = [
     "CREATE TRIGGER IF NOT EXISTS count_up AFTER UPDATE OF title ON todos BEGIN
         UPDATE todos SET n = coalesce(n, 0) + 1 WHERE row_id = NEW.row_id; END",
     "CREATE TRIGGER IF NOT EXISTS log AFTER INSERT ON todos BEGIN
         INSERT INTO stock (code, count) VALUES (NEW.row_id, 1) ON CONFLICT DO UPDATE SET count = count + 1; END",
     "CREATE TRIGGER IF NOT EXISTS unlog BEFORE DELETE ON todos BEGIN
         DELETE FROM stock WHERE code = OLD.row_id; END",
+    // The same column again: in the wrong order the older value would win.
+    "CREATE TRIGGER IF NOT EXISTS start AFTER INSERT ON todos WHEN NEW.n > 0 BEGIN
+        UPDATE todos SET n = 0 WHERE row_id = NEW.row_id; END",
 ];
 
 /// One statement. Few keys and few values, so that it often meets what is there.
-fn statement(random: &mut Random) -> String {
-    let row = random.of(&["r0", "r1", "r2", "r3"]);
-    let other = random.of(&["r0", "r1", "r2", "r3"]);
-    let title = random.of(&["NULL", "'a'", "'b'", "''"]);
-    let n = random.of(&["NULL", "0", "1", "2"]);
-    let truth = random.of(&["0", "1"]);
-    let or = random.of(&["", "", "OR IGNORE", "OR REPLACE", "OR ABORT", "OR FAIL"]);
-    match random.below(16) {
+fn statement(dice: &mut Dice) -> String {
+    let row = *dice.pick(&["r0", "r1", "r2", "r3"]);
+    let other = *dice.pick(&["r0", "r1", "r2", "r3"]);
+    let title = *dice.pick(&["NULL", "'a'", "'b'", "''"]);
+    let n = *dice.pick(&["NULL", "0", "1", "2"]);
+    let truth = *dice.pick(&["0", "1"]);
+    let or = *dice.pick(&["", "", "OR IGNORE", "OR REPLACE", "OR ABORT", "OR FAIL"]);
+    match dice.below(16) {
         0 | 1 => {
             format!("INSERT {or} INTO todos (row_id, title, n) VALUES ('{row}', {title}, {n})")
         }
         2 => format!("INSERT {or} INTO stock VALUES ('{row}', {n}, {title}), ('{other}', 1, NULL)"),
         3 => format!(
             "INSERT {or} INTO places VALUES ({}, {title}, {truth})",
-            random.below(3)
+            dice.below(3)
         ),
         4 => format!("UPDATE todos SET title = {title}, done = {truth} WHERE row_id >= '{row}'"),
         5 => format!("UPDATE {or} todos SET row_id = '{other}', n = {n} WHERE row_id = '{row}'"),
@@ -69,7 +56,7 @@ fn statement(random: &mut Random) -> String {
         8 => format!("UPDATE stock SET count = {n}, note = coalesce(note, {title})"),
         9 => format!("DELETE FROM todos WHERE row_id > '{row}' OR n = {n}"),
         10 => format!("DELETE FROM stock WHERE code = '{row}'"),
-        11 => format!("DELETE FROM places WHERE x = {}", random.below(3)),
+        11 => format!("DELETE FROM places WHERE x = {}", dice.below(3)),
         12 => format!(
             "INSERT INTO stock (code, count) VALUES ('{row}', {n}) ON CONFLICT DO UPDATE SET count = excluded.count, note = {title}"
         ),
@@ -79,46 +66,46 @@ fn statement(random: &mut Random) -> String {
         14 => format!(
             "INSERT OR IGNORE INTO stock (code) SELECT row_id FROM todos; DELETE FROM places WHERE what IS {title}"
         ),
-        _ => random.of(&TRIGGERS).to_owned(),
+        _ => (*dice.pick(&TRIGGERS)).to_owned(),
     }
 }
 
 /// Runs a transaction; it fails where a statement does, and then leaves nothing.
-fn own(db: &LocalDb, random: &mut Random) {
+fn own(db: &LocalDb, dice: &mut Dice) {
     let _ = db.transaction(|edit| {
-        for _ in 0..=random.below(4) {
-            match random.below(8) {
+        for _ in 0..=dice.below(4) {
+            match dice.below(8) {
                 0 => edit.execute_batch("SAVEPOINT s")?,
                 1 => drop(edit.execute_batch("ROLLBACK TO s")),
                 2 => {
-                    let (row, title) = (random.of(&["r0", "r1"]), random.of(&["a", "b"]));
+                    let (row, title) = (*dice.pick(&["r0", "r1"]), *dice.pick(&["a", "b"]));
                     let _ = edit.insert("stock", &[("code", text(row)), ("note", text(title))]);
                     let _ = edit.update("todos", row, &[("title", text(title))]);
-                    let _ = edit.delete("stock", random.of(&["r2", "r3"]));
+                    let _ = edit.delete("stock", *dice.pick(&["r2", "r3"]));
                     edit.insert("todos", &[("n", Value::Long(1))])?;
                 }
                 // A statement may fail and the transaction go on: its effects are gone or, with OR FAIL, half there.
-                3 => drop(edit.execute_batch(&statement(random))),
-                _ => edit.execute_batch(&statement(random))?,
+                3 => drop(edit.execute_batch(&statement(dice))),
+                _ => edit.execute_batch(&statement(dice))?,
             }
         }
-        match random.below(6) {
+        match dice.below(6) {
             0 => Err(ClientError::ReadOnly),
             _ => Ok(()),
         }
     });
 }
 
-fn foreign(connection: &Connection, random: &mut Random) {
-    let in_transaction = random.below(2) == 0;
+fn foreign(connection: &Connection, dice: &mut Dice) {
+    let in_transaction = dice.below(2) == 0;
     if in_transaction {
         connection.execute_batch("BEGIN").unwrap();
     }
-    for _ in 0..=random.below(3) {
-        let _ = connection.execute_batch(&statement(random));
+    for _ in 0..=dice.below(3) {
+        let _ = connection.execute_batch(&statement(dice));
     }
     if in_transaction && !connection.is_autocommit() {
-        let end = random.of(&["COMMIT", "COMMIT", "ROLLBACK"]);
+        let end = *dice.pick(&["COMMIT", "COMMIT", "ROLLBACK"]);
         connection.execute_batch(end).unwrap();
     }
 }
@@ -126,7 +113,7 @@ fn foreign(connection: &Connection, random: &mut Random) {
 #[test]
 fn whatever_sql_does_the_sealed_deltas_do_too() {
     for seed in 0..seeds() {
-        let random = &mut Random(seed);
+        let dice = &mut Dice(seed);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let clock = Arc::new(ManualClock::new(START_MS));
@@ -138,16 +125,16 @@ fn whatever_sql_does_the_sealed_deltas_do_too() {
         let mut replay = Replay::default();
         let mut most = 0;
         for step in 0..TRANSACTIONS {
-            clock.set(START_MS + random.below(1_000));
-            match random.below(12) {
+            clock.set(START_MS + dice.below(1_000));
+            match dice.below(12) {
                 0 => {
                     drop(db);
                     db = opened(&path, &clock);
                 }
-                1..=3 => foreign(&other, random),
-                _ => own(&db, random),
+                1..=3 => foreign(&other, dice),
+                _ => own(&db, dice),
             }
-            if random.below(3) == 0 {
+            if dice.below(3) == 0 {
                 replay.check(&db, &format!("seed {seed}, step {step}"));
                 most = most.max(replay.len());
             }
@@ -161,7 +148,7 @@ fn whatever_sql_does_the_sealed_deltas_do_too() {
 #[test]
 fn programs_without_recursive_triggers_hide_nothing_behind_a_key() {
     for seed in 0..seeds() {
-        let random = &mut Random(seed);
+        let dice = &mut Dice(seed);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("db");
         let db = opened(&path, &Arc::new(ManualClock::new(START_MS)));
@@ -171,9 +158,9 @@ fn programs_without_recursive_triggers_hide_nothing_behind_a_key() {
             .unwrap();
         let mut replay = Replay::default();
         for step in 0..TRANSACTIONS {
-            let row = random.of(&["r0", "r1", "r2"]);
-            let n = random.of(&["NULL", "0", "1"]);
-            let sql = match random.below(6) {
+            let row = *dice.pick(&["r0", "r1", "r2"]);
+            let n = *dice.pick(&["NULL", "0", "1"]);
+            let sql = match dice.below(6) {
                 0 | 1 => format!("REPLACE INTO stock VALUES ('{row}', {n}, NULL), ('r1', 1, 'x')"),
                 2 => format!("INSERT OR IGNORE INTO stock VALUES ('{row}', {n}, NULL)"),
                 3 => format!(
@@ -182,12 +169,12 @@ fn programs_without_recursive_triggers_hide_nothing_behind_a_key() {
                 4 => format!("DELETE FROM stock WHERE code = '{row}'"),
                 _ => format!("REPLACE INTO todos (row_id, n) VALUES ('{row}', {n})"),
             };
-            if random.below(4) == 0 {
+            if dice.below(4) == 0 {
                 db.execute_batch(&sql).unwrap();
             } else {
                 other.execute_batch(&sql).unwrap();
             }
-            if random.below(3) == 0 {
+            if dice.below(3) == 0 {
                 replay.check(&db, &format!("seed {seed}, step {step}: {sql}"));
             }
         }

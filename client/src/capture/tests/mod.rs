@@ -3,6 +3,7 @@
 mod files;
 mod foreign;
 mod histories;
+mod own_ddl;
 mod replay;
 
 mod sql;

@@ -9,7 +9,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::gateway::{Gateway, Weather};
-use super::{PATIENCE, add, database, titles, todos, wait_for};
+use super::{PATIENCE, add, database, titles, todos, until, wait_for};
 use crate::{AsyncSync, Phase, Runtime, SessionOptions, Wish};
 
 struct Tokio;
@@ -51,7 +51,8 @@ async fn two_databases_sync_on_tokio_until_they_are_told_to_stop() {
         remote.wish(Wish::Stop);
     }
     for running in running {
-        assert_eq!(running.await.unwrap().phase, Phase::Stopped);
+        let status = tokio::time::timeout(PATIENCE, running).await;
+        assert_eq!(status.unwrap().unwrap().phase, Phase::Stopped);
     }
     assert_eq!(gateway.transports(), 1);
 }
@@ -205,9 +206,6 @@ fn a_future_that_is_dropped_finishes_its_exchange_and_no_more() {
         gateway.wait_for("push");
     }
     gateway.set(Weather::Fair);
-    let signal = ada.hub().signal();
-    while gateway.transports() > 1 {
-        signal.wait_past(signal.generation(), Some(Duration::from_millis(1)));
-    }
+    until(|| gateway.transports() == 1);
     assert_eq!(ada.status().counts.in_flight, 0, "the answer was taken");
 }

@@ -48,6 +48,11 @@ fn a_checkpoint_is_open_until_its_last_chunk() {
     let after = carrier.carry(&gateway, &Step::Chunk);
     assert!(matches!(after, Some(Reply::Chunk(Err(_)))), "{after:?}");
     assert_eq!(more(carrier.carry(&gateway, &checkpoint())), Some(true));
+    let wait = Step::Wait { until_ms: None };
+    assert!(carrier.carry(&gateway, &wait).is_none());
+    let after = carrier.carry(&gateway, &Step::Chunk);
+    assert!(matches!(after, Some(Reply::Chunk(Err(_)))), "{after:?}");
+    assert_eq!(more(carrier.carry(&gateway, &checkpoint())), Some(true));
     assert_eq!(
         more(carrier.carry(&gateway, &checkpoint())),
         Some(true),
@@ -71,6 +76,8 @@ fn what_a_closed_connection_told_is_never_handed_on() {
     assert!(carrier.told().is_none(), "one connection is open, not two");
     gateway.hang_up();
     assert!(matches!(carrier.told(), Some(Reply::LiveEnded(_))));
+    let text = format!("{carrier:?}");
+    assert!(text.contains("live: false"), "it is let go: {text}");
     assert!(carrier.carry(&gateway, &Step::Stopped).is_none());
     assert!(carrier.told().is_none());
 }
@@ -98,4 +105,14 @@ fn every_step_that_has_a_reply_gets_one_in_bad_weather_too() {
     }
     let wait = Step::Wait { until_ms: None };
     assert!(carrier.carry(&gateway, &wait).is_none());
+}
+
+#[test]
+fn a_connection_that_goes_without_a_word_has_ended_once() {
+    let (events, replies) = crate::LiveEvents::channel(|| {});
+    assert!(events.tell(Reply::Expiring));
+    drop(events);
+    assert!(matches!(replies.take(), Some(Reply::Expiring)));
+    assert!(matches!(replies.take(), Some(Reply::LiveEnded(_))));
+    assert!(replies.take().is_none());
 }

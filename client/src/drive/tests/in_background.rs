@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::gateway::{Gateway, Weather};
-use super::{PATIENCE, add, database, titles, todos, wait_for};
+use super::{PATIENCE, add, database, titles, todos, until, wait_for};
 use crate::{Phase, SessionOptions, SyncHandle, Wish};
 
 #[test]
@@ -72,13 +72,9 @@ fn a_stop_does_not_wait_for_ever_and_the_exchange_is_finished() {
         !handle.wait(Duration::from_millis(50)),
         "it is still sending"
     );
-    let watch = ada.hub().signal();
-    let generation = watch.generation();
     gateway.set(Weather::Fair);
     // What was on its way has arrived, and its answer is taken.
-    while ada.status().phase != Phase::Stopped {
-        watch.wait_past(generation, Some(Duration::from_millis(1)));
-    }
+    until(|| ada.status().phase == Phase::Stopped);
     assert_eq!(ada.status().counts.in_flight, 0);
     ben.sync(&gateway).unwrap();
     assert_eq!(titles(&ben), ["milk"]);
@@ -91,10 +87,7 @@ fn dropping_the_handle_stops() {
     let handle = SyncHandle::start(ada.clone(), gateway.clone(), SessionOptions::default());
     gateway.wait_for("live");
     drop(handle);
-    let signal = ada.hub().signal();
-    while gateway.transports() > 1 {
-        signal.wait_past(signal.generation(), Some(Duration::from_millis(1)));
-    }
+    until(|| gateway.transports() == 1);
     assert_eq!(ada.status().phase, Phase::Stopped);
 }
 
@@ -106,4 +99,42 @@ fn a_panic_of_the_transport_reaches_whoever_stops() {
     let panicked = catch_unwind(AssertUnwindSafe(|| handle.wait(PATIENCE)));
     let panic = panicked.unwrap_err();
     assert_eq!(panic.downcast_ref(), Some(&"the transport is broken"));
+}
+
+#[test]
+fn a_connection_that_never_stops_telling_keeps_neither_edits_nor_a_stop_waiting() {
+    let gateway = Gateway::new(vec![todos()]);
+    gateway.set(Weather::Flooding);
+    let ada = database("ada");
+    let handle = SyncHandle::start(ada.clone(), gateway.clone(), SessionOptions::default());
+    gateway.wait_for("live");
+    add(&ada, "milk");
+    gateway.wait_for("push");
+    assert!(handle.stop(), "it hears that it is to stop");
+}
+
+#[test]
+fn a_callback_that_stops_the_syncing_that_calls_it_waits_for_nothing() {
+    let gateway = Gateway::new(vec![todos()]);
+    let ada = database("ada");
+    let handle = SyncHandle::start(ada.clone(), gateway.clone(), SessionOptions::default());
+    gateway.wait_for("live");
+    let begun = std::time::Instant::now();
+    let (stopped, was_stopped) = std::sync::mpsc::channel();
+    let mut handle = Some(handle);
+    // The edit is told on this thread; the page that confirms it, on the one that syncs.
+    let calling = ada.watch(&["todos"]).unwrap().on_change(move |changes| {
+        if changes.origins.synced
+            && let Some(handle) = handle.take()
+        {
+            stopped.send(handle.stop()).unwrap();
+        }
+    });
+    let ben = database("ben");
+    add(&ben, "tea");
+    ben.sync(&gateway).unwrap();
+    assert_eq!(was_stopped.recv_timeout(PATIENCE), Ok(false));
+    assert!(begun.elapsed() < Duration::from_secs(4));
+    until(|| ada.status().phase == Phase::Stopped);
+    drop(calling);
 }

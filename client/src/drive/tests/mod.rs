@@ -5,6 +5,7 @@ mod carried;
 mod gateway;
 mod in_background;
 mod once;
+mod shared_file;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,5 +65,15 @@ fn wait_for(db: &LocalDb, wanted: &[&str]) {
         let left = deadline.saturating_duration_since(std::time::Instant::now());
         assert!(!left.is_zero(), "{found:?} instead of {wanted:?}");
         signal.wait_past(generation, Some(left));
+    }
+}
+
+/// Waits until something holds that nobody is told of.
+fn until(mut holds: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    let (_open, never) = std::sync::mpsc::channel::<()>();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "it does not come to that");
+        let _ = never.recv_timeout(Duration::from_millis(1));
     }
 }

@@ -285,3 +285,90 @@ fn a_busy_gateway_leaves_everything_as_it_was_and_a_failed_one_in_doubt() {
     assert_eq!(refuse(&mut world, &batch, &failed), Refused::Whole);
     assert_eq!(world.states(), [(entry, 0, true)]);
 }
+
+/// Many edits of one row, as somebody makes who types offline for a day.
+fn row_of_many_edits() -> (World, Batch) {
+    let mut world = World::new();
+    world.edit("a", "title", "first");
+    let first = world.take(1).unwrap();
+    world.work(|work| outbox::put_back(work, &first).unwrap());
+    world.work(|work| {
+        let table = std::sync::Arc::clone(work.registry.table(&first.deltas[0].table).unwrap());
+        let mut hlc = first.deltas[0].hlc;
+        for n in 0..600 {
+            hlc = hlc.next().unwrap();
+            let change = ColumnChange {
+                column: ColumnName::parse("title").unwrap(),
+                value: Value::from(format!("{n}").as_str()),
+            };
+            let key = DeltaKey {
+                hlc,
+                ..first.deltas[0].key()
+            };
+            outbox::add(work, &table, &RowDelta::new(Op::Update, key, vec![change])).unwrap();
+        }
+        state::set_clock(work.tx, hlc).unwrap();
+    });
+    let batch = world.take(1_000).unwrap();
+    (world, batch)
+}
+
+#[test]
+fn a_row_of_many_edits_is_stored_once_when_they_are_stamped_anew() {
+    let (mut world, batch) = row_of_many_edits();
+    let refusal = drift(HOUR_MS, 0);
+    let (refused, steps) =
+        world.thousand_steps_of(|work| outbox::refuse(work, &batch, &refusal).unwrap());
+    assert_eq!(refused, Refused::Restamped { count: 601 });
+    assert_eq!(world.shown("a", "title").as_deref(), Some("599"));
+    assert!(steps < 500, "{steps} thousand steps");
+}
+
+#[test]
+fn a_row_of_many_edits_is_stored_once_when_they_come_too_late() {
+    let (mut world, batch) = row_of_many_edits();
+    let mut refusal = refusal(409, ErrorCode::LateDelta, Some(0));
+    let oldest = Hlc::new(NOW_MS + HOUR_MS, 0).unwrap();
+    (refusal.details).insert("oldestHlc".to_owned(), oldest.to_string().into());
+    let (_, steps) =
+        world.thousand_steps_of(|work| outbox::refuse(work, &batch, &refusal).unwrap());
+    assert_eq!(world.dead.len(), 601);
+    assert_eq!(world.shown("a", "title"), None);
+    assert!(steps < 500, "{steps} thousand steps");
+}
+
+#[test]
+fn a_refusal_that_comes_after_another_sessions_acknowledgement_condemns_nothing() {
+    for refusal in [
+        refusal(403, ErrorCode::Forbidden, Some(0)),
+        refusal(422, ErrorCode::LateDelta, Some(0)),
+        refusal(422, ErrorCode::UnknownTable, Some(0)),
+    ] {
+        let mut world = World::new();
+        let entry = world.edit("a", "title", "mine");
+        let slow = world.take(1).unwrap();
+        // Another program begins, and is faster.
+        world.work(|work| outbox::recover(work).unwrap());
+        let fast = world.take(1).unwrap();
+        world.work(|work| outbox::acknowledge(work, &fast, &ack(&[1])).unwrap());
+        refuse(&mut world, &slow, &refusal);
+        assert_eq!(world.states(), [(entry, 2, false)], "{refusal}");
+        assert_eq!(world.shown("a", "title").as_deref(), Some("mine"));
+        assert!(world.dead.is_empty());
+    }
+}
+
+#[test]
+fn what_another_session_has_on_its_way_is_not_stamped_anew() {
+    let mut world = World::new();
+    world.now_ms = NOW_MS + 2_000;
+    let theirs = world.edit("a", "title", "1");
+    let on_its_way = world.take(1).unwrap();
+    world.now_ms = NOW_MS + HOUR_MS;
+    world.edit("a", "title", "2");
+    let batch = world.take(1).unwrap();
+    refuse(&mut world, &batch, &drift(HOUR_MS, 0));
+    let entries = world.entries();
+    assert_eq!((entries[0].entry, entries[0].state), (theirs, 1));
+    assert_eq!(entries[0].delta.as_ref(), Some(&on_its_way.deltas[0]));
+}

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, Epoch, ErrorCode, HlcClock, Notes, Op, Outcome,
@@ -62,6 +63,16 @@ impl World {
         let value = work(&mut open);
         self.dead.append(&mut open.dead);
         tx.commit().unwrap();
+        let sql = "SELECT count(*) FROM _lakesync_outbox WHERE state = 3";
+        let kept = self
+            .connection
+            .query_row(sql, [], |row| row.get::<_, i64>(0));
+        let counted = outbox::counts(&self.connection).unwrap();
+        assert_eq!(
+            counted.kept,
+            kept.unwrap().unsigned_abs(),
+            "the count goes with the entries"
+        );
         value
     }
 
@@ -108,6 +119,27 @@ impl World {
             image.store(work, &table, &delta.row_id).unwrap();
             entry
         })
+    }
+
+    /// How many thousand steps SQLite takes for it: time that no other test takes part in.
+    pub(super) fn thousand_steps_of<T>(
+        &mut self,
+        work: impl FnOnce(&mut Work<'_>) -> T,
+    ) -> (T, usize) {
+        let steps = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&steps);
+        let count = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        self.connection
+            .progress_handler(1_000, Some(count))
+            .unwrap();
+        let value = self.work(work);
+        self.connection
+            .progress_handler(0, None::<fn() -> bool>)
+            .unwrap();
+        (value, steps.load(Ordering::Relaxed))
     }
 
     /// What a page does with one delta.

@@ -10,8 +10,9 @@ use lakesync_proto::{
     page_checksum, row_deltas,
 };
 
+use super::seq;
 use super::world::{cursor, page};
-use super::{Rng, seq};
+use crate::dice::Dice;
 
 pub(super) type Row = (TableName, RowId);
 
@@ -105,7 +106,7 @@ impl Gateway {
     }
 
     /// The page behind a seq, of so many seqs; and some of what was told before once more.
-    pub(super) fn page(&self, rng: &mut Rng, since: Seq, limit: u64) -> PullPage {
+    pub(super) fn page(&self, rng: &mut Dice, since: Seq, limit: u64) -> PullPage {
         let to = self.end().as_u64().min(since.as_u64() + limit);
         let mut sent = page(&[], &[], to);
         for number in since.as_u64() + 1..=to {

@@ -8,10 +8,10 @@ use lakesync_proto::{
     RowState, Seq, Value,
 };
 
-use super::Rng;
 use super::gateway::{Gateway, Row};
 use super::world::{Edit, STOCK, Shown, TODOS, World, changes, epoch, page, row_id, table_name};
 use crate::apply;
+use crate::dice::Dice;
 use crate::digest::TableDigest;
 use crate::outbox::{self, Batch};
 use crate::rows::RowImage;
@@ -25,7 +25,7 @@ const STEPS: u64 = 150;
 type Heard = Vec<Option<RowDelta>>;
 
 struct History {
-    rng: Rng,
+    rng: Dice,
     world: World,
     gateway: Gateway,
     heard: BTreeMap<Row, Heard>,
@@ -51,7 +51,7 @@ fn rows() -> Vec<Row> {
 impl History {
     fn new(seed: u64) -> History {
         History {
-            rng: Rng(seed),
+            rng: Dice(seed),
             world: World::new(&[TODOS, STOCK]),
             gateway: Gateway::default(),
             heard: BTreeMap::new(),

@@ -3,14 +3,18 @@
 //! Invariant: what is tried again at once is counted, and after so many times in a row its lane waits.
 
 use super::{
-    AtOnce, Connection, Exchange, Failure, LIVE_POLL_MS, Lane, Machine, OutboxMark, Place, Read,
-    Running, SchemaNeed, Sent, Stream, Token, Verify,
+    AtOnce, Connection, Exchange, Expiry, Failure, LIVE_POLL_MS, Lane, Machine, OutboxMark, Place,
+    Read, Running, SchemaNeed, Sent, Stream, Token, Verify,
 };
 use crate::sync::options::{Updates, Wish};
 
 /// Refusals in a row that may be answered by sending the rest at once. Each takes at least one edit out of the way, so it
 /// is no loop; but a gateway that refuses everything is given a rest.
 const REFUSALS_MAX: u32 = 1_000;
+
+/// Edits in a row that are set aside for a schema and followed by others at once. One for each table that the gateway has
+/// lost is enough, because its schemas are asked for in between; a gateway that names a table and denies it is no loop.
+const HELD_MAX: u32 = 16;
 
 /// Stampings anew in a row that are sent at once: the second is for a clock that moved meanwhile.
 const RESTAMPS_MAX: u32 = 2;
@@ -76,35 +80,43 @@ impl Machine {
         self.nothing_of = Some(mark);
     }
 
-    /// The gateway has looked at a push.
-    pub(crate) fn sent(&mut self, sent: Sent, now_ms: u64) {
-        self.answered(Lane::Push);
+    /// The gateway has looked at a push: the lane that waits now, when it has refused too much in a row.
+    pub(crate) fn sent(&mut self, sent: Sent, now_ms: u64) -> Option<Lane> {
         let (count, most) = match sent {
             Sent::Taken => {
+                self.answered(Lane::Push);
                 self.at_once.refusals = 0;
+                self.at_once.held = 0;
                 self.at_once.restamps = 0;
                 if !self.is_open() {
                     self.be_behind();
                 }
-                return;
+                return None;
             }
             Sent::Held => {
                 self.schemas = SchemaNeed::Wanted;
-                (&mut self.at_once.refusals, REFUSALS_MAX)
+                (&mut self.at_once.held, HELD_MAX)
             }
             Sent::Smaller => (&mut self.at_once.refusals, REFUSALS_MAX),
             Sent::Restamped => (&mut self.at_once.restamps, RESTAMPS_MAX),
         };
         *count += 1;
-        if *count > most {
+        let is_much = *count > most;
+        if is_much {
             *count = 0;
-            self.lanes.fail(Lane::Push, now_ms, None);
         }
+        // A refusal is an answer, but no success: from rest to rest the waits grow.
+        self.answered(Lane::Link);
+        if !is_much {
+            return None;
+        }
+        self.lanes.fail(Lane::Push, now_ms, None);
+        Some(Lane::Push)
     }
 
-    /// A page of a pull is in the file.
-    pub(crate) fn pulled(&mut self, read: Read, now_ms: u64) {
-        self.took(read, now_ms);
+    /// What a page of a pull came to: the lane that waits now, when it was of no use too often in a row.
+    pub(crate) fn pulled(&mut self, read: Read, now_ms: u64) -> Option<Lane> {
+        let waits = self.took(read, now_ms);
         match read {
             Read::More => self.place = Place::Behind { more: true },
             Read::Last => self.place = Place::UpToDate { at_ms: now_ms },
@@ -113,11 +125,12 @@ impl Machine {
         if matches!(read, Read::More | Read::Last) {
             self.at_once.beginnings = 0;
         }
+        waits
     }
 
-    /// A chunk is in the file.
-    pub(crate) fn loaded(&mut self, read: Read, now_ms: u64) {
-        self.took(read, now_ms);
+    /// What a chunk came to; as of a page.
+    pub(crate) fn loaded(&mut self, read: Read, now_ms: u64) -> Option<Lane> {
+        let waits = self.took(read, now_ms);
         self.stream = match read {
             Read::More => Stream::Open,
             Read::Last | Read::Stale | Read::StartOver => Stream::Closed,
@@ -125,27 +138,33 @@ impl Machine {
         if read == Read::Last {
             self.be_behind();
         }
+        waits
     }
 
-    fn took(&mut self, read: Read, now_ms: u64) {
+    fn took(&mut self, read: Read, now_ms: u64) -> Option<Lane> {
         self.answered(Lane::Read);
         match read {
             Read::More | Read::Last => {
                 self.at_once.schemas = 0;
                 self.at_once.garbled = 0;
+                None
             }
             Read::Stale | Read::StartOver => self.begin_anew(now_ms),
         }
     }
 
     /// What was read is of no use: the checkpoint must be loaded, or another process has moved the cursor.
-    fn begin_anew(&mut self, now_ms: u64) {
+    fn begin_anew(&mut self, now_ms: u64) -> Option<Lane> {
         self.stream = Stream::Closed;
         self.be_behind();
-        self.at_once.beginnings += 1;
-        if self.at_once.beginnings > BEGINNINGS_MAX {
-            self.lanes.fail(Lane::Read, now_ms, None);
+        self.at_once.beginnings = self.at_once.beginnings.saturating_add(1);
+        let failures = self.at_once.beginnings.saturating_sub(BEGINNINGS_MAX);
+        if failures == 0 {
+            return None;
         }
+        // The chunks of a checkpoint that was loaded in vain are no success: from one beginning to the next the waits grow.
+        self.lanes.fail_again(Lane::Read, failures, now_ms);
+        Some(Lane::Read)
     }
 
     /// The gateway's schemas have come, with this hash over all of them.
@@ -170,6 +189,7 @@ impl Machine {
     pub(crate) fn subscribed(&mut self, now_ms: u64) {
         self.answered(Lane::Link);
         self.connection = Connection::Open { since_ms: now_ms };
+        self.expiry = Expiry::Unheard;
     }
 
     /// What a live page did.
@@ -209,27 +229,33 @@ impl Machine {
         self.be_behind();
     }
 
-    /// The token of the live connection ends soon.
+    /// The token of the live connection ends soon. Said once for each connection: the application is not asked for tokens
+    /// without end.
     pub(crate) fn expiring(&mut self) {
-        if self.is_open() && self.token == Token::Good {
+        if self.is_open() && self.token == Token::Good && self.expiry == Expiry::Unheard {
+            self.expiry = Expiry::Heard;
             self.token = Token::Ending;
         }
     }
 
-    /// Whether there is a new token.
-    pub(crate) fn token(&mut self, is_new: bool, now_ms: u64) {
-        match (self.token, is_new) {
-            (Token::Refused, true) => self.token = Token::Renewed,
-            (Token::Refused, false) => {
-                self.token = Token::Good;
-                self.lanes.fail(Lane::Link, now_ms, None);
-            }
-            (Token::Ending, true) => {
+    /// There is a new token.
+    pub(crate) fn renewed(&mut self, now_ms: u64) {
+        match self.token {
+            Token::Refused => self.token = Token::Renewed,
+            Token::Ending => {
                 self.token = Token::Good;
                 self.close(now_ms);
             }
-            (_, _) => self.token = Token::Good,
+            Token::Good | Token::Renewed => {}
         }
+    }
+
+    /// There is no new token.
+    pub(crate) fn not_renewed(&mut self, now_ms: u64) {
+        if self.token == Token::Refused {
+            self.lanes.fail(Lane::Link, now_ms, None);
+        }
+        self.token = Token::Good;
     }
 
     /// An exchange has failed: the lane that waits now; none when it is tried again at once.

@@ -89,6 +89,12 @@ impl Lanes {
         });
     }
 
+    /// Closes a lane as after so many failures in a row, where successes of another kind lie between them.
+    pub(super) fn fail_again(&mut self, lane: Lane, failures: u32, now_ms: u64) {
+        self.state_mut(lane).failures = failures.saturating_sub(1);
+        self.fail(lane, now_ms, None);
+    }
+
     /// Closes a lane for as long as another one.
     pub(super) fn wait_like(&mut self, lane: Lane, other: Lane) {
         self.state_mut(lane).wait = self.state(other).wait;

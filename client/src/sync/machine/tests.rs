@@ -1,20 +1,8 @@
 //! The machine against gateways that answer anything, and then against one that is well.
 
 use super::*;
+use crate::dice::Dice;
 use crate::sync::options::Wish;
-
-/// Splitmix64.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
 
 /// A machine with a file that is only facts.
 struct World {
@@ -83,8 +71,12 @@ impl World {
                 (outbox.change, outbox.waiting) = (0, (0, 0));
                 machine.sent(Sent::Taken, now_ms);
             }
-            Exchange::Pull => machine.pulled(Read::Last, now_ms),
-            Exchange::Checkpoint => machine.loaded(Read::More, now_ms),
+            Exchange::Pull => {
+                machine.pulled(Read::Last, now_ms);
+            }
+            Exchange::Checkpoint => {
+                machine.loaded(Read::More, now_ms);
+            }
             Exchange::Chunk => {
                 self.facts.loading = false;
                 machine.loaded(Read::Last, now_ms);
@@ -95,7 +87,7 @@ impl World {
                 machine.heard_schemas(3);
             }
             Exchange::Subscribe => machine.subscribed(now_ms),
-            Exchange::RefreshToken => machine.token(true, now_ms),
+            Exchange::RefreshToken => machine.renewed(now_ms),
             Exchange::Digest => machine.verified(),
         }
     }
@@ -136,7 +128,7 @@ fn do_all(exchanges: &[Exchange]) -> Vec<Ask> {
 }
 
 /// Any answer to `exchange`, and whether it brings the client on.
-fn answer_anything(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool {
+fn answer_anything(world: &mut World, exchange: Exchange, rng: &mut Dice) -> bool {
     let now_ms = world.now_ms;
     let (machine, outbox) = (&mut world.machine, &mut world.facts.outbox);
     if exchange == Exchange::Push && rng.below(3) == 0 {
@@ -149,7 +141,10 @@ fn answer_anything(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool
     }
     assert!(machine.take_under_way(exchange));
     if exchange == Exchange::RefreshToken {
-        machine.token(rng.below(2) == 0, now_ms);
+        match rng.below(2) {
+            0 => machine.renewed(now_ms),
+            _ => machine.not_renewed(now_ms),
+        }
         return false;
     }
     let failure = match rng.below(9) {
@@ -171,7 +166,7 @@ fn answer_anything(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool
 }
 
 /// An answer that is no failure. Those bring the client on that take an edit out of the way or bring more of the log.
-fn answer_oddly(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool {
+fn answer_oddly(world: &mut World, exchange: Exchange, rng: &mut Dice) -> bool {
     let now_ms = world.now_ms;
     let (machine, facts) = (&mut world.machine, &mut world.facts);
     let read = [Read::More, Read::Last, Read::Stale, Read::StartOver]
@@ -188,8 +183,12 @@ fn answer_oddly(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool {
             machine.sent(sent, now_ms);
             return sent != Sent::Restamped;
         }
-        Exchange::Pull => machine.pulled(read, now_ms),
-        Exchange::Checkpoint | Exchange::Chunk => machine.loaded(read, now_ms),
+        Exchange::Pull => {
+            machine.pulled(read, now_ms);
+        }
+        Exchange::Checkpoint | Exchange::Chunk => {
+            machine.loaded(read, now_ms);
+        }
         Exchange::Schemas => {
             facts.schemas_known = true;
             facts.outbox.registry += 1;
@@ -200,12 +199,12 @@ fn answer_oddly(world: &mut World, exchange: Exchange, rng: &mut Rng) -> bool {
             0 => machine.verified(),
             _ => machine.verify_again(),
         },
-        Exchange::RefreshToken => machine.token(true, now_ms),
+        Exchange::RefreshToken => machine.renewed(now_ms),
     }
     read == Read::More
 }
 
-fn anything_happens(world: &mut World, rng: &mut Rng) -> bool {
+fn anything_happens(world: &mut World, rng: &mut Dice) -> bool {
     let now_ms = world.now_ms;
     let machine = &mut world.machine;
     match rng.below(40) {
@@ -232,7 +231,7 @@ fn anything_happens(world: &mut World, rng: &mut Rng) -> bool {
 #[test]
 fn whatever_a_gateway_answers_there_is_a_wait_and_when_it_is_well_everything_settles() {
     for seed in 0..2_000 {
-        let mut rng = Rng(seed);
+        let mut rng = Dice(seed);
         let updates = [Updates::Live, Updates::Poll][usize::try_from(rng.below(2)).unwrap()];
         let mut world = World::new(&SessionOptions::default().with_updates(updates));
         world.edit();
@@ -283,7 +282,7 @@ fn a_gateway_that_fails_always_is_asked_ever_more_seldom_and_always_again() {
                     asked += 1;
                     assert!(world.machine.take_under_way(exchange));
                     match exchange {
-                        Exchange::RefreshToken => world.machine.token(true, world.now_ms),
+                        Exchange::RefreshToken => world.machine.renewed(world.now_ms),
                         _ => {
                             world.machine.failed(exchange, failure, world.now_ms);
                         }
@@ -506,4 +505,99 @@ fn a_page_that_no_schema_explains_is_asked_for_again_when_a_table_is_registered(
     order.clear();
     fail(&mut world, &mut order);
     assert_eq!(order[..2], [Push, Pull], "without a wait");
+}
+
+/// Asks for an hour, the answers being `answer`'s; how often it asked and how often it waited.
+fn an_hour(world: &mut World, mut answer: impl FnMut(&mut World, Exchange)) -> (u32, u32) {
+    let (start_ms, mut asked, mut waited) = (world.now_ms, 0, 0);
+    while world.now_ms < start_ms + 3_600_000 {
+        match world.ask() {
+            Ask::Do(exchange) => {
+                asked += 1;
+                answer(world, exchange);
+            }
+            Ask::Wait { until_ms } => {
+                waited += 1;
+                world.now_ms = until_ms.unwrap();
+            }
+            Ask::Unsubscribe => {}
+            Ask::Stopped => panic!("nobody wished to stop"),
+        }
+        assert!(
+            waited < 1_000 && asked < 200_000,
+            "{asked} asked, {waited} waits"
+        );
+    }
+    (asked, waited)
+}
+
+#[test]
+fn a_gateway_whose_cursors_never_hold_is_asked_for_checkpoints_ever_more_seldom() {
+    let mut world = World::new(&SessionOptions::default().with_updates(Updates::Poll));
+    let (asked, _) = an_hour(&mut world, |world, exchange| match exchange {
+        Exchange::Pull => {
+            assert!(world.machine.take_under_way(exchange));
+            world.facts.loading = true;
+            world.machine.pulled(Read::StartOver, world.now_ms);
+        }
+        other => world.answer_well(other),
+    });
+    assert!((100..600).contains(&asked), "{asked} in an hour");
+}
+
+#[test]
+fn refusals_without_end_are_answered_ever_more_seldom() {
+    for (sent, most) in [
+        (Sent::Restamped, 2_000),
+        (Sent::Held, 8_000),
+        (Sent::Smaller, 200_000),
+    ] {
+        let mut world = World::new(&SessionOptions::default().with_updates(Updates::Poll));
+        world.edit();
+        let (asked, _) = an_hour(&mut world, |world, exchange| match exchange {
+            Exchange::Push => {
+                assert!(world.machine.take_under_way(exchange));
+                world.machine.sent(sent, world.now_ms);
+            }
+            other => world.answer_well(other),
+        });
+        assert!((100..most).contains(&asked), "{sent:?}: {asked} in an hour");
+    }
+}
+
+#[test]
+fn a_connection_that_says_that_its_token_ends_is_heard_once() {
+    let mut world = World::settled(&SessionOptions::default());
+    for _ in 0..3 {
+        world.machine.expiring();
+        if world.ask() == Ask::Do(Exchange::RefreshToken) {
+            assert!(world.machine.take_under_way(Exchange::RefreshToken));
+            world.machine.not_renewed(world.now_ms);
+        }
+    }
+    let tokens = world.asked().into_iter();
+    let tokens = tokens.filter(|ask| *ask == Ask::Do(Exchange::RefreshToken));
+    assert_eq!(tokens.count(), 1);
+}
+
+#[test]
+fn a_checkpoint_is_not_held_open_through_a_wait() {
+    let mut world = World::new(&SessionOptions::default());
+    while world.ask() != Ask::Do(Exchange::Checkpoint) {
+        let Some(exchange) = world.machine.under_way() else {
+            panic!("{:?}", world.asked);
+        };
+        world.answer_well(exchange);
+    }
+    world.answer_well(Exchange::Checkpoint);
+    world.machine.wish(Wish::Offline);
+    assert_eq!(world.ask(), Ask::Wait { until_ms: None });
+    world.machine.wish(Wish::Online);
+    let next = loop {
+        match world.ask() {
+            Ask::Do(Exchange::Push) => world.answer_well(Exchange::Push),
+            other => break other,
+        }
+    };
+    assert_eq!(next, Ask::Do(Exchange::Checkpoint));
 }

@@ -3,7 +3,7 @@
 //! Invariant: a page is merged only behind the place that it was asked for, or where it overlaps what is here already. A
 //! page that brings nothing on is a failure, so nothing that a gateway answers is asked for without end.
 
-use lakesync_proto::{PullPage, Seq, TableSchema, page_checksum};
+use lakesync_proto::{Cursor, PullPage, Seq, TableSchema, page_checksum};
 
 use super::errors::{is_expired, protocol};
 use super::{Session, log};
@@ -45,6 +45,7 @@ impl Session {
             Some(loading) => Ok(loading),
             None => apply::begin_checkpoint(work, &[], None),
         })?;
+        self.loading = Some(loading.clone());
         Ok(Step::Checkpoint(CheckpointRequest {
             client_id: self.db.client_id(),
             tables: loading.tables,
@@ -81,25 +82,16 @@ impl Session {
             }
         };
         let since = std::mem::take(&mut self.since);
-        let next = page.notes.next.as_ref().map(ToString::to_string);
         let merged = self
             .check(&page)
-            .and_then(|()| match page.has_more && next.as_ref() == Some(&since) {
-                true => Err(protocol(
-                    "there is more behind this page, at its own beginning",
-                )),
-                false => Ok(()),
-            })
+            .and_then(|()| brings_on(&since, &page))
             .and_then(|()| {
                 self.merge(|work, schemas| {
                     apply::page(work, &since, &page, schemas).map(Merged::Page)
                 })
             });
         match merged {
-            Ok(merged) => {
-                self.on_read(Exchange::Pull, &merged, &page);
-                Ok(())
-            }
+            Ok(merged) => self.on_read(Exchange::Pull, &merged, &page),
             Err(error) => self.unread(Exchange::Pull, error),
         }
     }
@@ -123,31 +115,36 @@ impl Session {
             }
             Err(error) => {
                 return match is_expired(&error) {
-                    Some(_) => self.load_again(),
+                    Some(refusal) => self.load_again(refusal),
                     None => self.failed(Exchange::Chunk, error),
                 };
             }
         };
+        let expected = self.loading.take();
+        let mut behind = None;
         let merged = self.check(&page).and_then(|()| {
             self.merge(|work, schemas| {
-                let before = apply::loading(work.tx)?.and_then(|loading| loading.resume);
+                let before = apply::loading(work.tx)?;
+                let (true, Some(before)) = (before == expected, before) else {
+                    // Another process has loaded it meanwhile, or has begun anew: this chunk does not follow on it.
+                    return Ok(Merged::Page(Applied::STALE));
+                };
                 let brings = !page.deltas.is_empty() || !page.removed.is_empty();
-                if page.has_more && !brings && before == page.notes.resume {
+                if page.has_more && !brings && before.resume == page.notes.resume {
                     return Err(protocol("a chunk of the checkpoint brings nothing"));
                 }
                 let applied = apply::chunk(work, &page, schemas)?;
-                if applied.stale && before.is_none() {
+                if applied.stale && before.resume.is_none() {
                     // Nothing says where it could be gone on with.
                     log::load_again(work)?;
                 }
+                behind = apply::loading(work.tx)?;
                 Ok(Merged::Page(applied))
             })
         });
+        self.loading = behind;
         match merged {
-            Ok(merged) => {
-                self.on_read(Exchange::Chunk, &merged, &page);
-                Ok(())
-            }
+            Ok(merged) => self.on_read(Exchange::Chunk, &merged, &page),
             Err(error) => self.unread(Exchange::Chunk, error),
         }
     }
@@ -189,6 +186,7 @@ impl Session {
                     return Ok(Merged::Known);
                 }
                 let cursor = state::cursor(work.tx)?.unwrap_or_default();
+                brings_on(&cursor, page)?;
                 apply::page(work, &cursor, page, schemas).map(Merged::Page)
             })
         });
@@ -222,32 +220,42 @@ impl Session {
     /// The cursor cannot be gone on from: the tables that it says, or all, are loaded from a checkpoint.
     fn on_expired(&mut self, refusal: &Refusal) -> Result<(), ClientError> {
         let begun = log::tables_of(refusal).and_then(|(tables, then)| {
-            self.db
-                .keep(|work| apply::begin_checkpoint(work, &tables, then.as_ref()))
+            self.db.keep(|work| match apply::loading(work.tx)? {
+                // Another process was told so, too, and is loading already.
+                Some(_) => Ok(()),
+                None => apply::begin_checkpoint(work, &tables, then.as_ref()).map(|_| ()),
+            })
         });
-        self.started_over(begun.map(|_| ()), Exchange::Pull)
+        self.started_over(begun, Exchange::Pull, refusal)
     }
 
     /// The checkpoint cannot be gone on with: it is loaded from its beginning.
-    fn load_again(&mut self) -> Result<(), ClientError> {
+    fn load_again(&mut self, refusal: &Refusal) -> Result<(), ClientError> {
         let begun = self.db.keep(log::load_again);
-        self.started_over(begun.map(|_| ()), Exchange::Chunk)
+        self.started_over(begun.map(|_| ()), Exchange::Chunk, refusal)
     }
 
     fn started_over(
         &mut self,
         begun: Result<(), ClientError>,
         exchange: Exchange,
+        refusal: &Refusal,
     ) -> Result<(), ClientError> {
         if let Err(error) = begun {
             return Err(self.failed_here(exchange, error));
         }
         let now_ms = self.now_ms();
-        match exchange {
+        let waits = match exchange {
             Exchange::Chunk => self.machine.loaded(Read::StartOver, now_ms),
             _ => self.machine.pulled(Read::StartOver, now_ms),
+        };
+        match waits {
+            None => Ok(()),
+            Some(lane) => {
+                let error = TransportError::Refused(Box::new(refusal.clone()));
+                Err(self.errors.note(lane, error.into(), now_ms))
+            }
         }
-        Ok(())
     }
 
     /// Refuses a page whose checksum is another one than its content's.
@@ -284,24 +292,38 @@ impl Session {
         })
     }
 
-    fn on_read(&mut self, exchange: Exchange, merged: &Merged, page: &PullPage) {
+    fn on_read(
+        &mut self,
+        exchange: Exchange,
+        merged: &Merged,
+        page: &PullPage,
+    ) -> Result<(), ClientError> {
         let now_ms = self.now_ms();
         let all = match page.has_more {
             true => Read::More,
             false => Read::Last,
         };
         self.answered(exchange);
-        match exchange {
+        let waits = match exchange {
             Exchange::Chunk => self.machine.loaded(read(merged, all), now_ms),
             _ => {
                 self.page_limit = self
                     .page_limit
                     .saturating_mul(2)
                     .min(self.options.page_limit);
-                self.machine.pulled(read(merged, all), now_ms);
+                self.machine.pulled(read(merged, all), now_ms)
+            }
+        };
+        self.heed(&page.notes);
+        match waits {
+            None => Ok(()),
+            Some(lane) => {
+                let error = protocol(
+                    "what it sends never follows on what is here: its log changes, or another program syncs this file",
+                );
+                Err(self.errors.note(lane, error, now_ms))
             }
         }
-        self.heed(&page.notes);
     }
 
     /// A page could not be taken. When it is asked for again at once, that is nobody's concern.
@@ -313,6 +335,31 @@ impl Session {
             Some(lane) => Err(self.errors.note(lane, error, now_ms)),
         }
     }
+}
+
+/// Refuses a page behind `since` whose cursor contradicts it, goes back, or stays where it is though there is more: such
+/// pages could be asked for without end. One of another log is judged by that.
+fn brings_on(since: &str, page: &PullPage) -> Result<(), ClientError> {
+    let Some(next) = &page.notes.next else {
+        return Ok(());
+    };
+    if next.epoch != page.epoch || next.seq != page.cursor {
+        return Err(protocol("a page's cursor is none of its end"));
+    }
+    // Only the empty cursor is none: the file's are those that a gateway gave.
+    let begin = match since.parse::<Cursor>().ok() {
+        Some(since) if since.epoch != page.epoch => return Ok(()),
+        Some(since) => since.seq,
+        None => Seq::ZERO,
+    };
+    if next.seq < begin {
+        return Err(protocol("a page's cursor goes back"));
+    }
+    if page.has_more && next.seq == begin {
+        let what = "there is more behind this page, at its own beginning";
+        return Err(protocol(what));
+    }
+    Ok(())
 }
 
 /// What the machine must know: `all` when the page was merged.

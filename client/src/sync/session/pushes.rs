@@ -5,6 +5,7 @@
 
 use lakesync_proto::{Push, PushAck, Seq};
 
+use super::errors::protocol;
 use super::facts::outbox_mark;
 use super::{PUSH_DELTAS, Session, log};
 use crate::error::ClientError;
@@ -88,11 +89,15 @@ impl Session {
         let now_ms = self.now_ms();
         self.answered(Exchange::Push);
         self.push_limit = self.push_limit.saturating_mul(2).min(PUSH_DELTAS);
-        match acknowledged {
+        let waits = match acknowledged {
             Acknowledged::Noted => self.machine.sent(Sent::Taken, now_ms),
             Acknowledged::OtherLog => self.machine.pulled(Read::StartOver, now_ms),
-        }
+        };
         self.heed(&ack.notes);
+        if let Some(lane) = waits {
+            let error = protocol("its log is another one every time");
+            self.errors.note(lane, error, now_ms);
+        }
         Ok(())
     }
 
@@ -115,8 +120,13 @@ impl Session {
         };
         let now_ms = self.now_ms();
         self.answered(Exchange::Push);
-        self.machine.sent(sent, now_ms);
-        Ok(())
+        match self.machine.sent(sent, now_ms) {
+            None => Ok(()),
+            Some(lane) => {
+                let error = TransportError::Refused(refusal);
+                Err(self.errors.note(lane, error.into(), now_ms))
+            }
+        }
     }
 
     /// The answer could not be written down.

@@ -8,7 +8,6 @@ use super::Session;
 use crate::apply;
 use crate::error::ClientError;
 use crate::outbox;
-use crate::schema::{LocalTable, TableNumber};
 use crate::sync::machine::Exchange;
 use crate::sync::status::{Phase, SchemaState, Status, TableSchemaState};
 
@@ -29,7 +28,7 @@ impl Session {
         }
     }
 
-    pub(super) fn publish(&mut self, has_stopped: bool) {
+    pub(super) fn publish(&mut self) {
         let now_ms = self.now_ms();
         // A file that cannot be read says so in `last_error`, with what it told before.
         let told = self.look().unwrap_or_else(|_| Told {
@@ -45,10 +44,7 @@ impl Session {
                 .map(|synced_ms| now_ms.saturating_sub(synced_ms)),
         };
         let status = Status {
-            phase: match has_stopped {
-                true => Phase::Stopped,
-                false => self.phase(told.loading),
-            },
+            phase: self.phase(told.loading),
             counts: told.counts,
             last_error: self.errors.last().cloned(),
             last_synced_ms: self.last_synced_ms,
@@ -71,6 +67,9 @@ impl Session {
     }
 
     fn phase(&self, loading: Option<u64>) -> Phase {
+        if self.has_stopped {
+            return Phase::Stopped;
+        }
         let under_way = self.machine.under_way();
         if self.machine.is_offline() && under_way.is_none() {
             return Phase::Offline;
@@ -102,14 +101,18 @@ impl Session {
         if self.known.hash.is_none() {
             return Ok(told);
         }
-        let waiting = match told.counts.pending {
-            0 => BTreeMap::new(),
-            _ => outbox::waiting(connection)?,
+        // Counting what waits reads every entry that does.
+        let is_asked = told.counts.pending > 0 && !self.known.differences.is_empty();
+        let waiting = match is_asked {
+            true => outbox::waiting(connection)?,
+            false => BTreeMap::new(),
         };
-        told.schema = local
-            .registry
-            .tables()
-            .filter_map(|table| schema_state(table, &waiting))
+        drop(local);
+        told.schema = self
+            .known
+            .differences
+            .iter()
+            .map(|difference| difference.with(&waiting))
             .collect();
         let untaken = self.untaken.iter().map(|(table, reason)| TableSchemaState {
             table: table.clone(),
@@ -122,38 +125,12 @@ impl Session {
     }
 }
 
-/// How a table's schema here and the gateway's differ, if they do.
-fn schema_state(
-    table: &LocalTable,
-    waiting: &BTreeMap<TableNumber, u64>,
-) -> Option<TableSchemaState> {
-    let waiting = waiting.get(&table.number).copied().unwrap_or(0);
-    let own = &table.schema;
-    let state = match (&table.conflict, &table.gateway) {
-        (Some(reason), _) => SchemaState::Conflict {
-            reason: reason.clone(),
-        },
-        (None, None) => SchemaState::UnknownToGateway { waiting },
-        (None, Some(gateway)) => {
-            let lacks = |column: &&lakesync_proto::Column| {
-                let name = column.name.as_str();
-                gateway.column(name).is_none() && gateway.dropped_column(name).is_none()
-            };
-            let has_more = |column: &&lakesync_proto::Column| {
-                let name = column.name.as_str();
-                own.column(name).is_none() && own.dropped_column(name).is_none()
-            };
-            if own.columns.iter().find(lacks).is_some() {
-                SchemaState::GatewayBehind { waiting }
-            } else if gateway.columns.iter().find(has_more).is_some() {
-                SchemaState::GatewayAhead
-            } else {
-                return None;
-            }
+impl Drop for Session {
+    /// Nobody syncs any more: those who watch hear it.
+    fn drop(&mut self) {
+        if self.status.phase != Phase::Stopped {
+            self.status.phase = Phase::Offline;
+            self.db.hub().publish_status(&self.status);
         }
-    };
-    Some(TableSchemaState {
-        table: own.table.clone(),
-        state,
-    })
+    }
 }

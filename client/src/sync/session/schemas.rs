@@ -12,8 +12,10 @@ use lakesync_proto::{Notes, Schemas, TableName, TableSchema, limits, schemas_has
 use super::Session;
 use super::errors::protocol;
 use crate::error::ClientError;
-use crate::schema::Registry;
+use crate::schema::{LocalTable, Registry, TableNumber};
+use crate::sync::difference::difference;
 use crate::sync::machine::Exchange;
+use crate::sync::status::{SchemaState, TableSchemaState};
 use crate::transport::TransportError;
 
 /// What is known of the gateway's schemas.
@@ -27,6 +29,16 @@ pub(super) struct Known {
     pub(super) readers: Arc<Readers>,
     /// The gateway's.
     pub(super) gateway: Vec<TableSchema>,
+    /// Tables that differ here and there.
+    pub(super) differences: Vec<Difference>,
+}
+
+/// How a table's schema here and the gateway's differ; the edits that wait are counted later.
+#[derive(Clone, Debug)]
+pub(super) struct Difference {
+    number: TableNumber,
+    table: TableName,
+    state: SchemaState,
 }
 
 /// Schemas by table.
@@ -52,22 +64,50 @@ impl Known {
     pub(super) fn of(registry: &Registry, version: i64, hash: Option<u64>) -> Known {
         let mut readers = BTreeMap::new();
         let mut gateway = Vec::new();
+        let mut differences = Vec::new();
         for table in registry.tables() {
             let reader = table.gateway.as_ref().unwrap_or(&table.schema);
             readers.insert(table.schema.table.clone(), Arc::clone(reader));
             gateway.extend(table.gateway.as_deref().cloned());
+            // Before the gateway's schemas were heard, nothing is known to differ.
+            differences.extend(hash.and_then(|_| Difference::of(table)));
         }
         Known {
             registry: Some(version),
             hash,
             readers: Arc::new(Readers(readers)),
             gateway,
+            differences,
         }
     }
 
     pub(super) fn readers(&self) -> Arc<dyn Schemas + Send + Sync> {
         let readers: Arc<Readers> = Arc::clone(&self.readers);
         readers
+    }
+}
+
+impl Difference {
+    fn of(table: &LocalTable) -> Option<Difference> {
+        Some(Difference {
+            number: table.number,
+            table: table.schema.table.clone(),
+            state: difference(table, 0)?,
+        })
+    }
+
+    /// As a status tells it.
+    pub(super) fn with(&self, counts: &BTreeMap<TableNumber, u64>) -> TableSchemaState {
+        let waiting = counts.get(&self.number).copied().unwrap_or(0);
+        let state = match self.state.clone() {
+            SchemaState::GatewayBehind { .. } => SchemaState::GatewayBehind { waiting },
+            SchemaState::UnknownToGateway { .. } => SchemaState::UnknownToGateway { waiting },
+            other => other,
+        };
+        TableSchemaState {
+            table: self.table.clone(),
+            state,
+        }
     }
 }
 

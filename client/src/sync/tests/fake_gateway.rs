@@ -173,7 +173,7 @@ impl FakeGateway {
             if let Err(refused) = self.admit(delta) {
                 let refusal = Refusal {
                     index: refused.index.map(|_| index),
-                    ..refused
+                    ..*refused
                 };
                 return Err(TransportError::Refused(Box::new(refusal)));
             }
@@ -194,26 +194,26 @@ impl FakeGateway {
         })
     }
 
-    fn admit(&self, delta: &RowDelta) -> Result<(), Refusal> {
+    fn admit(&self, delta: &RowDelta) -> Result<(), Box<Refusal>> {
         if let Some(refusal) = self.condemned.get(&delta.row_id) {
-            return Err(refusal.clone());
+            return Err(Box::new(refusal.clone()));
         }
         let ahead_ms = delta.hlc.wall_ms().saturating_sub(self.now_ms);
         if check_drift(delta.hlc, self.now_ms).is_err() {
             let mut refusal = refusal(409, "CLOCK_DRIFT");
             refusal.details.insert("skewMs".to_owned(), json!(ahead_ms));
-            return Err(refusal);
+            return Err(Box::new(refusal));
         }
         let table = self
             .schemas
             .iter()
             .find(|schema| schema.table == delta.table);
         let Some(table) = table else {
-            return Err(refusal(422, "UNKNOWN_TABLE"));
+            return Err(Box::new(refusal(422, "UNKNOWN_TABLE")));
         };
         match table.check(delta) {
             Ok(()) => Ok(()),
-            Err(_) => Err(refusal(422, "SCHEMA_ERROR")),
+            Err(_) => Err(Box::new(refusal(422, "SCHEMA_ERROR"))),
         }
     }
 

@@ -84,7 +84,8 @@ fn a_live_page_that_comes_twice_or_overlaps_a_pull_is_harmless() {
     let Some(Reply::Live(first)) = device.live_page(&mut world.gateway) else {
         panic!("there is news");
     };
-    // A pull in between, as the safety poll makes it.
+    // A pull in between that goes further, as the safety poll makes it.
+    world.arrive(remote(Op::Update, "2", START_MS + 9, "newer"));
     device.session.wish(Wish::SyncNow);
     let page = loop {
         match device.session.next().unwrap() {
@@ -93,10 +94,12 @@ fn a_live_page_that_comes_twice_or_overlaps_a_pull_is_harmless() {
             _ => {}
         }
     };
-    world.arrive(remote(Op::Update, "2", START_MS + 9, "newer"));
     device.give(Reply::Pulled(Ok(page)));
+    let seq = device.rows("SELECT value FROM _lakesync_state WHERE name = 'seq'");
     device.give(Reply::Live(first.clone()));
     device.give(Reply::Live(first));
+    let after = device.rows("SELECT value FROM _lakesync_state WHERE name = 'seq'");
+    assert_eq!(after, seq, "the cursor does not go back");
     device.hear(&mut world.gateway);
     device.run(&mut world.gateway);
     assert!(

@@ -5,4 +5,5 @@ mod live;
 mod random;
 mod scenarios;
 mod schemas;
+mod two_programs;
 mod world;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lakesync_proto::{
-    ClientId, ManualClock, RowDelta, Seq, TableDefinition, TableName, TableSchema, WallClock,
+    ClientId, ColumnName, ManualClock, RowDelta, Seq, TableDefinition, TableName, TableSchema,
+    WallClock,
 };
 use rusqlite::types::Value as SqlValue;
 use tempfile::TempDir;
@@ -123,6 +124,24 @@ impl Device {
             other => panic!("{other:?}"),
         };
         rows.iter().map(text).collect::<Vec<_>>().join(", ")
+    }
+
+    pub(super) fn has_column(&self, column: &str) -> bool {
+        let sql =
+            format!("SELECT count(*) FROM pragma_table_info('stock') WHERE name = '{column}'");
+        self.rows(&sql)[0][0] == 1.into()
+    }
+
+    /// The colours of stock that are set, as text.
+    pub(super) fn colours(&self) -> String {
+        let rows = self.rows(
+            "SELECT coalesce(group_concat(code || ' is ' || colour, ', '), '') \
+             FROM (SELECT * FROM stock WHERE colour IS NOT NULL ORDER BY code)",
+        );
+        match &rows[0][0] {
+            SqlValue::Text(text) => text.clone(),
+            other => panic!("{other:?}"),
+        }
     }
 
     pub(super) fn status(&self) -> Status {
@@ -254,9 +273,9 @@ impl Device {
     pub(super) fn run(&mut self, gateway: &mut FakeGateway) -> Step {
         for _ in 0..500 {
             self.hear(gateway);
-            match self.step(gateway) {
-                end @ (Step::Wait { .. } | Step::Stopped) => return end,
-                _ => {}
+            let step = self.step(gateway);
+            if matches!(step, Step::Wait { .. } | Step::Stopped) {
+                return step;
             }
         }
         panic!(
@@ -269,21 +288,18 @@ impl Device {
     /// Goes on through waits until everything is here and sent.
     pub(super) fn settle(&mut self, gateway: &mut FakeGateway) {
         for _ in 0..500 {
-            match self.run(gateway) {
-                Step::Wait { until_ms } => {
-                    let status = self.status();
-                    if status.last_error.is_none()
-                        && status.counts.pending + status.counts.in_flight == 0
-                    {
-                        return;
-                    }
-                    let until_ms = until_ms.expect("a wait that ends");
-                    let by_ms = until_ms.saturating_sub(self.now_ms());
-                    self.clock.advance(by_ms);
-                    gateway.now_ms += by_ms;
-                }
-                _ => return,
+            let Step::Wait { until_ms } = self.run(gateway) else {
+                return;
+            };
+            let status = self.status();
+            let unsent = status.counts.pending + status.counts.in_flight;
+            if status.last_error.is_none() && unsent == 0 {
+                return;
             }
+            let until_ms = until_ms.expect("a wait that ends");
+            let by_ms = until_ms.saturating_sub(self.now_ms());
+            self.clock.advance(by_ms);
+            gateway.now_ms += by_ms;
         }
         panic!("{} does not settle: {:?}", self.name, self.status());
     }
@@ -309,6 +325,8 @@ pub(super) fn failed(step: &Step, error: TransportError) -> Reply {
 
 pub(super) struct World {
     dir: TempDir,
+    /// How often an answer was damaged on its way.
+    pub(super) garbled: u64,
     pub(super) gateway: FakeGateway,
 }
 
@@ -321,6 +339,7 @@ impl World {
         gateway.schemas = vec![schema(STOCK)];
         World {
             dir: TempDir::new().unwrap(),
+            garbled: 0,
             gateway,
         }
     }
@@ -365,5 +384,20 @@ impl World {
         let mut lines: Vec<String> = rows.map(text).collect();
         lines.sort();
         lines.join(", ")
+    }
+
+    /// What everybody must show of the colours of stock.
+    pub(super) fn colours(&self) -> String {
+        let merged = self.gateway.merged();
+        let colour = ColumnName::parse("colour").unwrap();
+        let set = merged.iter().filter_map(|((_, row_id), state)| {
+            match state.exists().then(|| state.visible(&colour))? {
+                Some(lakesync_proto::Value::String(colour)) => {
+                    Some(format!("{row_id} is {colour}"))
+                }
+                _ => None,
+            }
+        });
+        set.collect::<Vec<_>>().join(", ")
     }
 }

@@ -307,3 +307,49 @@ fn the_gateways_clock_is_that_of_the_last_answer() {
     server.join().unwrap();
     assert_eq!(clock(), None, "there was no answer");
 }
+
+#[test]
+fn a_slow_line_is_waited_for_as_long_as_something_comes() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (_open, never) = std::sync::mpsc::channel::<()>();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_request(&mut stream, 0).unwrap();
+        let body = encode_page_protobuf(&page(1, false));
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        for piece in body.chunks(body.len() / 8) {
+            let _ = never.recv_timeout(brief().silence / 3);
+            stream.write_all(piece).unwrap();
+        }
+    });
+    let begun = std::time::Instant::now();
+    let page = transport(&url).with_timeouts(brief()).pull(&pull());
+    assert_eq!(page.unwrap(), super::page(1, false));
+    assert!(begun.elapsed() > brief().exchange);
+    server.join().unwrap();
+}
+
+#[test]
+fn an_answer_that_falls_silent_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (open, closed) = std::sync::mpsc::channel::<()>();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_request(&mut stream, 0).unwrap();
+        let head =
+            "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 9\r\n\r\nx";
+        stream.write_all(head.as_bytes()).unwrap();
+        let _ = closed.recv();
+    });
+    let transport = transport(&url).with_timeouts(brief());
+    let error = transport.pull(&pull()).unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    drop(open);
+    server.join().unwrap();
+}

@@ -1,5 +1,7 @@
 //! The HTTP transport against a server that says what the test tells it to.
 
+#![cfg(feature = "http")]
+
 mod addresses;
 mod checkpoints;
 mod exchanges;

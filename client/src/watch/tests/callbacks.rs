@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
 use super::{apply, database, named};
-use crate::{LocalDb, SqlValue};
+use crate::{LocalDb, SqlValue, Subscription};
 
 fn count(db: &LocalDb, of: &str) -> i64 {
     let rows = db.query(&format!("SELECT count(*) FROM {of}"), []).unwrap();
@@ -52,6 +52,22 @@ fn a_callback_that_changes_what_it_watches_is_told_of_it_until_it_stops() {
     });
     db.insert("todos", &[("title", "First".into())]).unwrap();
     assert_eq!(count(&db, "todos"), 20);
+}
+
+#[test]
+fn a_callback_may_end_its_own_subscription() {
+    let db = database(":memory:");
+    let held: Arc<Mutex<Option<Subscription>>> = Arc::default();
+    let (own, calls) = (Arc::clone(&held), Arc::new(Mutex::new(0)));
+    let counted = Arc::clone(&calls);
+    let subscription = db.watch(&["todos"]).unwrap().on_change(move |_| {
+        *counted.lock().unwrap() += 1;
+        own.lock().unwrap().take();
+    });
+    *held.lock().unwrap() = Some(subscription);
+    apply(&db, &[("a", "Milk")]);
+    apply(&db, &[("b", "Bread")]);
+    assert_eq!(*calls.lock().unwrap(), 1);
 }
 
 #[test]

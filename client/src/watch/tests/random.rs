@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 
 use super::{apply, database, table};
+use crate::dice::Dice;
 use crate::{ChangedRows, ClientError, LocalDb, QueryWatch, Rows, Watch};
 
 const QUERIES: [&str; 5] = [
@@ -17,19 +18,6 @@ const QUERIES: [&str; 5] = [
     "WITH busy AS (SELECT list FROM todos GROUP BY 1 HAVING count(*) > 1) SELECT name FROM lists JOIN busy ON list = row_id",
     "SELECT count(*) FROM notes",
 ];
-
-/// splitmix64.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
-    }
-}
 
 type Content = BTreeMap<String, Vec<crate::SqlValue>>;
 
@@ -75,11 +63,11 @@ impl Slow {
 }
 
 fn step(db: &LocalDb, foreign: &Connection, dice: &mut Dice) {
-    let (row, list) = (format!("r{}", dice.roll(8)), format!("l{}", dice.roll(3)));
-    let text = format!("t{}", dice.roll(4));
+    let (row, list) = (format!("r{}", dice.below(8)), format!("l{}", dice.below(3)));
+    let text = format!("t{}", dice.below(4));
     let upsert = "INSERT INTO todos (row_id, title, list) VALUES (?1, ?2, ?3) \
                   ON CONFLICT DO UPDATE SET title = excluded.title, list = excluded.list";
-    match dice.roll(10) {
+    match dice.below(10) {
         0 => drop(db.execute(upsert, (&row, &text, &list)).unwrap()),
         1 => drop(
             db.execute("DELETE FROM todos WHERE row_id = ?1", [&row])
@@ -145,12 +133,12 @@ fn history(seed: u64) {
         .collect();
     for _ in 0..120 {
         step(&db, &foreign, &mut dice);
-        if dice.roll(2) == 0 {
-            let slow = usize::try_from(dice.roll(3)).unwrap();
+        if dice.below(2) == 0 {
+            let slow = usize::try_from(dice.below(3)).unwrap();
             tables[slow].look(&db);
         }
         for ((watch, last), sql) in queries.iter_mut().zip(QUERIES) {
-            if dice.roll(3) > 0 {
+            if dice.below(3) > 0 {
                 continue;
             }
             let now = db.query(sql, []).unwrap();

@@ -117,6 +117,19 @@ fn all_tables_are_watched_when_none_is_named_and_wrong_names_are_refused() {
     assert!(matches!(db.watch(&["no name"]), Err(ClientError::Name(_))));
 }
 
+#[test]
+fn watches_go_to_other_threads() {
+    fn goes<T: Send + Sync + 'static>() {}
+    goes::<crate::Watch>();
+    goes::<crate::QueryWatch>();
+    goes::<crate::StatusWatch>();
+    goes::<crate::Subscription>();
+    let db = database(":memory:");
+    let watch = db.watch(&[]).unwrap();
+    let _: Box<dyn Future<Output = crate::Changes> + Send> =
+        Box::new(async move { watch.changed().await });
+}
+
 #[derive(Default)]
 struct Count(AtomicUsize);
 

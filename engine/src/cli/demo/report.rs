@@ -58,7 +58,7 @@ impl Report {
     pub(super) fn edits(&self, edits: &[Edit]) -> Result<(), CliError> {
         let mut table = TextTable::new(["client", "edit", "what it shows"]);
         for edit in edits {
-            table.row([edit.client, edit.what.as_str(), edit.lesson]);
+            table.row([edit.client, edit.sql, edit.lesson]);
         }
         Ok(writeln!(stdout(), "{table}")?)
     }

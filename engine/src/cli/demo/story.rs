@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lakesync_client::{Client, HttpTransport, Transport as _};
-use lakesync_proto::{ClientId, ColumnName, Op, RowDelta, RowId, Value, WallClock};
+use lakesync_client::{HttpTransport, LocalDb, Transport as _};
+use lakesync_proto::{ClientId, ColumnName, RowId, Value, WallClock};
 
 use crate::cli::CliError;
 use crate::clock::SystemClock;
@@ -21,6 +21,9 @@ pub(super) const TABLE: &str = r#"{
     "primaryKey": ["id"]
 }"#;
 
+/// How late the late edit is, in milliseconds: older than everybody's edits, younger than Bo's tasks.
+const LATE_MS: i64 = 60_000;
+
 /// The rows of one client.
 pub(super) type Rows = BTreeMap<RowId, BTreeMap<ColumnName, Value>>;
 
@@ -35,10 +38,10 @@ impl WallClock for SkewedClock {
 }
 
 /// One edit, for the report.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Edit {
     pub(super) client: &'static str,
-    pub(super) what: String,
+    pub(super) sql: &'static str,
     pub(super) lesson: &'static str,
 }
 
@@ -61,7 +64,7 @@ pub(super) struct Story {
 pub(super) struct Person {
     pub(super) name: &'static str,
     pub(super) skew_ms: i64,
-    client: Client,
+    db: LocalDb,
 }
 
 /// Runs a step where it may block.
@@ -86,135 +89,96 @@ impl Story {
         }
     }
 
-    /// Opens the clients; the first one makes the tasks and everybody gets them.
+    /// Opens the clients; one makes the tasks and everybody gets them.
     pub(super) fn share(&mut self) -> Result<Rows, CliError> {
         for (name, skew_ms) in [("ana", 2_000), ("bo", -90_000), ("cy", -3_600_000)] {
-            let clock = Arc::new(SkewedClock(skew_ms));
-            let path = self.folder.join(format!("{name}.db"));
-            let mut client = Client::open(path, ClientId::parse(name)?, clock)?;
-            for schema in self.transport.schemas()? {
-                client.register(&schema)?;
-            }
-            self.people.push(Person {
-                name,
-                skew_ms,
-                client,
-            });
+            let db = self.open(name, skew_ms)?;
+            self.people.push(Person { name, skew_ms, db });
         }
-        // Bo's clock is the middle one: what he writes first, the others can overwrite.
-        let tasks = [
-            ("1", "Buy milk", 1),
-            ("2", "Fix bike", 2),
-            ("3", "Call Eve", 3),
-            ("4", "Plan trip", 5),
-        ];
-        for (id, title, points) in tasks {
-            let values = [
-                ("id", text(id)),
-                ("title", text(title)),
-                ("status", text("open")),
-                ("points", Value::Long(points)),
-            ];
-            self.client("bo").insert("tasks", &values)?;
-        }
+        let tasks = "INSERT INTO tasks (id, title, status, points) VALUES
+            ('1', 'Buy milk', 'open', 1), ('2', 'Fix bike', 'open', 2),
+            ('3', 'Call Eve', 'open', 3), ('4', 'Plan trip', 'open', 5)";
+        self.of("bo").execute(tasks, [])?;
         self.sync_all()?;
-        Ok(self.client("ana").rows("tasks")?)
+        Ok(self.of("ana").rows("tasks")?)
+    }
+
+    fn open(&self, name: &str, skew_ms: i64) -> Result<LocalDb, CliError> {
+        let clock = Arc::new(SkewedClock(skew_ms));
+        let path = self.folder.join(format!("{name}.db"));
+        let db = LocalDb::open(path, ClientId::parse(name)?, clock)?;
+        for schema in self.transport.schemas()? {
+            db.register(&schema)?;
+        }
+        Ok(db)
     }
 
     /// Everybody edits the same rows without a connection.
     pub(super) fn edit_offline(&mut self) -> Result<Vec<Edit>, CliError> {
-        let mut edits = Vec::new();
-        let mut write = |story: &mut Self, who, op, id, changes: &[(&str, Value)], lesson| {
-            let delta = match op {
-                Op::Delete => story.client(who).delete("tasks", id)?,
-                _ => story.client(who).update("tasks", id, changes)?,
-            };
-            edits.push(edit(who, &delta, lesson));
-            Ok::<(), CliError>(())
-        };
         let different = "different columns: both stay";
-        write(
-            self,
-            "ana",
-            Op::Update,
-            "1",
-            &[("title", text("Buy oat milk"))],
-            different,
-        )?;
-        write(
-            self,
-            "bo",
-            Op::Update,
-            "1",
-            &[("status", text("done"))],
-            different,
-        )?;
         let same = "the same column: the greater stamp wins, whoever syncs first";
-        write(
-            self,
-            "bo",
-            Op::Update,
-            "2",
-            &[("points", Value::Long(8))],
-            same,
-        )?;
-        write(
-            self,
-            "ana",
-            Op::Update,
-            "2",
-            &[("points", Value::Long(13))],
-            same,
-        )?;
         let delete =
             "a delete against a later update: the row shows what was written after the delete";
-        write(self, "bo", Op::Delete, "3", &[], delete)?;
-        write(
-            self,
-            "ana",
-            Op::Update,
-            "3",
-            &[("owner", text("ana"))],
-            delete,
-        )?;
-        let late = "an hour behind, but stamps never go back: Cy has seen Bo's tasks";
-        write(self, "cy", Op::Update, "4", &[("owner", text("cy"))], late)?;
-        Ok(edits)
+        let clock = "his clock is an hour behind, but the gateway's answers have told him the time";
+        let edits = [
+            (
+                "ana",
+                "UPDATE tasks SET title = 'Buy oat milk' WHERE id = '1'",
+                different,
+            ),
+            (
+                "bo",
+                "UPDATE tasks SET status = 'done' WHERE id = '1'",
+                different,
+            ),
+            ("bo", "UPDATE tasks SET points = 8 WHERE id = '2'", same),
+            ("ana", "UPDATE tasks SET points = 13 WHERE id = '2'", same),
+            ("bo", "DELETE FROM tasks WHERE id = '3'", delete),
+            (
+                "ana",
+                "UPDATE tasks SET owner = 'ana' WHERE id = '3'",
+                delete,
+            ),
+            ("cy", "UPDATE tasks SET owner = 'cy' WHERE id = '4'", clock),
+        ];
+        for (who, sql, _) in edits {
+            self.of(who).execute(sql, [])?;
+        }
+        Ok(edits
+            .map(|(client, sql, lesson)| Edit {
+                client,
+                sql,
+                lesson,
+            })
+            .to_vec())
     }
 
-    /// Cy meets the late-delta case: a stamp from before the compaction arrives after it.
+    /// The late-delta case: a stamp from before the compaction arrives after it.
     pub(super) fn late_edit(&mut self) -> Result<Vec<Edit>, CliError> {
-        let changes = [("points", Value::Long(99)), ("owner", text("dee"))];
-        let clock = Arc::new(SkewedClock(-10_000));
-        let mut dee = Client::open(self.folder.join("dee.db"), ClientId::parse("dee")?, clock)?;
-        for schema in self.transport.schemas()? {
-            dee.register(&schema)?;
-        }
-        // Dee has never pulled, so her clock has learned nothing: the edit is ten seconds old on arrival.
-        let mut values = vec![("id", text("2"))];
-        values.extend(changes);
-        let delta = dee.insert("tasks", &values)?;
-        dee.push(self.transport.as_ref())?;
-        Ok(vec![edit(
-            "dee",
-            &delta,
-            "points was written later by ana, owner by nobody",
-        )])
+        let sql = "INSERT INTO tasks (id, points, owner) VALUES ('2', 99, 'dee')";
+        let dee = self.open("dee", -LATE_MS)?;
+        dee.execute(sql, [])?;
+        // A look at the outbox stamps the edit, before any answer of the gateway has told Dee the time.
+        dee.outbox(1)?;
+        dee.sync(self.transport.as_ref())?;
+        Ok(vec![Edit {
+            client: "dee",
+            sql,
+            lesson: "a minute old: points was written since then, owner by nobody",
+        }])
     }
 
     /// Syncs everybody until nobody has anything new; gives each one's rows.
     pub(super) fn sync_all(&mut self) -> Result<Vec<Held>, CliError> {
-        let transport = Arc::clone(&self.transport);
         for _ in 0..2 {
-            for person in &mut self.people {
-                person.client.sync(transport.as_ref())?;
+            for person in &self.people {
+                person.db.sync(self.transport.as_ref())?;
             }
         }
         let held = self.people.iter().map(|person| {
-            let rows = person.client.rows("tasks")?;
             Ok(Held {
                 client: person.name,
-                rows,
+                rows: person.db.rows("tasks")?,
             })
         });
         held.collect()
@@ -225,29 +189,8 @@ impl Story {
         &self.people
     }
 
-    fn client(&mut self, name: &str) -> &mut Client {
-        let person = self.people.iter_mut().find(|person| person.name == name);
-        &mut person.expect("the story names only its own people").client
-    }
-}
-
-fn text(text: &str) -> Value {
-    Value::String(text.to_owned())
-}
-
-fn edit(client: &'static str, delta: &RowDelta, lesson: &'static str) -> Edit {
-    let changes: Vec<String> = delta
-        .columns
-        .iter()
-        .map(|change| format!("{} = {}", change.column, change.value.to_json()))
-        .collect();
-    let what = match delta.op {
-        Op::Delete => format!("deletes task {}", delta.row_id),
-        _ => format!("task {}: {}", delta.row_id, changes.join(", ")),
-    };
-    Edit {
-        client,
-        what,
-        lesson,
+    fn of(&self, name: &str) -> &LocalDb {
+        let person = self.people.iter().find(|person| person.name == name);
+        &person.expect("the story names only its own people").db
     }
 }
