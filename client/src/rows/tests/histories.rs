@@ -542,7 +542,8 @@ fn normal(state: &RowState) -> RowState {
     };
     for (name, cell) in state.visible_cells() {
         let key = name == "code" || name == "place";
-        if !(key || cell.stamp.is_settled() && cell.value == Value::Null) {
+        let nothing = cell.stamp.is_settled() && cell.value == Value::Null;
+        if !key && !nothing {
             normal.cells.insert(name.clone(), cell.clone());
         }
     }
