@@ -86,7 +86,7 @@
 //!
 //! let db = LocalDb::open("todos.db", ClientId::parse("laptop")?, Arc::new(SystemClock))?;
 //! let gateway = HttpTransport::new("https://sync.example.org", GatewayId::parse("public")?)?
-//!     .with_token_source(|| Ok(std::fs::read_to_string("token")?));
+//!     .with_token_source(|| Ok(std::fs::read_to_string("token")?.trim().to_owned()));
 //! let syncing = SyncHandle::start(db.clone(), gateway, SessionOptions::default());
 //! // … the application goes on with `db` …
 //! syncing.stop();

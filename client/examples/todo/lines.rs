@@ -25,7 +25,13 @@ pub fn run(
             break;
         }
         if let Err(error) = obey(todos, transport, line, &mut out) {
-            writeln!(out, "{line}: {error}")?;
+            write!(out, "{line}: {error}")?;
+            let mut source = error.source();
+            while let Some(cause) = source {
+                write!(out, ": {cause}")?;
+                source = cause.source();
+            }
+            writeln!(out)?;
         }
     }
     Ok(())

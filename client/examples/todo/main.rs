@@ -16,7 +16,7 @@ mod screen;
 mod todos;
 
 use std::error::Error;
-use std::io::{IsTerminal as _, stdin, stdout};
+use std::io::{IsTerminal as _, Write as _, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -123,6 +123,10 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
             "--gateway" => found.gateway = value()?,
             "--token" => found.token = Some(value()?),
             "--offline" => found.offline = true,
+            "-h" | "--help" => {
+                drop(writeln!(stdout(), "{USAGE}"));
+                std::process::exit(0);
+            }
             option if option.starts_with('-') => return Err(USAGE.into()),
             _ if found.file.as_os_str().is_empty() => found.file = PathBuf::from(&argument),
             _ => return Err(USAGE.into()),

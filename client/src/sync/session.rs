@@ -20,7 +20,7 @@ use crate::error::ClientError;
 use crate::outbox::Batch;
 use crate::skew;
 use crate::sync::backoff;
-use crate::sync::machine::{Ask, Exchange, Facts, Machine};
+use crate::sync::machine::{Ask, Exchange, Facts, Failure, Lane, Machine};
 use crate::sync::options::{SessionOptions, Wish};
 use crate::sync::status::Status;
 use crate::sync::step::{Reply, Step};
@@ -100,6 +100,8 @@ pub struct Session {
     /// The gateway's tables that this database cannot have, and why.
     untaken: Vec<(TableName, String)>,
     errors: Errors,
+    /// Why the token was not accepted, until it is known whether there is another one.
+    token_error: Option<TransportError>,
     last_synced_ms: Option<u64>,
     mismatches: u64,
     status: Status,
@@ -128,6 +130,7 @@ impl Session {
             has_stopped: false,
             untaken: Vec::new(),
             errors: Errors::default(),
+            token_error: None,
             last_synced_ms: None,
             mismatches: 0,
             status: Status::default(),
@@ -247,14 +250,21 @@ impl Session {
             Reply::Schemas(result) => self.on_schemas(result),
             Reply::Subscribed(result) => self.on_subscribed(result),
             Reply::Digest(result) => self.on_digest(result),
-            Reply::Token(is_new) => {
-                match is_new {
-                    true => self.machine.renewed(now_ms),
-                    false => self.machine.not_renewed(now_ms),
-                }
-                Ok(())
-            }
+            Reply::Token(is_new) => self.on_token(is_new, now_ms),
             Reply::Live(_) | Reply::LiveEnded(_) | Reply::Expiring => Ok(()),
+        }
+    }
+
+    fn on_token(&mut self, is_new: bool, now_ms: u64) -> Result<(), ClientError> {
+        let refused = self.token_error.take();
+        if is_new {
+            self.machine.renewed(now_ms);
+            return Ok(());
+        }
+        self.machine.not_renewed(now_ms);
+        match refused {
+            None => Ok(()),
+            Some(error) => Err(self.errors.note(Lane::Link, error.into(), now_ms)),
         }
     }
 
@@ -302,7 +312,10 @@ impl Session {
         let now_ms = self.now_ms();
         let failure = errors::failure_of(&error, exchange);
         match self.machine.failed(exchange, failure, now_ms) {
-            None => Ok(()),
+            None => {
+                self.token_error = (failure == Failure::Token).then_some(error);
+                Ok(())
+            }
             Some(lane) => Err(self.errors.note(lane, error.into(), now_ms)),
         }
     }

@@ -337,8 +337,10 @@ pub(super) fn unreachable(
     url: &str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> TransportError {
+    // What was asked in detail, cursors and ids, tells nobody why there was no answer.
+    let place = url.split_once('?').map_or(url, |(place, _)| place);
     TransportError::Unreachable {
-        url: url.to_owned(),
+        url: place.to_owned(),
         source: source.into(),
     }
 }

@@ -138,6 +138,9 @@ fn without_a_server_it_works_and_says_what_waits() {
         said.contains("no answer from http://127.0.0.1:1/"),
         "{said}"
     );
+    assert!(said.contains("`lakesync serve` starts one"), "{said}");
+    let said = desk.refused(&["status", "ana.db", "--verify"]);
+    assert!(said.contains("/digest: "), "{said}");
     let status = desk.json(&["status", "ana.db", "--json"]);
     assert_eq!(
         (&status["synced"], &status["outbox"]["pending"]),
@@ -170,7 +173,7 @@ fn the_statements_of_a_call_count_all_or_not_at_all() {
     for (sql, reason) in [
         (
             "insert into todos (title) values ('a'); update todos set due = 'soon'",
-            "todos.due",
+            "column due of todos takes a date",
         ),
         (
             "insert into todos (title) values ('a'); select nope",
@@ -194,15 +197,76 @@ fn the_statements_of_a_call_count_all_or_not_at_all() {
     );
 }
 
+/// What would leave a file that does not sync any more is refused before it is done.
+#[test]
+fn sql_changes_neither_the_clients_own_tables_nor_the_shape_of_a_synced_one() {
+    let desk = Desk::new();
+    desk.init("ana", "http://127.0.0.1:1", &["--schema", "todos.json"]);
+    let own = "insert into todos (title) values ('a'); create table notes (text); insert into notes values ('mine')";
+    let (code, _, said) = desk.run(&["sql", "ana.db", own]);
+    assert_eq!((code, said.as_str()), (0, "(1 change)\n(1 change)\n"));
+    for (sql, reason) in [
+        ("drop table todos", "todos is synced"),
+        (
+            "alter table TODOS rename column title to name",
+            "todos is synced",
+        ),
+        (
+            "drop trigger _lakesync_insert_1",
+            "_lakesync_insert_1 is the client's own",
+        ),
+        (
+            "delete from _lakesync_outbox",
+            "_lakesync_outbox is the client's own",
+        ),
+        ("update _lakesync_changes set kind = 3", "it may be read"),
+    ] {
+        let said = desk.refused(&["sql", "ana.db", sql]);
+        assert!(said.contains(reason), "{sql}: {said}");
+    }
+    desk.out(&[
+        "sql",
+        "ana.db",
+        "alter table notes add column at; drop table notes",
+    ]);
+    let counts = "select (select count(*) from todos), (select count(*) from _lakesync_outbox)";
+    assert_eq!(
+        desk.json(&["status", "ana.db", "--json"])["outbox"]["pending"],
+        1
+    );
+    let shown = desk.out(&["sql", "ana.db", "--format", "csv", counts]);
+    assert!(shown.ends_with("\n1,1\n"), "{shown}");
+}
+
+#[test]
+fn what_sqlite_says_is_told_with_the_tables_that_there_are() {
+    let desk = Desk::new();
+    desk.init("cy", "http://127.0.0.1:1", &[]);
+    let said = desk.refused(&["sql", "cy.db", "select * from todos"]);
+    assert!(said.contains("lakesync client sync"), "{said}");
+    desk.init("cy", "http://127.0.0.1:1", &["--schema", "todos.json"]);
+    let said = desk.refused(&["sql", "cy.db", "-c", "select * from toods"]);
+    assert!(
+        said.ends_with("no such table: toods; there are: todos\n"),
+        "{said}"
+    );
+    let said = desk.refused(&["sql", "cy.db", "insert into todos (due) values ('soon')"]);
+    assert!(
+        said.ends_with("column due of todos takes a date like 2026-01-31\n"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_file_that_is_no_clients_is_refused_with_the_next_step() {
     let desk = Desk::new();
     let said = desk.refused(&["status", "none.db"]);
     assert!(said.contains("lakesync client init"), "{said}");
     assert!(!desk.path("none.db").exists());
+    let said = desk.refused(&["status", "todos.json"]);
     assert!(
-        desk.refused(&["status", "todos.json"])
-            .contains("not a database")
+        said.ends_with("todos.json: file is not a database\n"),
+        "{said}"
     );
     std::fs::write(desk.path("empty.db"), "").unwrap();
     assert!(
@@ -253,6 +317,14 @@ fn a_refused_edit_is_listed_with_its_reason_retried_and_given_up() {
     );
     desk.token = Some(token(&data, "--sub ana"));
     desk.init("ana", &admin.url, &[]);
+    for command in ["sync", "status"] {
+        let verified = [command, "ana.db", "--verify", "--token", "no.such.token"];
+        let said = desk.refused(&verified);
+        assert!(
+            said.contains("status 401") && said.contains("LAKESYNC_TOKEN"),
+            "{said}"
+        );
+    }
     desk.out(&[
         "sql",
         "ana.db",
@@ -277,6 +349,14 @@ fn a_refused_edit_is_listed_with_its_reason_retried_and_given_up() {
     assert_eq!(letter["edit"], "INSERT title = \"secret\"");
     assert_eq!(letter["code"], "FORBIDDEN");
     let entry = letter["entry"].to_string();
+    let shown = desk.out(&["outbox", "ana.db", "dead"]);
+    assert!(
+        shown.starts_with(&format!("{entry}  INSERT title = \"secret\"\n")),
+        "{shown}"
+    );
+    assert!(shown.contains("FORBIDDEN: row `"), "{shown}");
+    let status = desk.out(&["status", "ana.db"]);
+    assert!(status.contains("refused   1 dead letter: "), "{status}");
     desk.out(&["outbox", "ana.db", "retry", &entry]);
     assert_eq!(
         desk.out(&rows),

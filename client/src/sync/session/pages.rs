@@ -165,7 +165,10 @@ impl Session {
                 }
                 // Without a live connection there are polls: nothing to show a person.
                 let failure = super::errors::failure_of(&error, Exchange::Subscribe);
-                self.machine.failed(Exchange::Subscribe, failure, now_ms);
+                let lane = self.machine.failed(Exchange::Subscribe, failure, now_ms);
+                if lane.is_none() && failure == Failure::Token {
+                    self.token_error = Some(error);
+                }
             }
         }
         Ok(())

@@ -334,6 +334,24 @@ fn a_refused_token_is_asked_for_once_and_the_status_says_so_when_there_is_none()
 }
 
 #[test]
+fn without_another_token_the_refusal_is_the_syncs_error_and_the_statuss() {
+    for options in [SessionOptions::once(), poll()] {
+        let mut world = World::new();
+        let mut device = world.device("a", options);
+        device.faults = [Fault::Unauthorised].into();
+        let wait = device.run(&mut world.gateway);
+        assert!(matches!(wait, Step::Wait { until_ms: Some(_) }), "{wait:?}");
+        assert_eq!(device.steps[..2], ["Schemas", "RefreshToken"]);
+        let error = device.status().last_error.unwrap();
+        assert!(error.message.contains("AUTH_ERROR"), "{error:?}");
+        assert_eq!(device.errors.len(), 1, "{:?}", device.errors);
+        device.session.wish(Wish::SyncNow);
+        device.run(&mut world.gateway);
+        assert!(device.status().last_error.is_none());
+    }
+}
+
+#[test]
 fn a_busy_gateway_is_given_the_time_that_it_asks_for() {
     let mut world = World::new();
     let mut device = world.device("a", poll());

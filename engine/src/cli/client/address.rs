@@ -120,9 +120,19 @@ pub(super) fn read_token(file: &Path) -> Result<String, CliError> {
     }
 }
 
-/// What a gateway that wants another token is to be given.
+/// What to do about a gateway that is not there, or wants another token.
 pub(super) fn hint(error: CliError) -> CliError {
     let text = error.to_string();
+    if text.contains("InvalidContentType") {
+        return format!("{text}; that port speaks no TLS: its address begins with http://").into();
+    }
+    if text.starts_with("no answer from") {
+        return format!(
+            "{text}; is a server running there? `lakesync serve` starts one, and `lakesync client init` tells the file \
+             another address"
+        )
+        .into();
+    }
     if text.contains("status 401") {
         return format!(
             "{text}; a token comes from --token, from the file that `lakesync client init --token-file` names, or from \

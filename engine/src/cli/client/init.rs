@@ -12,7 +12,7 @@ use lakesync_client::{HttpTransport, LocalDb, Transport as _, TransportError};
 use lakesync_proto::{ClientId, GatewayId, TableDefinition, TableSchema};
 
 use super::address::{Address, TokenArgs, hint, read_token};
-use super::explained;
+use super::{explained, unopened};
 use crate::cli::CliError;
 use crate::clock::SystemClock;
 
@@ -76,7 +76,8 @@ pub(super) fn run(args: &InitArgs) -> Result<(), CliError> {
     }
     let theirs = their_schemas(&transport)?;
     let path = &args.file.file;
-    let db = LocalDb::open(path, client_id, Arc::new(SystemClock)).map_err(explained)?;
+    let db = LocalDb::open(path, client_id, Arc::new(SystemClock));
+    let db = db.map_err(|error| unopened(path, error))?;
     let own = definitions.iter().map(TableSchema::from_definition);
     let own = own.collect::<Result<Vec<_>, _>>()?;
     for schema in own.iter().chain(theirs.iter().flatten()) {
@@ -102,11 +103,10 @@ fn their_schemas(transport: &HttpTransport) -> Result<Option<Vec<TableSchema>>, 
     match transport.schemas() {
         Ok(schemas) => Ok(Some(schemas)),
         Err(error @ TransportError::Unreachable { .. }) => {
-            let note = "the database works offline, and tables come with the first sync";
             drop(writeln!(
                 std::io::stderr(),
-                "{}: {note}",
-                explained(error.into())
+                "{}\nthe database works offline, and tables come with the first sync",
+                hint(explained(error.into()))
             ));
             Ok(None)
         }

@@ -4,6 +4,7 @@
 //! captured and synced, and a file that an application has open may be used meanwhile.
 
 mod address;
+mod guard;
 mod init;
 mod outbox;
 mod rows;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Subcommand;
-use lakesync_client::{ClientError, LocalDb};
+use lakesync_client::{ClientError, LocalDb, rusqlite};
 
 use super::CliError;
 use crate::clock::SystemClock;
@@ -86,11 +87,20 @@ fn open(file: &Path) -> Result<LocalDb, CliError> {
             file.display()
         )
         .into(),
-        error => explained(error),
+        error => unopened(file, error),
     })
 }
 
-/// An error of the client with everything that caused it: SQLite's own words are in the source.
+/// A file that SQLite does not open, or does not read.
+fn unopened(file: &Path, error: ClientError) -> CliError {
+    match error {
+        ClientError::Database(error) => format!("{}: {error}", file.display()).into(),
+        error => explained(error),
+    }
+}
+
+/// An error of the client with everything that caused it: SQLite's own words are in the source, and what is behind those
+/// are its numbers for them.
 fn explained(error: ClientError) -> CliError {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -99,9 +109,20 @@ fn explained(error: ClientError) -> CliError {
         if !text.contains(&more) {
             text = format!("{text}: {more}");
         }
-        source = error.source();
+        source = match error.is::<rusqlite::Error>() {
+            true => None,
+            false => error.source(),
+        };
     }
     text.into()
+}
+
+/// `1 edit`, `2 edits`.
+fn counted(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    }
 }
 
 /// The file that a command works on.

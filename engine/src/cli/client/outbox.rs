@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is lost here but by `discard`, and that names its entry.
 
-use std::io::Write as _;
+use std::io::{Write as _, stdout};
 use std::path::Path;
 
 use clap::{Args, Subcommand};
@@ -10,9 +10,10 @@ use lakesync_client::{ClientError, DeadLetter, EntryState, LocalDb, OutboxEntry,
 use lakesync_proto::{ColumnChange, Op, Value};
 
 use super::rows::Table;
-use super::{explained, open};
+use super::{counted, explained, open};
 use crate::cli::CliError;
 use crate::cli::render::Format;
+use crate::cli::text_table::one_line;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -81,19 +82,20 @@ pub(super) fn run(args: &OutboxArgs) -> Result<(), CliError> {
         limit: SHOWN,
         format: Format::Table,
     };
+    let file = &args.file.file;
     match args.command.as_ref().unwrap_or(&OutboxCommand::List(first)) {
-        OutboxCommand::List(args) => list(&db, args),
+        OutboxCommand::List(args) => list(&db, args, file),
         OutboxCommand::Dead(args) => dead(&db, args),
-        OutboxCommand::Retry(retried) => retry(&db, retried, &args.file.file),
+        OutboxCommand::Retry(retried) => retry(&db, retried, file),
         OutboxCommand::Discard { entry } => {
             let discarded = db.discard(*entry);
-            discarded.map_err(|error| unknown(error, &args.file.file))?;
+            discarded.map_err(|error| unknown(error, file))?;
             say(&format!("edit {entry} is given up"))
         }
     }
 }
 
-fn list(db: &LocalDb, args: &ListArgs) -> Result<(), CliError> {
+fn list(db: &LocalDb, args: &ListArgs, file: &Path) -> Result<(), CliError> {
     let mut table = Table::new(["entry", "state", "table", "row_id", "edit", "made_at"]);
     for entry in db.outbox(args.limit).map_err(explained)? {
         table.rows.push(vec![
@@ -113,47 +115,88 @@ fn list(db: &LocalDb, args: &ListArgs) -> Result<(), CliError> {
     let all = counts.pending + counts.in_flight + counts.acknowledged + counts.kept;
     let dead = match counts.rejected {
         0 => String::new(),
-        dead => format!("; {dead} dead letters: `dead` lists them"),
+        dead => format!(
+            "; {}: `lakesync client outbox {} dead`",
+            counted(dead, "dead letter"),
+            file.display()
+        ),
     };
-    say(&format!("({shown} of {all} edits{dead})"))
+    let all = counted(all, "edit");
+    say(&format!("({shown} of {all}{dead})"))
 }
 
 fn dead(db: &LocalDb, args: &ListArgs) -> Result<(), CliError> {
-    let columns = [
-        "entry",
-        "table",
-        "row_id",
-        "edit",
-        "code",
-        "reason",
-        "request",
-        "refused_at",
-    ];
-    let mut table = Table::new(columns);
-    let mut late = 0;
-    for letter in db.dead_letters(args.limit).map_err(explained)? {
-        late += u64::from(letter.is_too_late());
-        table.rows.push(dead_row(letter));
-    }
-    let shown = table.write(args.format)?;
+    let letters = db.dead_letters(args.limit).map_err(explained)?;
     if args.format != Format::Table {
+        let mut table = Table::new([
+            "entry",
+            "table",
+            "row_id",
+            "edit",
+            "code",
+            "reason",
+            "request",
+            "refused_at",
+        ]);
+        table.rows.extend(letters.into_iter().map(dead_row));
+        table.write(args.format)?;
         return Ok(());
     }
+    if letters.is_empty() {
+        return say("(no dead letters)");
+    }
+    // A reason is a sentence or two: beside the others in one line, no terminal is wide enough for it.
+    let mut out = stdout().lock();
+    for letter in &letters {
+        write!(out, "{}", letter_text(letter))?;
+    }
+    drop(out);
+    let late = letters.iter().filter(|letter| letter.is_too_late()).count();
     let next = match late {
         0 => "`retry ENTRY` sends one again, `discard ENTRY` gives it up".to_owned(),
         late => format!("{late} came too late: `retry --all-too-late` sends them as edits of now"),
     };
-    match shown {
-        0 => say("(no dead letters)"),
-        shown => say(&format!("({shown} dead letters; {next})")),
+    let all = db.outbox_counts().map_err(explained)?.rejected;
+    let shown = letters.len();
+    say(&format!(
+        "({shown} of {}; {next})",
+        counted(all, "dead letter")
+    ))
+}
+
+/// A dead letter for a person: what was written, where, and why it was refused.
+fn letter_text(letter: &DeadLetter) -> String {
+    let entry = letter.entry.to_string();
+    let indent = " ".repeat(entry.len());
+    let request = match &letter.reason.request_id {
+        Some(request) => format!(" (request {request})"),
+        None => String::new(),
+    };
+    let lines = [
+        format!("{entry}  {}", dead_edit(letter)),
+        format!(
+            "{indent}  row {} of {}, refused at {}",
+            letter.row_id,
+            letter.table,
+            time(letter.reason.at_ms)
+        ),
+        format!(
+            "{indent}  {}: {}{request}",
+            letter.reason.code, letter.reason.message
+        ),
+    ];
+    lines.iter().map(|line| one_line(line) + "\n").collect()
+}
+
+fn dead_edit(letter: &DeadLetter) -> String {
+    match (letter.op, &letter.captured) {
+        (Some(op), _) => edit(op, &letter.columns),
+        (None, captured) => captured.clone().unwrap_or_default(),
     }
 }
 
 fn dead_row(letter: DeadLetter) -> Vec<SqlValue> {
-    let edit = match (letter.op, letter.captured) {
-        (Some(op), _) => edit(op, &letter.columns),
-        (None, captured) => captured.unwrap_or_default(),
-    };
+    let edit = dead_edit(&letter);
     vec![
         SqlValue::Integer(letter.entry),
         words(letter.table.to_string()),

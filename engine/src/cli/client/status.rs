@@ -13,7 +13,7 @@ use lakesync_proto::Cursor;
 use serde_json::{Value as Json, json};
 
 use super::address::{Address, TokenArgs, hint};
-use super::{explained, open};
+use super::{counted, explained, open};
 use crate::cli::CliError;
 use crate::cli::text_table::TextTable;
 
@@ -51,7 +51,7 @@ pub(super) fn run(args: &StatusArgs) -> Result<(), CliError> {
     let address = Address::of(&db, file).ok();
     let shown = match args.json {
         true => to_json(&db, &overview, address.as_ref(), verified.as_ref()).to_string(),
-        false => to_text(&db, &overview, address.as_ref(), verified.as_ref())?,
+        false => to_text((&db, file), &overview, address.as_ref(), verified.as_ref())?,
     };
     writeln!(std::io::stdout(), "{shown}")?;
     match verified {
@@ -101,7 +101,7 @@ fn verify(
 }
 
 fn to_text(
-    db: &LocalDb,
+    (db, file): (&LocalDb, &Path),
     overview: &Overview,
     address: Option<&Address>,
     verified: Option<&Verified>,
@@ -137,8 +137,9 @@ fn to_text(
     if outbox.rejected > 0 {
         writeln!(
             text,
-            "refused   {} dead letters: `lakesync client outbox FILE dead`",
-            outbox.rejected
+            "refused   {}: `lakesync client outbox {} dead`",
+            counted(outbox.rejected, "dead letter"),
+            file.display()
         )?;
     }
     if let Some(verified) = verified {
@@ -195,8 +196,10 @@ fn schema(overview: &Overview, table: &TableOverview) -> String {
 fn verdict(verified: &Verified) -> String {
     match verified {
         Verified::Apart { deltas } => format!(
-            "cannot be compared yet: the gateway is {deltas} deltas ahead; `lakesync client sync` first"
+            "cannot be compared yet: the gateway is {} ahead; `lakesync client sync` first",
+            counted(*deltas, "delta")
         ),
+        Verified::Equal { rows: 1 } => "the one confirmed row is the gateway's".to_owned(),
         Verified::Equal { rows } => format!("{rows} confirmed rows are the gateway's"),
         Verified::Different { tables } => format!("different: {}", tables.join(", ")),
     }

@@ -13,7 +13,7 @@ use lakesync_client::{
 };
 
 use super::address::{Address, TokenArgs, hint};
-use super::{blocking, explained, open};
+use super::{blocking, counted, explained, open};
 use crate::cli::CliError;
 
 /// How often a sync that takes long says how far it is.
@@ -174,14 +174,6 @@ fn arrived(changes: &Changes) {
             }
             ChangedRows::Many => say(&format!("{table}: many rows changed")),
         }
-    }
-}
-
-/// `1 edit`, `2 edits`.
-fn counted(count: u64, noun: &str) -> String {
-    match count {
-        1 => format!("1 {noun}"),
-        count => format!("{count} {noun}s"),
     }
 }
 
