@@ -19,6 +19,10 @@ use crate::{format, state};
 /// Prepared statements kept: about thirty of the client's own, and some for each table.
 const STATEMENTS_CACHED: usize = 256;
 
+/// Pages of the file held in memory, in KiB: a page of the gateway touches rows all over the trees beside `t`, and SQLite's
+/// own 2 MiB would be read again for each of them.
+const CACHE_KIB: i64 = 16 << 10;
+
 /// How long a write waits for another process that writes, in milliseconds.
 const BUSY_MS: u64 = 5_000;
 
@@ -154,6 +158,7 @@ fn prepare(connection: &Connection) -> Result<(), ClientError> {
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON;",
     )?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     Ok(())
 }
 
