@@ -1,9 +1,9 @@
 //! Opening a gateway: everything that was acknowledged is there again before the first request.
 //!
 //! Steps: open the database → take fence and epoch → load the tables → a new epoch: join the database to the lake
-//! (`rejoin.rs`) → overlay = flushed log above each base seq, then the database above each table's max seq → feed and known deltas from the database, above
-//! the flushed mark when it holds → the first new seq is above everything that the database or any summary
-//! names → mark how far the lake holds everything, for the next opening.
+//! (`rejoin.rs`) → overlay = flushed log above each base seq, then the database above each table's max seq → feed and
+//! known deltas from the database, above the flushed mark when it holds → the first new seq is above everything that the
+//! database or any summary names → mark how far the lake holds everything, for the next opening.
 //!
 //! **Invariant:** with the mark or without it the gateway answers the same. What lies below it is found where a
 //! trimmed delta is: pulls read SQLite by seq, duplicates are looked up in the flushed log.

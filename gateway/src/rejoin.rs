@@ -47,9 +47,12 @@ pub(crate) async fn rejoin(
     live: &Live,
     (lake_to, end): (Seq, Seq),
 ) -> Result<()> {
+    if lake_to == Seq::ZERO {
+        return Ok(());
+    }
     let mut exchange = Exchange::default();
     let (mut at, mut end) = (Seq::ZERO, end);
-    while lake_to > Seq::ZERO {
+    loop {
         let pushes = log.read(at, READ_DELTAS, live)?;
         let last = pushes.last().and_then(|push| push.deltas.last());
         let Some(last) = last.map(|delta| delta.seq) else {
