@@ -92,7 +92,7 @@ pub(crate) fn refuse(
     }
     put_back(work, batch)?;
     if let Some(index) = verdict.named()
-        && !is_waiting(work, batch.entries[index])?
+        && !is_waiting(work, (batch.entries[index], batch.deltas[index].hlc))?
     {
         // Another session on this file has had a later answer: this one condemns nothing.
         let entry = batch.entries[index];
@@ -130,7 +130,7 @@ fn late(
     let mut late = Vec::new();
     for (place, (entry, delta)) in batch.entries.iter().zip(&batch.deltas).enumerate() {
         let is_late = oldest.is_some_and(|oldest| delta.hlc < oldest);
-        if place == index || (is_late && is_certain(work, *entry)?) {
+        if place == index || (is_late && is_certain(work, (*entry, delta.hlc))?) {
             late.push(*entry);
         }
     }
@@ -146,18 +146,21 @@ fn oldest(refusal: &Refusal) -> Option<Hlc> {
 }
 
 /// Whether the entry was never sent without an answer, and has no better answer meanwhile.
-fn is_certain(work: &Work<'_>, entry: i64) -> Result<bool, ClientError> {
-    exists(work, entry, "state = 0 AND doubt = 0")
+fn is_certain(work: &Work<'_>, sent: (i64, Hlc)) -> Result<bool, ClientError> {
+    exists(work, sent, "state = 0 AND doubt = 0")
 }
 
-fn is_waiting(work: &Work<'_>, entry: i64) -> Result<bool, ClientError> {
-    exists(work, entry, "state = 0")
+fn is_waiting(work: &Work<'_>, sent: (i64, Hlc)) -> Result<bool, ClientError> {
+    exists(work, sent, "state = 0")
 }
 
-fn exists(work: &Work<'_>, entry: i64, and: &str) -> Result<bool, ClientError> {
-    let sql = format!("SELECT EXISTS (SELECT 1 FROM _lakesync_outbox WHERE entry = ?1 AND {and})");
+/// Whether the entry is as it was sent: another session may have stamped it anew.
+fn exists(work: &Work<'_>, (entry, hlc): (i64, Hlc), and: &str) -> Result<bool, ClientError> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM _lakesync_outbox WHERE entry = ?1 AND hlc = ?2 AND {and})"
+    );
     let mut statement = work.tx.prepare_cached(&sql)?;
-    Ok(statement.query_row([entry], |row| row.get(0))?)
+    Ok(statement.query_row([entry, hlc.as_i64()], |row| row.get(0))?)
 }
 
 /// The gateway has no such table or column: that is waited for. When it has them as far as is known, and refuses a value,

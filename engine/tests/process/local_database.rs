@@ -308,23 +308,7 @@ fn a_refused_edit_is_listed_with_its_reason_retried_and_given_up() {
     let put = admin.post("/v1/admin/sync-rules/public", rules.to_string().as_bytes());
     assert_eq!(put.0, 200, "{}", put.1);
 
-    let id = ["init", "ana.db", "--client-id", "ana", "--url", &admin.url];
-    let said = desk.refused(&id);
-    assert!(said.contains("LAKESYNC_TOKEN"), "{said}");
-    assert!(
-        !desk.path("ana.db").exists(),
-        "a gateway that says no is no reason for a file"
-    );
-    desk.token = Some(token(&data, "--sub ana"));
-    desk.init("ana", &admin.url, &[]);
-    for command in ["sync", "status"] {
-        let verified = [command, "ana.db", "--verify", "--token", "no.such.token"];
-        let said = desk.refused(&verified);
-        assert!(
-            said.contains("status 401") && said.contains("LAKESYNC_TOKEN"),
-            "{said}"
-        );
-    }
+    initialise_with_a_token(&mut desk, &data, &admin.url);
     desk.out(&[
         "sql",
         "ana.db",
@@ -367,6 +351,27 @@ fn a_refused_edit_is_listed_with_its_reason_retried_and_given_up() {
     let letter: Json = serde_json::from_str(&desk.out(&dead)).unwrap();
     desk.out(&["outbox", "ana.db", "discard", &letter["entry"].to_string()]);
     assert_eq!(desk.out(&dead), "");
+}
+
+/// Makes `ana.db`, and sees that every command says what to do about a token that is missing or wrong.
+fn initialise_with_a_token(desk: &mut Desk, data: &Path, url: &str) {
+    let id = ["init", "ana.db", "--client-id", "ana", "--url", url];
+    let said = desk.refused(&id);
+    assert!(said.contains("LAKESYNC_TOKEN"), "{said}");
+    assert!(
+        !desk.path("ana.db").exists(),
+        "a gateway that says no is no reason for a file"
+    );
+    desk.token = Some(token(data, "--sub ana"));
+    desk.init("ana", url, &[]);
+    for command in ["sync", "status"] {
+        let verified = [command, "ana.db", "--verify", "--token", "no.such.token"];
+        let said = desk.refused(&verified);
+        assert!(
+            said.contains("status 401") && said.contains("LAKESYNC_TOKEN"),
+            "{said}"
+        );
+    }
 }
 
 fn token(dir: &Path, args: &str) -> String {
