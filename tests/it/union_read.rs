@@ -21,7 +21,7 @@ fn seeds() -> u64 {
     std::env::var("LAKESYNC_SEEDS")
         .ok()
         .and_then(|text| text.parse().ok())
-        .unwrap_or(6)
+        .unwrap_or(3)
 }
 
 #[tokio::test(flavor = "multi_thread")]
