@@ -249,6 +249,31 @@ async fn the_plan_names_view_files_masks_and_overlay() {
     assert!(joined.contains("Anti"), "{joined}");
 }
 
+#[tokio::test]
+async fn filters_projections_and_first_rows_reach_the_reader_of_masked_files() {
+    let mut scene = scene().await;
+    scene.edit(3, None);
+    let ctx = session(&scene.view().warehouse);
+    let all = scene.frame(&ctx, Touched::Masked);
+    let leaf = |shown: &str| {
+        let mut leaves = shown.lines().filter(|line| line.contains("masked_rows=1"));
+        leaves.next().unwrap().trim().to_owned()
+    };
+    let filtered = all.clone().filter(col("v").gt(lit(50_000_i64))).unwrap();
+    let filtered = filtered.select(vec![col("s")]).unwrap();
+    let shown = leaf(&plan(filtered).await);
+    assert!(
+        shown.contains("projection=[s]") || shown.contains("projection=[v, s]"),
+        "{shown}"
+    );
+    assert!(shown.contains("predicate=v@"), "{shown}");
+    let first = all.sort(vec![col("v").sort(false, false)]).unwrap();
+    let first = first.limit(0, Some(2)).unwrap();
+    let shown = plan(first.clone()).await;
+    assert!(leaf(&shown).contains("DynamicFilter"), "{shown}");
+    assert_eq!(numbers(first).await, [50_998, 50_999]);
+}
+
 /// A hasher that knows no difference.
 #[derive(Default)]
 struct Blind;
