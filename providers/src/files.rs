@@ -25,7 +25,7 @@ use object_store::ObjectMeta;
 
 use crate::error::{Error, Result};
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
-use crate::scan::{LimitInside, Masks, ViewSource};
+use crate::scan::{LimitInside, Masks, ViewSource, file_bounds};
 
 /// The rows of one Iceberg snapshot that has data files only.
 #[derive(Debug)]
@@ -159,6 +159,9 @@ impl ParquetTable {
             let mut file = self.partitioned_file(at)?;
             let access = self.masks().and_then(|masks| masks.access(&info.path));
             file.extensions = access.map(|access| access as _);
+            if let Some(bounds) = file_bounds(&self.schema, info) {
+                file = file.with_statistics(Arc::new(bounds));
+            }
             files.push(file);
         }
         Ok(FileGroup::new(files).split_files(partitions.max(1)))
