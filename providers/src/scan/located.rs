@@ -1,7 +1,7 @@
 //! Where the base has the rows of an overlay, and what they hold.
 //!
 //! **Invariant:** a row is masked only after its id has been read at its position and is one of those that were asked
-//! for: a key index that names too much, or is of another file, costs time and no row.
+//! for: a key index that names too much costs time and no row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
