@@ -275,6 +275,32 @@ async fn filters_projections_and_first_rows_reach_the_reader_of_masked_files() {
     assert_eq!(numbers(first).await, [50_998, 50_999]);
 }
 
+#[tokio::test]
+async fn a_query_that_needs_no_column_counts_no_masked_row() {
+    let mut scene = scene().await;
+    // Runs so short that the reader takes the mask for a bitmap, and one so long that it takes it for ranges.
+    let deleted = (0..300).step_by(3).chain([40_000]);
+    for row in deleted.clone() {
+        scene.edit(row, None);
+    }
+    let left = 51_000 - deleted.count();
+    for ctx in [
+        session(&scene.view().warehouse),
+        filters_inside(&scene.view()),
+    ] {
+        let all = scene.frame(&ctx, Touched::Masked);
+        let ones = all.clone().select(vec![lit(1_i64).alias("v")]).unwrap();
+        assert_eq!(numbers(ones.clone()).await.len(), left);
+        for (skipped, limit) in [(0, 150), (90, 20), (left - 5, 20), (left, 1)] {
+            let some = ones.clone().limit(skipped, Some(limit)).unwrap();
+            assert_eq!(numbers(some).await.len(), limit.min(left - skipped));
+        }
+        let counted = all.filter(col("v").lt(lit(300_i64))).unwrap();
+        let counted = counted.aggregate(vec![], vec![count(lit(1_i64)).alias("v")]);
+        assert_eq!(numbers(counted.unwrap()).await, [200]);
+    }
+}
+
 /// How many files the scans of a plan have left out by their bounds, and how many not.
 async fn files_left_out(frame: DataFrame) -> (usize, usize) {
     let ctx = frame.task_ctx();
