@@ -1,8 +1,8 @@
 //! The overlay resolved: the complete rows that a view's hot deltas touch, as Arrow.
 //!
 //! Steps: fold the hot deltas by row; look up evidence in the log for rows that a late delta touches (one
-//! not newer than the base's newest); read those rows' values from the base; fold all three by the
-//! merge rule.
+//! not newer than the base's newest); read those rows' values from the base, by their positions when key
+//! indexes know them; fold all three by the merge rule.
 //!
 //! **Invariant:** the resolved rows are exactly the view's rows whose id a hot delta names; rows that the
 //! merge rule says do not exist are not among them.
@@ -24,6 +24,7 @@ use crate::columnar::{chunks, column, value_at};
 use crate::error::{Error, Result};
 use crate::lake::arrow_schema;
 use crate::log::evidence;
+use crate::scan::{KeyIndexes, Located, Masks, locate};
 use crate::session::session;
 use crate::view::ReadView;
 
@@ -53,13 +54,18 @@ pub struct Resolved {
     pub touched: Vec<RecordBatch>,
     /// Those of them that exist, complete, in row id order, with the base's schema.
     pub rows: Vec<RecordBatch>,
+    /// The base without the touched rows; none when there are no key indexes to know them by.
+    pub(crate) masks: Option<Arc<Masks>>,
 }
 
 async fn resolve(view: &ReadView) -> Result<Resolved> {
     let overlay = view.overlay();
     let ctx = session(&view.warehouse);
     let known = known_evidence(&ctx, view).await?;
-    let base = base_rows(&ctx, view, overlay.keys()).await?;
+    let (base, masks) = match located(&ctx, view, overlay.keys().collect()).await? {
+        Some(located) => (located.rows, Some(Arc::new(located.masks))),
+        None => (base_rows(&ctx, view, overlay.keys()).await?, None),
+    };
     let nothing = RowState::default();
     let mut rows = Vec::new();
     for (row_id, candidates) in &overlay {
@@ -72,7 +78,18 @@ async fn resolve(view: &ReadView) -> Result<Resolved> {
     Ok(Resolved {
         touched: row_ids(overlay.keys())?,
         rows: batches(&view.schema, &arrow_schema(&view.base.table)?, &rows)?,
+        masks,
     })
+}
+
+/// Where the base has the rows with these ids, and what it has of them.
+async fn located(
+    ctx: &SessionContext,
+    view: &ReadView,
+    ids: BTreeSet<&RowId>,
+) -> Result<Option<Located>> {
+    let base = view.base.scan(&view.warehouse).await?;
+    locate(KeyIndexes::of_process(), ctx, &base, &view.schema, &ids).await
 }
 
 /// The key columns of a row: no write decides them, its id does.

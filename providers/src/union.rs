@@ -2,12 +2,11 @@
 //!
 //! ```text
 //!   Union
-//!   ├── LeftAnti on row_id        rows of the base that no hot delta touches
-//!   │   ├── base (plain Parquet)
-//!   │   └── row ids of the overlay
+//!   ├── base (Parquet, masked)    rows of the base that no hot delta touches
 //!   └── resolved overlay          the touched rows, complete
 //! ```
-//! With no hot delta the plan *is* the plain Parquet plan.
+//! With no hot delta the plan *is* the plain Parquet plan. Without key indexes (see `scan`) the touched rows are not
+//! masked but joined away: LeftAnti on row_id of the plain base and the row ids of the overlay. `EXPLAIN` tells which.
 //!
 //! **Invariant:** filters and limits apply to merged rows. They are given to both branches, which is
 //! sound because every row of either branch is final.
@@ -34,14 +33,25 @@ use lakesync_proto::columns;
 use crate::error::{Error, Result};
 use crate::lake::arrow_schema;
 use crate::resolve::{WANTED, row_id_schema};
+use crate::scan::Split;
 use crate::sink::{InsertSink, WriteSink};
 use crate::view::ReadView;
+
+/// How the base is read without the rows that hot deltas touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// They are masked by their positions, or joined away when key indexes do not know these.
+    Masked,
+    /// They are joined away, always: what masked reads are compared with.
+    Joined,
+}
 
 /// One table at one read view.
 pub struct UnionTable {
     view: Arc<ReadView>,
     schema: SchemaRef,
     sink: Option<Arc<dyn WriteSink>>,
+    touched: Touched,
     /// What an INSERT without a row id means: "derive it".
     derive_row_id: Expr,
 }
@@ -56,8 +66,16 @@ impl UnionTable {
             schema: arrow_schema(&view.base.table)?,
             view,
             sink,
+            touched: Touched::Masked,
             derive_row_id: lit(""),
         })
+    }
+
+    /// Reads the base without the touched rows in this way.
+    #[must_use]
+    pub fn with_touched(mut self, touched: Touched) -> Self {
+        self.touched = touched;
+        self
     }
 
     /// The merged rows as a logical plan, projected to nothing less than all columns.
@@ -68,24 +86,38 @@ impl UnionTable {
         let view = &self.view;
         let name = view.table().to_string();
         let base = view.base.scan(&view.warehouse).await?;
-        let base: Arc<dyn TableProvider> = Arc::new(base);
-        let base = LogicalPlanBuilder::scan(name.clone(), provider_as_source(base), None)?;
         if view.hot_deltas().next().is_none() {
-            return Ok(base.build()?);
+            return scan(&name, Arc::new(base))?.build().map_err(Error::from);
         }
         let resolved = view.resolved().await?;
-        let untouched = if view.base.snapshot_id.is_some() {
-            let ids = in_memory(row_id_schema(), &resolved.touched)?;
-            let ids = LogicalPlanBuilder::scan("overlay", provider_as_source(ids), None)?;
-            let keys = (vec![columns::ROW_ID], vec![WANTED]);
-            base.join(ids.build()?, JoinType::LeftAnti, keys, None)?
-        } else {
-            base
+        let split = Split {
+            seq: view.seq,
+            base_seq: view.base.base_seq,
+            files: base.files().len(),
+            overlay_rows: resolved.rows.iter().map(RecordBatch::num_rows).sum(),
+        };
+        let untouched = match (&resolved.masks, self.touched) {
+            (Some(masks), Touched::Masked) => {
+                let label = split.masked(masks);
+                scan(&name, Arc::new(base.without(Arc::clone(masks), label)))?
+            }
+            _ => {
+                let base = scan(&name, Arc::new(base.labelled(split.joined())))?;
+                let ids = in_memory(row_id_schema(), &resolved.touched)?;
+                let ids = scan("overlay", ids)?.build()?;
+                let keys = (vec![columns::ROW_ID], vec![WANTED]);
+                base.join(ids, JoinType::LeftAnti, keys, None)?
+            }
         };
         let resolved = in_memory(Arc::clone(&self.schema), &resolved.rows)?;
-        let resolved = LogicalPlanBuilder::scan(name, provider_as_source(resolved), None)?;
+        let resolved = scan(&name, resolved)?;
         Ok(untouched.union(resolved.build()?)?.build()?)
     }
+}
+
+fn scan(name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlanBuilder> {
+    let source = provider_as_source(table);
+    Ok(LogicalPlanBuilder::scan(name, source, None)?)
 }
 
 /// Batches as a table; several are dealt out, so that more than one core has work.

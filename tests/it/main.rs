@@ -17,4 +17,5 @@ mod small_histories;
 mod sql;
 mod system;
 mod tidy;
+mod union_read;
 mod upkeep;
