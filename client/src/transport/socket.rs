@@ -86,14 +86,18 @@ impl Socket {
 
     /// From now on a read waits this long, and a write as long as an exchange.
     pub(super) fn settle(&mut self, read: Duration, write: Duration) -> io::Result<()> {
-        let timed = match self {
-            Socket::Plain(timed) => timed,
-            #[cfg(feature = "tls")]
-            Socket::Tls(stream) => &mut stream.sock,
-        };
+        let timed = self.timed();
         timed.deadline = None;
         timed.stream.set_read_timeout(Some(read))?;
         timed.stream.set_write_timeout(Some(write))
+    }
+
+    fn timed(&mut self) -> &mut Timed {
+        match self {
+            Socket::Plain(timed) => timed,
+            #[cfg(feature = "tls")]
+            Socket::Tls(stream) => &mut stream.sock,
+        }
     }
 }
 
