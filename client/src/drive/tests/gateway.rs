@@ -1,6 +1,7 @@
 //! A gateway in memory, with faults on demand.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use lakesync_proto::{
@@ -48,7 +49,7 @@ struct State {
     schemas: Vec<TableSchema>,
     log: Vec<Arc<SeqDelta>>,
     seqs: BTreeMap<DeltaId, Seq>,
-    live: Vec<LiveEvents>,
+    live: Vec<Sender<Reply>>,
     /// Every exchange, by name.
     asked: Vec<&'static str>,
 }
@@ -97,8 +98,8 @@ impl Gateway {
     /// Ends all live connections.
     pub(super) fn hang_up(&self) {
         let live = std::mem::take(&mut self.state().live);
-        for events in live {
-            events.tell(Reply::LiveEnded(unreachable()));
+        for line in live {
+            let _ = line.send(Reply::LiveEnded(unreachable()));
         }
     }
 
@@ -190,6 +191,19 @@ impl State {
     }
 }
 
+/// What a live connection's own thread does: whoever pushes waits for no reader, least of all for itself.
+fn line(events: LiveEvents) -> Sender<Reply> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        while let Ok(reply) = receiver.recv() {
+            if !events.tell(reply) {
+                return;
+            }
+        }
+    });
+    sender
+}
+
 impl Transport for Gateway {
     fn push(&self, push: &Push) -> Result<PushAck, TransportError> {
         let mut state = self.ask("push")?;
@@ -210,7 +224,7 @@ impl Transport for Gateway {
             let page = state.page(&cursor(before), usize::MAX);
             state
                 .live
-                .retain(|events| events.tell(Reply::Live(page.clone())));
+                .retain(|line| line.send(Reply::Live(page.clone())).is_ok());
         }
         Ok(ack)
     }
@@ -270,7 +284,7 @@ impl Transport for Gateway {
             std::thread::spawn(move || while events.tell(Reply::Live(page.clone())) {});
             return Ok(Box::new(Line));
         }
-        state.live.push(events);
+        state.live.push(line(events));
         Ok(Box::new(Line))
     }
 }
