@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::session_state::SessionStateBuilder;
@@ -18,6 +19,7 @@ use lakesync_proto::GatewayId;
 use lakesync_providers::lake::Warehouse;
 use lakesync_providers::{LakeCatalog, session};
 
+use crate::ddl::{self, Caller};
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::procedures::{self, Target};
@@ -28,7 +30,7 @@ use crate::syntax::LakeStatement;
 pub enum Access {
     /// Queries only.
     Read,
-    /// Queries, `INSERT` and `CALL`.
+    /// Queries, `INSERT`, `CALL`, and the statements about tables.
     Write,
     /// All that, and `COPY … TO`, which writes files wherever this process may.
     Everything,
@@ -84,11 +86,28 @@ impl Runner {
             LakeStatement::Call(_) if grant.access == Access::Read => {
                 Err(Error::Invalid(READS_ONLY.to_owned()))
             }
+            LakeStatement::Ddl(ddl) if grant.access == Access::Read && !ddl.reads() => {
+                Err(Error::Invalid(READS_ONLY.to_owned()))
+            }
+            LakeStatement::Ddl(ddl) => {
+                let caller = Caller {
+                    runner: self,
+                    lake,
+                    grant,
+                    gateway: gateway.id(),
+                };
+                ddl::run(caller, ddl).await
+            }
             LakeStatement::Call(call) => {
                 let target = Target::new(lake, grant.identity, &gateway);
                 procedures::call(template, &call, target).await
             }
         }
+    }
+
+    /// Rows that are there already, as an answer.
+    pub(crate) fn answer(&self, batch: RecordBatch) -> Result<DataFrame> {
+        Ok(self.template.read_batch(batch)?)
     }
 
     fn session(&self, lake: &Lake, identity: &Identity, gateway: &GatewayId) -> SessionContext {
@@ -111,12 +130,14 @@ impl Runner {
     }
 }
 
-const READS_ONLY: &str = "this endpoint only reads: SELECT, EXPLAIN and SHOW. Send INSERT and CALL to POST /v1/admin/sql";
+const READS_ONLY: &str = "this endpoint only reads: SELECT, EXPLAIN, SHOW and DESCRIBE. Send INSERT, CALL, CREATE and ALTER TABLE to \
+     POST /v1/admin/sql";
 const COPY: &str = "COPY … TO writes files, so a server does not run it; take the rows from the answer (as in \
      `lakesync sql --format csv`), or stop the server and run it with `lakesync sql`";
 const FILES: &str =
     "SQL does not read files from outside; load the file into a table with `lakesync push`";
-const TABLES: &str = "tables are not made or dropped in SQL; make or change one with POST /v1/admin/schema, or with `lakesync push`";
+const TABLES: &str = "this is no statement about tables that LakeSync has, or not inside EXPLAIN; CREATE TABLE and ALTER TABLE make \
+     and change tables, and an index is not needed";
 const SESSION: &str = "every statement has a session of its own: settings, views, functions, schemas, prepared statements and \
      transactions are not kept between statements; say it inside the statement, a view as a WITH query";
 
@@ -169,9 +190,9 @@ mod tests {
     async fn what_would_be_forgotten_is_refused_with_what_to_do_instead() {
         let (lake, _folder) = lake().await;
         for (sql, said) in [
-            ("create table u (a int)", "POST /v1/admin/schema"),
-            ("create table u as select * from t", "lakesync push"),
-            ("drop table t", "POST /v1/admin/schema"),
+            ("explain create table u (a int)", "not inside EXPLAIN"),
+            ("drop table t", "DELETE FROM t"),
+            ("create index i on t (v)", "an index is not needed"),
             (
                 "create view w as select * from t",
                 "not kept between statements",

@@ -161,6 +161,7 @@ fn reads(statement: &LakeStatement) -> bool {
         LakeStatement::Call(_) => false,
         LakeStatement::Query(statement) => !inserts(statement),
         LakeStatement::ExplainCall { .. } => true,
+        LakeStatement::Ddl(ddl) => ddl.reads(),
     }
 }
 
