@@ -236,6 +236,85 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
+    async fn who_only_reads_describes_tables_and_changes_none() {
+        let (lake, _folder) = lake().await;
+        let identity = Identity::anyone();
+        let grant = Grant {
+            access: Access::Read,
+            identity: &identity,
+        };
+        let home = crate::lake::default_gateway();
+        for (sql, reads) in [
+            ("describe t", true),
+            ("show create table t", true),
+            ("create table u (a int)", false),
+            ("create table if not exists t as select 1 as a", false),
+            ("alter table t add column a int", false),
+        ] {
+            let statement = crate::syntax::parse(sql).unwrap().remove(0);
+            let ran = lake.run_as(statement, grant, &home).await;
+            assert_eq!(ran.is_ok(), reads, "{sql}");
+            if let Err(error) = ran {
+                assert!(error.to_string().contains("only reads"), "{sql}: {error}");
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn changes_of_one_table_at_a_time_do_not_undo_one_another() {
+        let (lake, _folder) = lake().await;
+        let add = |n: usize| {
+            let lake = lake.clone();
+            async move {
+                let sql = format!("alter table t add column c{n} int");
+                lake.sql(&sql).await.map(drop).unwrap();
+                lake.sql("create table one (a int)").await.is_ok()
+            }
+        };
+        let made = futures::future::join_all((0..8).map(add)).await;
+        assert_eq!(made.iter().filter(|made| **made).count(), 1);
+        let view = lake.gateway("public").unwrap().live().view("t").unwrap();
+        assert_eq!((view.schema.columns.len(), view.schema.version), (9, 9));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_word_of_sql_comes_back_as_the_name_of_a_column() {
+        use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
+        let (lake, _folder) = lake().await;
+        let names = ALL_KEYWORDS.iter().map(|word| word.to_ascii_lowercase());
+        let names: Vec<_> = names
+            .filter_map(|name| lakesync_proto::ColumnName::parse(&name).ok())
+            .collect();
+        for (n, names) in names.chunks(400).enumerate() {
+            let columns = names
+                .iter()
+                .map(|name| serde_json::json!({"name": name, "type": "long"}));
+            let columns: Vec<_> = columns.collect();
+            let table = format!("w{n}");
+            let body = serde_json::json!({
+                "table": table, "columns": columns, "primaryKey": [names[0]],
+                "partitionBy": [format!("bucket(2, {})", names[1]), names[2]], "sortBy": [names[3], format!("{} desc", names[4])],
+            });
+            let made = lake.create_table(&body.to_string()).await.unwrap();
+            let sql = format!("show create table {table}");
+            let rows = lake.sql(&sql).await.unwrap().collect().await.unwrap();
+            let shown = arrow::util::display::array_value_to_string(rows[0].column(3), 0).unwrap();
+            let again = shown.replacen(&format!(".{table} ("), &format!(".{table}_again ("), 1);
+            lake.sql(&again)
+                .await
+                .unwrap_or_else(|error| panic!("{error}: {again}"));
+            let view = lake
+                .gateway("public")
+                .unwrap()
+                .live()
+                .view(&format!("{table}_again"));
+            let mut other = view.unwrap().schema.as_ref().clone();
+            other.table = made.table.clone();
+            assert_eq!(other, *made);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
     async fn copy_writes_files_for_the_owner_of_the_process() {
         let (lake, folder) = lake().await;
         let file = folder.path().join("out.csv");

@@ -232,11 +232,11 @@ impl Gateway {
         definition: &TableDefinition,
     ) -> Result<(Arc<TableSchema>, bool)> {
         let warehouse = &self.components.warehouse;
-        let wanted = TableSchema::from_definition(definition)
-            .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
-        let name = wanted.table.clone();
+        let name = definition.table.clone();
         let pair = match lakesync_proto::Schemas::schema(self.live.as_ref(), &name) {
             None => {
+                let wanted = TableSchema::from_definition(definition)
+                    .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
                 warehouse.create_table(&self.id, &wanted).await?;
                 warehouse.load(&self.id, &name).await?
             }

@@ -24,7 +24,7 @@ use crate::number::parse_u64;
 use crate::schema::TableSchema;
 
 /// What a partition takes of a column's value. Null is a partition of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PartitionTransform {
     /// The value.
     Identity,
@@ -108,6 +108,19 @@ impl PartitionTransform {
             | PartitionTransform::Hour => 1,
             PartitionTransform::Bucket(_) => 2,
             PartitionTransform::Truncate(_) => 3,
+        }
+    }
+}
+
+/// As in a field, without the column: `bucket(16)`, `day`, `identity`.
+impl fmt::Display for PartitionTransform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name().unwrap_or("identity");
+        match self {
+            PartitionTransform::Bucket(n) | PartitionTransform::Truncate(n) => {
+                f.pad(&format!("{name}({n})"))
+            }
+            _ => f.pad(name),
         }
     }
 }

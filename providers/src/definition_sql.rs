@@ -4,7 +4,10 @@
 
 use std::fmt::Write as _;
 
-use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
+use datafusion::sql::sqlparser::keywords::{
+    RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_IDENTIFIER, RESERVED_FOR_TABLE_ALIAS,
+    RESERVED_FOR_TABLE_FACTOR,
+};
 use lakesync_proto::{ColumnType, GatewayId, PartitionField, PartitionTransform, TableSchema};
 
 /// The statement.
@@ -60,11 +63,35 @@ fn partition_field(field: &PartitionField) -> String {
     }
 }
 
-/// A name as SQL reads it: in quotes when it has capitals, or is a word of SQL.
+/// Words that begin something else than a column in the list of a table's columns.
+const NO_COLUMNS: [&str; 10] = [
+    "CHECK",
+    "CONSTRAINT",
+    "EXCLUDE",
+    "FOREIGN",
+    "FULLTEXT",
+    "INDEX",
+    "KEY",
+    "PRIMARY",
+    "SPATIAL",
+    "UNIQUE",
+];
+
+/// A name as SQL reads it: in quotes when it has capitals, or is a word that queries or lists of columns read otherwise.
 fn name(name: &str) -> String {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let upper = name.to_ascii_uppercase();
-    match name.chars().all(plain) && ALL_KEYWORDS.binary_search(&upper.as_str()).is_err() {
+    let mut reserved = [
+        RESERVED_FOR_COLUMN_ALIAS,
+        RESERVED_FOR_TABLE_ALIAS,
+        RESERVED_FOR_TABLE_FACTOR,
+        RESERVED_FOR_IDENTIFIER,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|keyword| format!("{keyword:?}"));
+    let taken = NO_COLUMNS.contains(&upper.as_str()) || reserved.any(|word| word == upper);
+    match name.chars().all(plain) && !taken {
         true => name.to_owned(),
         false => format!("\"{name}\""),
     }
@@ -102,7 +129,7 @@ mod tests {
         let schema = TableSchema::from_definition(&definition).unwrap();
         assert_eq!(
             create_table_sql(&GatewayId::parse("public").unwrap(), &schema),
-            "CREATE TABLE \"public\".\"T\" (\n  \"select\" bigint,\n  \"aB\" decimal(9, 2),\n  plain bytea,\n  \
+            "CREATE TABLE public.\"T\" (\n  \"select\" bigint,\n  \"aB\" decimal(9, 2),\n  plain bytea,\n  \
              PRIMARY KEY (\"select\", \"aB\")\n)\nPARTITIONED BY (bucket(4, \"aB\"), \"select\")\n\
              SORTED BY (\"aB\" DESC NULLS LAST, plain)"
         );

@@ -9,6 +9,7 @@ mod evolution;
 mod foreign;
 mod gateway;
 mod large;
+mod layouts;
 mod merge_agreement;
 mod names;
 mod restore;

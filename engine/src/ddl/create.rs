@@ -4,11 +4,11 @@
 
 use datafusion::sql::sqlparser::ast::helpers::stmt_create_table::CreateTableBuilder;
 use datafusion::sql::sqlparser::ast::{
-    ColumnDef, ColumnOption, CreateTable as SqlCreateTable, CreateTableOptions, DataType, Expr,
+    ColumnDef, ColumnOption, CreateTable as SqlCreateTable, CreateTableOptions, Expr,
     HiveDistributionStyle, HiveFormat, IndexColumn, Query, TableConstraint,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
-use lakesync_proto::{ColumnName, ColumnType};
+use lakesync_proto::{ColumnDefinition, ColumnName};
 
 use super::column_type::column_type;
 use super::layout_clause::Layout;
@@ -23,8 +23,8 @@ pub(super) struct CreateTable {
     pub(super) table: TableRef,
     /// `IF NOT EXISTS`.
     pub(super) if_not_exists: bool,
-    /// Its columns; without a type for one that takes that of the query.
-    pub(super) columns: Vec<(ColumnName, Option<ColumnType>)>,
+    /// Its columns; none are given when they are the query's.
+    pub(super) columns: Vec<ColumnDefinition>,
     /// Its key.
     pub(super) primary_key: Vec<ColumnName>,
     /// How its rows lie.
@@ -46,19 +46,10 @@ pub(super) fn read(sql: &SqlCreateTable, layout: Layout) -> Result<CreateTable, 
     for column in &sql.columns {
         let name = name::column(&column.name)?;
         check_options(column, primary_key.contains(&name))?;
-        let column_type = match &column.data_type {
-            DataType::Unspecified if sql.query.is_some() => None,
-            DataType::Unspecified => {
-                let message = format!("column {name} has no type");
-                return Err(refused(
-                    column.name.span,
-                    message,
-                    "give it one: text, bigint, …",
-                ));
-            }
-            sql => Some(column_type(sql, column.name.span)?),
-        };
-        columns.push((name, column_type));
+        columns.push(ColumnDefinition {
+            name,
+            column_type: column_type(&column.data_type, column.name.span)?,
+        });
     }
     Ok(CreateTable {
         table,

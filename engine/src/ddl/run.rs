@@ -79,15 +79,7 @@ pub(crate) async fn run(caller: Caller<'_>, ddl: Ddl) -> Result<DataFrame> {
 }
 
 async fn create_table(caller: Caller<'_>, create: &CreateTable) -> Result<RecordBatch> {
-    let typed = |(name, column_type): &(ColumnName, Option<_>)| {
-        let column_type = column_type.expect("only a query lets a column have no type");
-        ColumnDefinition {
-            name: name.clone(),
-            column_type,
-        }
-    };
-    let columns = create.columns.iter().map(typed).collect();
-    let (schema, made) = make(caller, create, columns).await?;
+    let (schema, made) = make(caller, create, create.columns.clone()).await?;
     answer(&create.table.table, Some(&schema), made, None)
 }
 
@@ -184,24 +176,20 @@ fn columns_of(create: &CreateTable, planned: &DataFrame) -> Result<Vec<Taken>> {
     let taken = fields.iter().enumerate().map(|(at, field)| {
         let invalid =
             |text: String| Error::Invalid(format!("column {} of the query: {text}", at + 1));
-        let (name, column_type) = match given.get(at) {
-            Some((name, column_type)) => (name.clone(), *column_type),
-            None if field.name() == columns::ROW_ID => return Ok(Taken::RowId),
-            None => {
-                let name = ColumnName::parse(field.name());
-                let name = name.map_err(|e| invalid(format!("{e}; give it a name with AS")))?;
-                (name, None)
-            }
-        };
-        let column_type = match column_type {
-            Some(column_type) => column_type,
-            None => of_arrow(field.data_type()).map_err(|nearest| {
-                invalid(format!(
-                    "`{name}` is {}, which no column is; cast it to {nearest}",
-                    field.data_type()
-                ))
-            })?,
-        };
+        if let Some(column) = given.get(at) {
+            return Ok(Taken::Column(column.clone()));
+        }
+        if field.name() == columns::ROW_ID {
+            return Ok(Taken::RowId);
+        }
+        let name = ColumnName::parse(field.name());
+        let name = name.map_err(|error| invalid(format!("{error}; give it a name with AS")))?;
+        let column_type = of_arrow(field.data_type()).map_err(|nearest| {
+            invalid(format!(
+                "`{name}` is {}, which no column is; cast it to {nearest}",
+                field.data_type()
+            ))
+        })?;
         Ok(Taken::Column(ColumnDefinition { name, column_type }))
     });
     taken.collect()

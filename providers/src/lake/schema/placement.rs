@@ -7,6 +7,7 @@ use iceberg::spec::{
     NullOrder as IcebergNulls, Schema, SortDirection as IcebergDirection, SortField as IcebergSort,
     SortOrder, Transform, UnboundPartitionSpec,
 };
+use iceberg::table::Table;
 use iceberg::{Error, ErrorKind};
 use lakesync_proto::{NullOrder, PartitionTransform, SortDirection, TableSchema, columns as names};
 
@@ -63,8 +64,18 @@ pub(in crate::lake) fn sort_order(
     order.build(iceberg).map(Some)
 }
 
+/// The id of the sort order that a base's files have when they are written as its schema says; none without one.
+#[must_use]
+pub fn sort_order_id(table: &Table, schema: &TableSchema) -> Option<i32> {
+    let metadata = table.metadata();
+    let order = sort_order(Kind::Base, metadata.current_schema(), schema).ok()??;
+    let mut known = metadata.sort_orders_iter();
+    let known = known.find(|known| known.fields == order.fields)?;
+    i32::try_from(known.order_id).ok()
+}
+
 /// A transform as Iceberg names it.
-fn transform(transform: PartitionTransform) -> Transform {
+pub(in crate::lake) fn transform(transform: PartitionTransform) -> Transform {
     match transform {
         PartitionTransform::Identity => Transform::Identity,
         PartitionTransform::Year => Transform::Year,
