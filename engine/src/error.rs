@@ -134,6 +134,9 @@ fn is_statements(error: &DataFusionError) -> bool {
                 lakesync_providers::Error::UnknownTable { .. }
                     | lakesync_providers::Error::UnknownSnapshot { .. }
                     | lakesync_providers::Error::BelowHorizon { .. }
+                    | lakesync_providers::Error::Forgotten { .. }
+                    | lakesync_providers::Error::Argument { .. }
+                    | lakesync_providers::Error::UnknownMetadata { .. }
                     | lakesync_providers::Error::ReadOnly { .. }
                     | lakesync_providers::Error::RowId { .. }
             ),

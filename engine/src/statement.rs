@@ -16,7 +16,7 @@ use lakesync_gateway::SqlWriter;
 use lakesync_gateway::auth::Identity;
 use lakesync_proto::GatewayId;
 use lakesync_providers::lake::Warehouse;
-use lakesync_providers::{LakeCatalog, session};
+use lakesync_providers::{LakeCatalog, register, session};
 
 use crate::error::{Error, Result};
 use crate::lake::Lake;
@@ -72,7 +72,7 @@ impl Runner {
         let template = &self.template;
         match statement {
             LakeStatement::Query(statement) => {
-                let ctx = self.session(lake, grant.identity, gateway.id());
+                let ctx = self.session(lake, grant.identity, gateway.id())?;
                 let plan = ctx.state().statement_to_plan(*statement).await?;
                 check(&plan, grant.access)?;
                 Ok(ctx.execute_logical_plan(plan).await?)
@@ -91,7 +91,12 @@ impl Runner {
         }
     }
 
-    fn session(&self, lake: &Lake, identity: &Identity, gateway: &GatewayId) -> SessionContext {
+    fn session(
+        &self,
+        lake: &Lake,
+        identity: &Identity,
+        gateway: &GatewayId,
+    ) -> Result<SessionContext> {
         let config = self.template.copied_config();
         let config = config.with_default_catalog_and_schema("lake", gateway.to_string());
         let state = SessionStateBuilder::new_from_existing(self.template.state())
@@ -106,8 +111,8 @@ impl Runner {
             let sink = SqlWriter::new(gateway, identity.subject.as_ref());
             catalog = catalog.with_gateway(views, Some(Arc::new(sink)));
         }
-        ctx.register_catalog("lake", Arc::new(catalog));
-        ctx
+        register(&ctx, catalog)?;
+        Ok(ctx)
     }
 }
 

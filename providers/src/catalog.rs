@@ -10,13 +10,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::Result as QueryResult;
-use datafusion::datasource::ViewTable;
 
 use crate::error::{Error, Result};
+use crate::lake::Warehouse;
 use crate::live::Views;
-use crate::log::deltas_plan;
+use crate::metadata::{MetadataCatalog, MetadataSchema, metadata_table};
 use crate::sink::WriteSink;
-use crate::snapshots::snapshots;
 use crate::travel::{Pinned, at_snapshot};
 use crate::union::UnionTable;
 use crate::view::ReadView;
@@ -25,6 +24,8 @@ use crate::view::ReadView;
 #[derive(Debug, Default)]
 pub struct LakeCatalog {
     schemas: BTreeMap<String, Arc<LakeSchema>>,
+    /// The gateway of tables without a schema.
+    default: Option<String>,
 }
 
 #[derive(Debug)]
@@ -42,6 +43,30 @@ impl LakeCatalog {
             .insert(name, Arc::new(LakeSchema { views, sink }));
         self
     }
+
+    /// With `gateway` for tables that are named without one: `t.snapshots` is then of its table `t`.
+    #[must_use]
+    pub fn with_default(mut self, gateway: &str) -> Self {
+        self.default = Some(gateway.to_owned());
+        self
+    }
+
+    /// The view of a gateway's table.
+    pub(crate) fn view(&self, gateway: &str, table: &str) -> Option<&Arc<ReadView>> {
+        self.schemas.get(gateway)?.view(table)
+    }
+
+    /// Each gateway as a catalog of metadata tables.
+    pub(crate) fn metadata(&self) -> impl Iterator<Item = (&str, MetadataCatalog)> {
+        let schemas = self.schemas.iter();
+        schemas.map(|(name, schema)| (name.as_str(), MetadataCatalog(schema.views.clone())))
+    }
+
+    /// The lake that the tables are in, when there is one.
+    pub(crate) fn warehouse(&self) -> Option<&Warehouse> {
+        let mut schemas = self.schemas.values();
+        schemas.find_map(|schema| Some(&schema.views.tables.values().next()?.warehouse))
+    }
 }
 
 impl CatalogProvider for LakeCatalog {
@@ -54,8 +79,11 @@ impl CatalogProvider for LakeCatalog {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        let schema = self.schemas.get(name)?;
-        Some(Arc::clone(schema) as Arc<dyn SchemaProvider>)
+        if let Some(schema) = self.schemas.get(name) {
+            return Some(Arc::clone(schema) as Arc<dyn SchemaProvider>);
+        }
+        let view = self.view(self.default.as_deref()?, name)?;
+        Some(Arc::new(MetadataSchema(Arc::clone(view))))
     }
 }
 
@@ -78,14 +106,7 @@ impl LakeSchema {
         let Some(view) = self.view(table) else {
             return Ok(None);
         };
-        match kind {
-            "deltas" => Ok(Some(Arc::new(ViewTable::new(
-                deltas_plan(view).await?,
-                None,
-            )))),
-            "snapshots" => Ok(Some(Arc::new(snapshots(view)?))),
-            _ => Ok(None),
-        }
+        Ok(Some(metadata_table(view, kind).await?))
     }
 
     async fn pinned(&self, pinned: &Pinned) -> Result<Arc<dyn TableProvider>> {

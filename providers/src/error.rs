@@ -51,6 +51,44 @@ pub enum Error {
         /// The oldest seq that can still be read.
         horizon: u64,
     },
+    /// The state of a seq is needed that lies before the oldest base snapshot that is kept.
+    #[error(
+        "the state of `{table}` at seq {seq} is no longer kept; the oldest that can be read is seq {horizon}"
+    )]
+    Forgotten {
+        /// The table.
+        table: TableName,
+        /// The seq that was asked for.
+        seq: u64,
+        /// The oldest seq that can still be read.
+        horizon: u64,
+    },
+    /// A table function is called with what it does not take.
+    #[error("`{call}`: {reason}")]
+    Argument {
+        /// The function.
+        call: &'static str,
+        /// Which argument, what is wrong with it, and what to write instead.
+        reason: String,
+    },
+    /// The table has no metadata table of that name.
+    #[error("`{table}` has no metadata table `${kind}`; there are {known}")]
+    UnknownMetadata {
+        /// The table.
+        table: TableName,
+        /// What stands behind the `$`.
+        kind: String,
+        /// What may stand there.
+        known: String,
+    },
+    /// The metadata of a table cannot be read.
+    #[error("the metadata of `{table}` cannot be read: {reason}")]
+    Metadata {
+        /// The Iceberg table.
+        table: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A value is not of its column's type: a defect, since admission checks every value.
     #[error("a {actual} cannot be stored in a column of type {expected}")]
     ValueType {

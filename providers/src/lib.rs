@@ -5,7 +5,8 @@
 //!                          │
 //!        union ────────────┤  t            base ⊳ rows that hot touches  ∪  those rows, folded
 //!        log   ────────────┤  t$deltas     flushed log files ∪ hot deltas not yet flushed
-//!        snapshots ────────┘  t$snapshots  snapshots of base and log, with their seq
+//!        metadata  ────────┤  t$snapshots  snapshots of base and log, files, conflicts, …
+//!        functions ────────┘  changes('t', from_seq, to_seq), history, cell_info
 //! ```
 //!
 //! Read [`ReadView`] first: a query pins one and never looks at anything else.
@@ -21,20 +22,22 @@ mod catalog;
 mod columnar;
 mod error;
 mod files;
+mod functions;
 mod growth;
 mod hot_size;
 pub mod lake;
 mod live;
 mod log;
 mod log_rows;
+mod metadata;
 pub mod predicate;
+mod register;
 mod resolve;
 mod row_states;
 mod rows_at;
 mod scan;
 mod session;
 mod sink;
-mod snapshots;
 mod travel;
 mod union;
 mod view;
@@ -50,6 +53,7 @@ pub use hot_size::{HotSize, TableSize};
 pub use live::{Live, Views};
 pub use log::{LogPage, known_deltas, log_seqs, read_log};
 pub use log_rows::log_batches;
+pub use register::register;
 pub use resolve::Resolved;
 pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};

@@ -127,7 +127,7 @@ pub(crate) fn base_at(now: &ReadView, seq: Seq) -> Result<Option<BaseSnapshot>> 
     }
 }
 
-fn oldest_seq(table: &Table) -> Seq {
+pub(crate) fn oldest_seq(table: &Table) -> Seq {
     oldest_first(table)
         .first()
         .and_then(|snapshot| {
