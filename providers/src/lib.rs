@@ -49,6 +49,7 @@ pub use as_of_seq::view_at_seq;
 pub use catalog::LakeCatalog;
 pub use error::{Error, Result};
 pub use files::ParquetTable;
+pub use functions::ReplayLimits;
 pub use hot_size::{HotSize, TableSize};
 pub use live::{Live, Views};
 pub use log::{LogPage, known_deltas, log_seqs, read_log};

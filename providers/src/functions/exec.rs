@@ -19,12 +19,15 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
+use datafusion::prelude::SessionContext;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lakesync_proto::{Seq, columns};
 
 use super::conflicts::Conflicts;
 use super::deltas::{Answer, Column};
-use super::replay::{Asked, Deltas, Evidence, Facts, Gathered, Prior, RowFilter, Windows};
+use super::replay::{
+    Asked, Deltas, Evidence, Facts, Gathered, Prior, ReplayLimits, RowFilter, Windows,
+};
 use super::table::What;
 use super::{cell_info, deltas};
 use crate::error::Result;
@@ -45,6 +48,8 @@ pub(super) struct Replay {
     pub(super) what: What,
     /// Which columns of that.
     pub(super) projection: Vec<usize>,
+    /// How much is held at a time.
+    pub(super) limits: ReplayLimits,
 }
 
 /// Replays deltas.
@@ -159,6 +164,17 @@ impl ExecutionPlan for ReplayExec {
     }
 }
 
+/// A session whose batches are no larger than a window: what is sorted is cut between batches.
+fn session_of(replay: &Replay) -> SessionContext {
+    let ctx = session(&replay.view.warehouse);
+    let state = ctx.state_ref();
+    let mut state = state.write();
+    let execution = &mut state.config_mut().options_mut().execution;
+    execution.batch_size = execution.batch_size.min(replay.limits.rows.max(1));
+    drop(state);
+    ctx
+}
+
 /// A replay that is under way.
 struct Run {
     replay: Replay,
@@ -178,8 +194,8 @@ enum Current {
 
 impl Run {
     async fn open(replay: Replay, schema: SchemaRef) -> Result<Self> {
-        let ctx = session(&replay.view.warehouse);
-        let windows = Windows::open(ctx, &replay.view, replay.span).await?;
+        let ctx = session_of(&replay);
+        let windows = Windows::open(ctx, &replay.view, replay.span, replay.limits).await?;
         Ok(Self {
             replay,
             schema,
@@ -239,6 +255,7 @@ impl Run {
             } else {
                 Evidence::Nothing
             },
+            bytes_max: self.windows.limits().bytes,
         };
         let asked = Asked { deltas, row: None };
         let gathered = Facts::gather(self.windows.session(), &self.replay.view, asked, prior);
@@ -269,6 +286,7 @@ impl Run {
         let prior = Prior {
             base: &view.base,
             evidence: Evidence::All,
+            bytes_max: self.windows.limits().bytes,
         };
         let asked = Asked {
             deltas: Deltas {

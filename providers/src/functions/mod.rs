@@ -25,6 +25,7 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 
 pub(crate) use planner::CallPlanner;
+pub use replay::ReplayLimits;
 
 use crate::error::Result;
 use crate::view::ReadView;

@@ -19,7 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use lakesync_proto::{ColumnName, Seq, columns};
 
 use super::exec::{Replay, ReplayExec};
-use super::replay::RowFilter;
+use super::replay::{ReplayLimits, RowFilter};
 use super::{cell_info, conflicts, deltas};
 use crate::error::{Error, Result};
 use crate::travel::{Pinned, at_snapshot, base_at, oldest_seq};
@@ -182,7 +182,7 @@ impl TableProvider for HistoryTable {
 
     async fn scan(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
         _limit: Option<usize>,
@@ -205,6 +205,11 @@ impl TableProvider for HistoryTable {
             rows,
             what: self.what.clone(),
             projection: projection.cloned().unwrap_or(all),
+            limits: state
+                .config()
+                .get_extension::<ReplayLimits>()
+                .map(|limits| *limits)
+                .unwrap_or_default(),
         };
         Ok(Arc::new(ReplayExec::new(replay, &self.schema)?))
     }

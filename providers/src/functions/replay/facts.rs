@@ -23,7 +23,7 @@ use datafusion::prelude::SessionContext;
 use lakesync_proto::{Op, RowId, Seq, TableSchema, columns};
 
 use super::span::{collect_within, log_rows_of, only, text_of};
-use super::windows::{Deltas, WINDOW_BYTES, greatest};
+use super::windows::{Deltas, greatest};
 use super::{NONE, number, place};
 use crate::columnar::column;
 use crate::error::{Error, Result};
@@ -48,6 +48,8 @@ pub(in crate::functions) struct Prior<'a> {
     pub(in crate::functions) base: &'a BaseSnapshot,
     /// What is asked of the log below it.
     pub(in crate::functions) evidence: Evidence,
+    /// The most bytes of each kind of row.
+    pub(in crate::functions) bytes_max: usize,
 }
 
 /// The deltas of a window, or the rows that are asked about at its end.
@@ -293,7 +295,11 @@ async fn before(
     }
     let rows: usize = window.iter().map(RecordBatch::num_rows).sum();
     // A single row is gathered whatever it takes: there is nothing left to cut.
-    let bytes_max = if rows > 1 { WINDOW_BYTES } else { usize::MAX };
+    let bytes_max = if rows > 1 {
+        prior.bytes_max
+    } else {
+        usize::MAX
+    };
     let mut index: HashMap<&str, u32> = HashMap::new();
     let ids = window
         .iter()

@@ -22,6 +22,7 @@ pub(super) use cells::Cell;
 pub(super) use clocks::{Clocks, Step};
 pub(super) use facts::{Asked, Evidence, Facts, Gathered, Prior};
 pub(super) use span::RowFilter;
+pub use windows::ReplayLimits;
 pub(super) use windows::{Deltas, Windows};
 
 /// No fact: a cell that shows nothing, a clock that nothing set.

@@ -26,14 +26,48 @@ use crate::error::Result;
 use crate::lake::DataFileInfo;
 use crate::view::ReadView;
 
-/// The most deltas of a window: a few numbers are held for each cell of them.
-const WINDOW_ROWS: usize = 262_144;
-/// The most cells of a window, so that wide tables have smaller ones.
+/// The most cells of a window, so that wide tables have smaller ones: a few numbers are held for each.
 const WINDOW_CELLS: usize = 4 << 20;
-/// The fewest deltas of a window, however wide the table is.
-const WINDOW_ROWS_LEAST: usize = 1_024;
-/// The most bytes of a window's deltas, and of what was there before them.
-pub(super) const WINDOW_BYTES: usize = 128 << 20;
+/// The fewest deltas that a wide table gets for that.
+const WIDE_ROWS: usize = 1_024;
+
+/// How much a replay holds at a time; a session has others than the default as an extension of its configuration.
+///
+/// ```
+/// use datafusion::prelude::SessionConfig;
+/// use lakesync_providers::ReplayLimits;
+/// let limits = ReplayLimits { rows: 10_000, ..ReplayLimits::default() };
+/// let config = SessionConfig::new().with_extension(std::sync::Arc::new(limits));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayLimits {
+    /// The most deltas of a window.
+    pub rows: usize,
+    /// The most bytes of its deltas, and as much again of each kind of row that was there before them. A single delta
+    /// goes in whatever it takes.
+    pub bytes: usize,
+}
+
+impl Default for ReplayLimits {
+    /// 262,144 deltas, 128 MiB.
+    fn default() -> Self {
+        Self {
+            rows: 262_144,
+            bytes: 128 << 20,
+        }
+    }
+}
+
+impl ReplayLimits {
+    /// For a table with so many columns.
+    fn of_columns(self, columns: usize) -> Self {
+        let rows = (WINDOW_CELLS / columns.max(1)).max(WIDE_ROWS);
+        Self {
+            rows: self.rows.min(rows),
+            ..self
+        }
+    }
+}
 
 /// The deltas of a window, in no order.
 #[derive(Debug)]
@@ -47,7 +81,7 @@ pub(in crate::functions) struct Deltas {
 /// The windows of a span.
 pub(in crate::functions) struct Windows {
     ctx: SessionContext,
-    rows_max: usize,
+    limits: ReplayLimits,
     from: Seq,
     parts: VecDeque<Part>,
     sorted: Option<SendableRecordBatchStream>,
@@ -70,9 +104,9 @@ impl Windows {
         ctx: SessionContext,
         view: &ReadView,
         (from, to): (Seq, Seq),
+        limits: ReplayLimits,
     ) -> Result<Self> {
-        let columns = view.schema.columns.len().max(1);
-        let rows_max = (WINDOW_CELLS / columns).clamp(WINDOW_ROWS_LEAST, WINDOW_ROWS);
+        let limits = limits.of_columns(view.schema.columns.len());
         let mut runs = Vec::new();
         if view.log.snapshot_id.is_some() && from < view.log.max_seq {
             let schema = view.log.table.metadata().current_schema();
@@ -92,9 +126,9 @@ impl Windows {
         }));
         Ok(Self {
             ctx,
-            rows_max,
+            limits,
             from,
-            parts: parts(runs, (from, to), rows_max).into(),
+            parts: parts(runs, (from, to), limits.rows).into(),
             sorted: None,
             cut: Vec::new(),
         })
@@ -103,6 +137,11 @@ impl Windows {
     /// The session that reads them.
     pub(in crate::functions) fn session(&self) -> &SessionContext {
         &self.ctx
+    }
+
+    /// How much a window may hold.
+    pub(in crate::functions) fn limits(&self) -> ReplayLimits {
+        self.limits
     }
 
     /// The next window, unless there is none.
@@ -131,7 +170,7 @@ impl Windows {
                 self.sorted = Some(frame.sort(by_seq)?.execute_stream().await?);
                 continue;
             }
-            match collect_within(frame, self.rows_max, WINDOW_BYTES).await? {
+            match collect_within(frame, self.limits.rows, self.limits.bytes).await? {
                 None => self.parts.push_front(Part::Sorted(to)),
                 Some(batches) => {
                     self.from = to;
@@ -155,7 +194,7 @@ impl Windows {
             return Ok(None);
         };
         let (mut batches, mut rows, mut bytes) = (Vec::new(), 0, 0);
-        while rows < self.rows_max && bytes < WINDOW_BYTES {
+        while rows < self.limits.rows && bytes < self.limits.bytes {
             let Some(batch) = stream.try_next().await? else {
                 self.sorted = None;
                 break;
