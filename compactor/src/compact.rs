@@ -25,7 +25,6 @@ use lakesync_providers::{BaseSnapshot, Live, Part, ReadView, fold_sql, session};
 use crate::config::CompactionConfig;
 use crate::error::{Error, Result};
 
-
 /// What one folded cell takes: its stamps, its value, and their places in the aggregates' tables.
 const CELL_BYTES: u64 = 400;
 

@@ -14,7 +14,6 @@ mod compact;
 mod config;
 mod error;
 
-
 pub use compact::{CompactReport, compact, explain};
 pub use config::CompactionConfig;
 pub use error::{Error, Result};

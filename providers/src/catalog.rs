@@ -12,12 +12,13 @@ use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::Result as QueryResult;
 use datafusion::datasource::ViewTable;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::lake::Warehouse;
 use crate::live::Views;
 use crate::log::deltas_plan;
 use crate::sink::WriteSink;
 use crate::snapshots::snapshots;
-use crate::travel::{Pinned, at_snapshot};
+use crate::travel::{PastTable, Pinned};
 use crate::union::UnionTable;
 use crate::view::ReadView;
 
@@ -41,6 +42,18 @@ impl LakeCatalog {
         self.schemas
             .insert(name, Arc::new(LakeSchema { views, sink }));
         self
+    }
+
+    /// The tables of a gateway.
+    pub(crate) fn views(&self, gateway: &str) -> Option<&Views> {
+        Some(&self.schemas.get(gateway)?.views)
+    }
+
+    /// The lakes that the tables are in; some more than once.
+    pub(crate) fn warehouses(&self) -> impl Iterator<Item = &Warehouse> {
+        let views = self.schemas.values();
+        let first = views.filter_map(|schema| schema.views.tables.values().next());
+        first.map(|view| &view.warehouse)
     }
 }
 
@@ -66,7 +79,7 @@ impl LakeSchema {
 
     async fn provider(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if let Some(pinned) = Pinned::parse(name) {
-            return Ok(Some(self.pinned(&pinned).await?));
+            return Ok(Some(self.pinned(pinned).await?));
         }
         if let Some(view) = self.view(name) {
             let sink = self.sink.as_ref().map(Arc::clone);
@@ -88,15 +101,10 @@ impl LakeSchema {
         }
     }
 
-    async fn pinned(&self, pinned: &Pinned) -> Result<Arc<dyn TableProvider>> {
-        let now = self
-            .view(&pinned.table)
-            .ok_or_else(|| Error::UnknownTable {
-                gateway: self.views.gateway.to_string(),
-                table: pinned.table.clone(),
-            })?;
-        let past = at_snapshot(now, pinned.snapshot).await?;
-        Ok(Arc::new(UnionTable::new(Arc::new(past), None)?))
+    async fn pinned(&self, pinned: Pinned) -> Result<Arc<dyn TableProvider>> {
+        let table = PastTable::new(&self.views, pinned)?;
+        table.check().await?;
+        Ok(Arc::new(table))
     }
 }
 
