@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::{DataFrame, SessionContext};
@@ -16,12 +17,12 @@ use lakesync_gateway::SqlWriter;
 use lakesync_gateway::auth::Identity;
 use lakesync_proto::GatewayId;
 use lakesync_providers::lake::Warehouse;
-use lakesync_providers::{LakeCatalog, register, session};
+use lakesync_providers::{LakeCatalog, begun_at, register, session};
 
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::procedures::{self, Target};
-use crate::syntax::LakeStatement;
+use crate::syntax::{LakeStatement, pin};
 
 /// What a statement may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +74,13 @@ impl Runner {
         match statement {
             LakeStatement::Query(statement) => {
                 let ctx = self.session(lake, grant.identity, gateway.id())?;
-                let plan = ctx.state().statement_to_plan(*statement).await?;
+                // Not `ctx.state()`, which would take another `now()`: a statement has one.
+                let state = ctx.state_ref().read().clone();
+                let mut statement = *statement;
+                pin(&mut statement, &state)?;
+                let plan = state.statement_to_plan(statement).await?;
                 check(&plan, grant.access)?;
-                Ok(ctx.execute_logical_plan(plan).await?)
+                Ok(DataFrame::new(state, plan))
             }
             LakeStatement::ExplainCall(explain) => {
                 let target = Target::new(lake, grant.identity, &gateway);
@@ -102,16 +107,17 @@ impl Runner {
         let state = SessionStateBuilder::new_from_existing(self.template.state())
             .with_config(config)
             .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
+            .with_execution_props(begun_at(lake.clock().now_ms()))
             .build();
         let ctx = SessionContext::new_with_state(state);
-        let mut catalog = LakeCatalog::default();
+        let mut catalog = LakeCatalog::default().with_default(gateway.as_ref());
         let reached = lake.gateways();
         for gateway in reached.filter(|gateway| identity.reaches(gateway.id().as_ref())) {
             let views = gateway.live().views();
             let sink = SqlWriter::new(gateway, identity.subject.as_ref());
             catalog = catalog.with_gateway(views, Some(Arc::new(sink)));
         }
-        register(&ctx, catalog)?;
+        register(&ctx, "lake", &Arc::new(catalog)).map_err(DataFusionError::from)?;
         Ok(ctx)
     }
 }

@@ -11,14 +11,17 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::Result as QueryResult;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lake::Warehouse;
 use crate::live::Views;
 use crate::metadata::{MetadataCatalog, MetadataSchema, metadata_table};
 use crate::sink::WriteSink;
-use crate::travel::{Pinned, at_snapshot};
+use crate::travel::{PastTable, Pinned};
 use crate::union::UnionTable;
 use crate::view::ReadView;
+
+/// The gateway of tables that are named without one, unless another was set.
+const PUBLIC: &str = "public";
 
 /// The tables of all gateways at the moment a statement began.
 #[derive(Debug, Default)]
@@ -51,21 +54,22 @@ impl LakeCatalog {
         self
     }
 
-    /// The view of a gateway's table.
-    pub(crate) fn view(&self, gateway: &str, table: &str) -> Option<&Arc<ReadView>> {
-        self.schemas.get(gateway)?.view(table)
-    }
-
     /// Each gateway as a catalog of metadata tables.
     pub(crate) fn metadata(&self) -> impl Iterator<Item = (&str, MetadataCatalog)> {
         let schemas = self.schemas.iter();
         schemas.map(|(name, schema)| (name.as_str(), MetadataCatalog(schema.views.clone())))
     }
 
-    /// The lake that the tables are in, when there is one.
-    pub(crate) fn warehouse(&self) -> Option<&Warehouse> {
-        let mut schemas = self.schemas.values();
-        schemas.find_map(|schema| Some(&schema.views.tables.values().next()?.warehouse))
+    /// The tables of a gateway.
+    pub(crate) fn views(&self, gateway: &str) -> Option<&Views> {
+        Some(&self.schemas.get(gateway)?.views)
+    }
+
+    /// The lakes that the tables are in; some more than once.
+    pub(crate) fn warehouses(&self) -> impl Iterator<Item = &Warehouse> {
+        let views = self.schemas.values();
+        let first = views.filter_map(|schema| schema.views.tables.values().next());
+        first.map(|view| &view.warehouse)
     }
 }
 
@@ -82,7 +86,8 @@ impl CatalogProvider for LakeCatalog {
         if let Some(schema) = self.schemas.get(name) {
             return Some(Arc::clone(schema) as Arc<dyn SchemaProvider>);
         }
-        let view = self.view(self.default.as_deref()?, name)?;
+        let default = self.default.as_deref().unwrap_or(PUBLIC);
+        let view = self.schemas.get(default)?.view(name)?;
         Some(Arc::new(MetadataSchema(Arc::clone(view))))
     }
 }
@@ -94,7 +99,7 @@ impl LakeSchema {
 
     async fn provider(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if let Some(pinned) = Pinned::parse(name) {
-            return Ok(Some(self.pinned(&pinned).await?));
+            return Ok(Some(self.pinned(pinned).await?));
         }
         if let Some(view) = self.view(name) {
             let sink = self.sink.as_ref().map(Arc::clone);
@@ -109,15 +114,10 @@ impl LakeSchema {
         Ok(Some(metadata_table(view, kind).await?))
     }
 
-    async fn pinned(&self, pinned: &Pinned) -> Result<Arc<dyn TableProvider>> {
-        let now = self
-            .view(&pinned.table)
-            .ok_or_else(|| Error::UnknownTable {
-                gateway: self.views.gateway.to_string(),
-                table: pinned.table.clone(),
-            })?;
-        let past = at_snapshot(now, pinned.snapshot).await?;
-        Ok(Arc::new(UnionTable::new(Arc::new(past), None)?))
+    async fn pinned(&self, pinned: Pinned) -> Result<Arc<dyn TableProvider>> {
+        let table = PastTable::new(&self.views, pinned)?;
+        table.check().await?;
+        Ok(Arc::new(table))
     }
 }
 

@@ -14,7 +14,6 @@
 //! **Invariant:** the rows of a view are those of the merge rule over all deltas with `seq` up to the
 //! view's; flush and compaction publish new views and change no answer.
 
-mod as_of_seq;
 mod bounded;
 #[cfg(test)]
 mod bounded_tests;
@@ -22,6 +21,7 @@ mod catalog;
 mod columnar;
 mod error;
 mod files;
+mod fold;
 mod functions;
 mod growth;
 mod hot_size;
@@ -31,7 +31,6 @@ mod log;
 mod log_rows;
 mod metadata;
 pub mod predicate;
-mod register;
 mod resolve;
 mod row_states;
 mod rows_at;
@@ -45,22 +44,24 @@ mod visible_rows;
 
 pub use lakesync_proto as proto;
 
-pub use as_of_seq::view_at_seq;
 pub use catalog::LakeCatalog;
 pub use error::{Error, Result};
 pub use files::ParquetTable;
+pub use fold::{Part, fold_sql};
 pub use functions::ReplayLimits;
 pub use hot_size::{HotSize, TableSize};
 pub use live::{Live, Views};
 pub use log::{LogPage, known_deltas, log_seqs, read_log};
 pub use log_rows::log_batches;
-pub use register::register;
 pub use resolve::Resolved;
 pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
 pub use session::session;
 pub use sink::{InsertRows, WriteError, WriteSink};
-pub use travel::Pinned;
+pub use travel::{
+    Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, begun_at, hlc_of, micros_of, ref_of,
+    register, seq_of, version_of, view_at_seq,
+};
 pub use union::{Touched, UnionTable};
 pub use view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
 pub use visible_rows::{RowWithValues, visible_rows};

@@ -51,7 +51,8 @@ impl Told {
             .with_default_catalog_and_schema("lake", "public");
         let tiny = SessionContext::new_with_config(config);
         let views = self.world.gateway().live().views();
-        register(&tiny, LakeCatalog::default().with_gateway(views, None)).unwrap();
+        let catalog = LakeCatalog::default().with_gateway(views, None);
+        register(&tiny, "lake", &Arc::new(catalog)).unwrap();
         self.tiny = tiny;
     }
 

@@ -28,11 +28,10 @@ use super::deltas::{Answer, Column};
 use super::replay::{
     Asked, Deltas, Evidence, Facts, Gathered, Prior, ReplayLimits, RowFilter, Windows,
 };
-use super::table::What;
+use super::table::{What, base_before};
 use super::{cell_info, deltas};
 use crate::error::Result;
 use crate::session::session;
-use crate::travel::base_at;
 use crate::view::{BaseSnapshot, ReadView};
 
 /// What is replayed.
@@ -100,7 +99,7 @@ impl DisplayAs for ReplayExec {
         let (name, table) = (what.name(), view.table());
         write!(f, "ReplayExec: {name}, table={}.{table}", view.gateway)?;
         match what {
-            What::CellInfo(_) => write!(f, ", view_seq={}", view.seq.as_u64())?,
+            What::CellInfo(_) => write!(f, ", seq={}", span.1.as_u64())?,
             _ => write!(
                 f,
                 ", from_seq={}, to_seq={}",
@@ -283,14 +282,15 @@ impl Run {
         let view = Arc::clone(&self.replay.view);
         let ids = self.replay.rows.ids.as_ref();
         let row = ids.and_then(|ids| ids.first().cloned());
+        let now = self.replay.span.1;
         let prior = Prior {
-            base: &view.base,
+            base: &*self.base_at(now)?,
             evidence: Evidence::All,
             bytes_max: self.windows.limits().bytes,
         };
         let asked = Asked {
             deltas: Deltas {
-                from: view.seq,
+                from: now,
                 batches: Vec::new(),
             },
             row: row.as_deref(),
@@ -304,7 +304,7 @@ impl Run {
     /// The newest base that holds nothing above `seq`.
     fn base_at(&mut self, seq: Seq) -> Result<Arc<BaseSnapshot>> {
         let view = &self.replay.view;
-        let base = base_at(view, seq)?.ok_or_else(|| super::table::forgotten(view, seq))?;
+        let base = base_before(view, seq)?;
         // Snapshots that are known have read their manifests.
         let known = [self.base.as_ref(), Some(&view.base)];
         let known = known

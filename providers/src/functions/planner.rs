@@ -23,7 +23,8 @@ use lakesync_proto::{ColumnName, RowId, Seq};
 use super::table::{HistoryTable, What};
 use crate::catalog::LakeCatalog;
 use crate::error::{Error, Result};
-use crate::travel::Pinned;
+use crate::live::Views;
+use crate::travel::{AsOf, Pinned};
 use crate::view::ReadView;
 
 /// Plans calls over the tables of a lake.
@@ -93,8 +94,14 @@ impl CallPlanner {
 
     fn table(&self, call: &Call, context: &dyn RelationPlannerContext) -> Result<HistoryTable> {
         let function = call.function;
-        let (view, pin) = self.view(&call.text(0)?, context)?;
-        let table = |what| Ok::<_, Error>(HistoryTable::new(&view, what)?.pinned(pin.clone()));
+        let (views, view, as_of) = self.view(&call.text(0)?, context)?;
+        let table = |what| {
+            let table = HistoryTable::new(&view, what)?;
+            Ok::<_, Error>(match as_of.clone() {
+                Some(as_of) => table.as_of(as_of, views),
+                None => table,
+            })
+        };
         match function {
             Function::Changes => {
                 let to = (call.values.len() > 2).then(|| call.seq(2)).transpose()?;
@@ -112,38 +119,32 @@ impl CallPlanner {
         }
     }
 
-    /// The view of the table with this name, as SQL names tables.
-    fn view(
-        &self,
-        name: &str,
-        context: &dyn RelationPlannerContext,
-    ) -> Result<(Arc<ReadView>, Option<Pinned>)> {
-        let (plain, pin) = match name.split_once('@') {
-            Some((plain, _)) => (plain, Pinned::parse(name)),
-            None => (name, None),
-        };
+    /// The table with this name, as SQL names tables, and the moment that it is pinned to.
+    fn view(&self, name: &str, context: &dyn RelationPlannerContext) -> Result<Named<'_>> {
+        // No table of ours has an `@` in its name.
+        let plain = name.split('@').next().unwrap_or_default();
+        let as_of = Pinned::parse(name).map(|pinned| pinned.as_of);
         let options = &context.context_provider().options().catalog;
-        let reference = TableReference::parse_str(plain);
         let default = match options.default_catalog == self.catalog {
             true => options.default_schema.as_str(),
             false => "public",
         };
-        let gateway = reference.schema().unwrap_or(default);
-        let ours = reference
-            .catalog()
-            .is_none_or(|catalog| catalog == self.catalog);
-        let found = ours
-            .then(|| self.lake.view(gateway, reference.table()))
-            .flatten();
-        match found {
-            Some(view) if pin.is_some() == name.contains('@') => Ok((Arc::clone(view), pin)),
-            _ => Err(Error::UnknownTable {
-                gateway: gateway.to_owned(),
+        let reference = TableReference::parse_str(plain).resolve(&self.catalog, default);
+        let ours = *reference.catalog == *self.catalog && as_of.is_some() == (plain != name);
+        let views = self.lake.views(&reference.schema).filter(|_| ours);
+        let view = views.and_then(|views| Some((views, views.tables.get(&*reference.table)?)));
+        match view {
+            Some((views, view)) => Ok((views, Arc::clone(view), as_of)),
+            None => Err(Error::UnknownTable {
+                gateway: reference.schema.to_string(),
                 table: name.to_owned(),
             }),
         }
     }
 }
+
+/// A table with those of its gateway.
+type Named<'a> = (&'a Views, Arc<ReadView>, Option<AsOf>);
 
 impl RelationPlanner for CallPlanner {
     fn plan_relation(

@@ -22,8 +22,9 @@ use super::exec::{Replay, ReplayExec};
 use super::replay::{ReplayLimits, RowFilter};
 use super::{cell_info, conflicts, deltas};
 use crate::error::{Error, Result};
-use crate::travel::{Pinned, at_snapshot, base_at, oldest_seq};
-use crate::view::ReadView;
+use crate::live::Views;
+use crate::travel::{Arrival, AsOf, Cut, Horizon, base_at, below_horizon, cut};
+use crate::view::{BaseSnapshot, ReadView};
 
 /// What is answered of a replay.
 #[derive(Clone, Debug)]
@@ -53,7 +54,8 @@ impl What {
 #[derive(Debug)]
 pub(super) struct HistoryTable {
     view: Arc<ReadView>,
-    pin: Option<Pinned>,
+    /// A past moment, and the tables that it is one of.
+    as_of: Option<(AsOf, Views)>,
     what: What,
     schema: SchemaRef,
     /// All that is kept, by default.
@@ -76,7 +78,7 @@ impl HistoryTable {
         };
         Ok(Self {
             view: Arc::clone(view),
-            pin: None,
+            as_of: None,
             what,
             schema,
             from: None,
@@ -85,9 +87,9 @@ impl HistoryTable {
         })
     }
 
-    /// As of the pinned moment; the name of the table in it is the view's.
-    pub(super) fn pinned(mut self, pin: Option<Pinned>) -> Self {
-        self.pin = pin;
+    /// As of a moment: what came later is not known. `views` are those of the table's gateway.
+    pub(super) fn as_of(mut self, as_of: AsOf, views: &Views) -> Self {
+        self.as_of = Some((as_of, views.clone()));
         self
     }
 
@@ -103,30 +105,39 @@ impl HistoryTable {
         self
     }
 
-    async fn view(&self) -> Result<Arc<ReadView>> {
-        match &self.pin {
-            None => Ok(Arc::clone(&self.view)),
-            Some(pin) => Ok(Arc::new(at_snapshot(&self.view, pin.snapshot).await?)),
+    /// The seq that the call looks back from.
+    async fn now(&self) -> Result<Seq> {
+        let Some((as_of, views)) = &self.as_of else {
+            return Ok(self.view.seq);
+        };
+        if as_of.hlc().is_some() {
+            return Err(Error::Argument {
+                call: self.what.name(),
+                reason: "it follows the order of arrival, so it can be asked as of a seq, time, snapshot or tag, and not as \
+                         of an HLC"
+                    .to_owned(),
+            });
         }
+        Ok(cut(views, &self.view, as_of).await?.seq)
     }
 
     /// The span that is asked for, as far as it is kept.
-    fn span(&self, view: &ReadView) -> Result<(Seq, Seq)> {
-        let to = self.to.unwrap_or(view.seq);
-        if to > view.seq {
+    fn span(&self, now: Seq) -> Result<(Seq, Seq)> {
+        let to = self.to.unwrap_or(now);
+        if to > now {
             return Err(Error::Argument {
                 call: self.what.name(),
                 reason: format!(
                     "to_seq {} lies ahead: the newest seq here is {}; leave it out for all up to now",
                     to.as_u64(),
-                    view.seq.as_u64()
+                    now.as_u64()
                 ),
             });
         }
-        let kept = horizon(view)?;
+        let kept = horizon(&self.view)?;
         let from = self.from.unwrap_or(kept);
         if from < kept {
-            return Err(forgotten(view, from));
+            return Err(forgotten(&self.view, from)?);
         }
         if from > to {
             return Err(Error::Argument {
@@ -140,19 +151,22 @@ impl HistoryTable {
 
 /// The oldest seq whose state can be read.
 fn horizon(view: &ReadView) -> Result<Seq> {
-    match base_at(view, Seq::ZERO)? {
-        Some(_) => Ok(Seq::ZERO),
-        None => Ok(oldest_seq(&view.base.table)),
+    Ok(Horizon::of(&view.base.table)?.map_or(Seq::ZERO, |horizon| horizon.seq))
+}
+
+/// The newest base that holds nothing above `seq`.
+///
+/// # Errors
+/// [`Error::BelowHorizon`].
+pub(super) fn base_before(view: &ReadView, seq: Seq) -> Result<BaseSnapshot> {
+    match base_at(&view.base.table, Cut { seq, hlc: None })? {
+        Some(base) => Ok(base),
+        None => Err(forgotten(view, seq)?),
     }
 }
 
-/// The error for a seq whose state is not kept.
-pub(super) fn forgotten(view: &ReadView, seq: Seq) -> Error {
-    Error::Forgotten {
-        table: view.table().clone(),
-        seq: seq.as_u64(),
-        horizon: oldest_seq(&view.base.table).as_u64(),
-    }
+fn forgotten(view: &ReadView, seq: Seq) -> Result<Error> {
+    below_horizon(view, &AsOf::Arrival(Arrival::Seq(seq)))
 }
 
 #[async_trait]
@@ -187,8 +201,8 @@ impl TableProvider for HistoryTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
-        let view = self.view().await?;
-        let (mut span, mut rows) = (self.span(&view)?, self.rows.clone());
+        let now = self.now().await?;
+        let (mut span, mut rows) = (self.span(now)?, self.rows.clone());
         for filter in filters.iter().flat_map(split_conjunction) {
             if let Some((least, greatest)) = of_seq(filter) {
                 span = (span.0.max(before(least)).min(span.1), span.1.min(greatest));
@@ -200,7 +214,7 @@ impl TableProvider for HistoryTable {
         }
         let all = (0..self.schema.fields().len()).collect();
         let replay = Replay {
-            view,
+            view: Arc::clone(&self.view),
             span,
             rows,
             what: self.what.clone(),
