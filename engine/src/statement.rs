@@ -7,8 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 use datafusion::catalog::MemoryCatalogProviderList;
+use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
