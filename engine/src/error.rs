@@ -178,8 +178,6 @@ fn sentence(error: &DataFusionError) -> String {
 fn next_step(text: &str) -> &'static str {
     if text.contains("table '") && text.ends_with("not found") {
         "; `show tables` lists those that are there, and a name with capitals needs double quotes"
-    } else if text.contains("UPDATE not supported") || text.contains("DELETE not supported") {
-        "; push the change as a delta instead (`lakesync push`, or POST /v1/sync/{gateway}/push)"
     } else {
         ""
     }

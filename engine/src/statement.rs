@@ -18,6 +18,7 @@ use lakesync_proto::GatewayId;
 use lakesync_providers::lake::Warehouse;
 use lakesync_providers::{LakeCatalog, session};
 
+use crate::dml;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
 use crate::procedures::{self, Target};
@@ -28,7 +29,7 @@ use crate::syntax::LakeStatement;
 pub enum Access {
     /// Queries only.
     Read,
-    /// Queries, `INSERT` and `CALL`.
+    /// Queries, `INSERT`, `UPDATE`, `DELETE`, `MERGE` and `CALL`.
     Write,
     /// All that, and `COPY … TO`, which writes files wherever this process may.
     Everything,
@@ -73,7 +74,7 @@ impl Runner {
         match statement {
             LakeStatement::Query(statement) => {
                 let ctx = self.session(lake, grant.identity, gateway.id());
-                let plan = ctx.state().statement_to_plan(*statement).await?;
+                let plan = dml::plan(&ctx.state(), *statement).await?;
                 check(&plan, grant.access)?;
                 Ok(ctx.execute_logical_plan(plan).await?)
             }
@@ -111,7 +112,7 @@ impl Runner {
     }
 }
 
-const READS_ONLY: &str = "this endpoint only reads: SELECT, EXPLAIN and SHOW. Send INSERT and CALL to POST /v1/admin/sql";
+const READS_ONLY: &str = "this endpoint only reads: SELECT, EXPLAIN and SHOW. Send INSERT, UPDATE, DELETE, MERGE and CALL to POST /v1/admin/sql";
 const COPY: &str = "COPY … TO writes files, so a server does not run it; take the rows from the answer (as in \
      `lakesync sql --format csv`), or stop the server and run it with `lakesync sql`";
 const FILES: &str =

@@ -15,11 +15,11 @@ use datafusion::datasource::ViewTable;
 use crate::error::{Error, Result};
 use crate::live::Views;
 use crate::log::deltas_plan;
-use crate::sink::WriteSink;
 use crate::snapshots::snapshots;
 use crate::travel::{Pinned, at_snapshot};
 use crate::union::UnionTable;
 use crate::view::ReadView;
+use crate::write::WriteSink;
 
 /// The tables of all gateways at the moment a statement began.
 #[derive(Debug, Default)]

@@ -33,12 +33,12 @@ mod row_states;
 mod rows_at;
 mod scan;
 mod session;
-mod sink;
 mod snapshots;
 mod travel;
 mod union;
 mod view;
 mod visible_rows;
+mod write;
 
 pub use lakesync_proto as proto;
 
@@ -54,8 +54,11 @@ pub use resolve::Resolved;
 pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
 pub use session::session;
-pub use sink::{InsertRows, WriteError, WriteSink};
 pub use travel::Pinned;
 pub use union::{Touched, UnionTable};
 pub use view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
 pub use visible_rows::{RowWithValues, visible_rows};
+pub use write::{
+    Action, Assigned, InsertAction, Repeats, RowWrite, STATEMENT_BYTES_MAX, STATEMENT_ROWS_MAX,
+    StatementWrites, Verb, WriteError, WritePlan, WriteSink, WriteTarget,
+};
