@@ -111,6 +111,23 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the same request may succeed once somebody has freed space on the disk.
+    #[must_use]
+    pub fn is_storage_full(&self) -> bool {
+        match self {
+            Self::Query(error) => match error.find_root() {
+                DataFusionError::External(inner) => matches!(
+                    inner.downcast_ref(),
+                    Some(lakesync_providers::WriteError::StorageFull { .. })
+                ),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Self {
         Self::Query(Box::new(error))

@@ -12,16 +12,15 @@
 //! **Invariant:** the rows of `pushes` are ascending and disjoint in seq; a row is whole or absent. WAL
 //! mode with `synchronous=FULL` makes COMMIT the moment of durability.
 
+mod rows;
+
 use std::collections::HashMap;
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakesync_proto::{
-    ClientId, DecodeErrorKind, Hlc, Schemas, Seq, SeqDelta, decode_batch, encode_batch, limits,
-};
+use lakesync_proto::{ClientId, DecodeErrorKind, Hlc, Schemas, Seq, SeqDelta, decode_batch};
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
 };
@@ -29,16 +28,12 @@ use rusqlite::{
 use crate::error::{Error, Result};
 use crate::rules::moved::{self, Moved};
 use crate::rules::rows::{RULE_ROWS, RuleRow, put_rule_rows};
+use rows::insert;
 
 /// The pushes with deltas above a seq. The first one is searched by its key, which bounds the scan from below.
 const READ: &str = "select first_seq, arrived_ms, deltas, last_seq, members from pushes
     where first_seq >= ifnull((select max(first_seq) from pushes where first_seq <= ?1 + 1), 0)
     and last_seq > ?1 order by first_seq";
-
-/// Deltas and bytes of one row of `pushes`, at most, where a statement writes more: a reader who wants one of them decodes
-/// all. A client's push is within the first; its bytes are what its body could hold.
-const ROW_DELTAS_MAX: usize = limits::PUSH_DELTAS_MAX;
-const ROW_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes of deltas that one read gives at most, beyond its first push.
 const READ_BYTES_MAX: usize = 32 << 20;
@@ -395,45 +390,6 @@ impl DurableLog {
     }
 }
 
-fn insert(tx: &Transaction<'_>, pushes: &[StoredPush]) -> rusqlite::Result<()> {
-    let mut insert = tx.prepare_cached("insert into pushes values (?1, ?2, ?3, ?4, ?5)")?;
-    for push in pushes {
-        let arrived_ms = i64::try_from(push.arrived_ms).unwrap_or(i64::MAX);
-        for part in parts(&push.deltas) {
-            let deltas = &push.deltas[part.clone()];
-            let (Some(first), Some(last)) = (deltas.first(), deltas.last()) else {
-                continue;
-            };
-            // One for each delta, or none at all.
-            let moved = push.moved.get(part).unwrap_or_default();
-            insert.execute(params![
-                first.seq.as_i64(),
-                last.seq.as_i64(),
-                arrived_ms,
-                encode_batch(deltas),
-                moved::encode(moved)
-            ])?;
-        }
-    }
-    Ok(())
-}
-
-/// Cuts a push where one row of `pushes` would have too many deltas, or too many bytes in more than one.
-fn parts(deltas: &[SeqDelta]) -> Vec<Range<usize>> {
-    let mut parts = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
-    for (at, delta) in deltas.iter().enumerate() {
-        let more = delta.delta.bytes();
-        if at > start && (at - start == ROW_DELTAS_MAX || bytes + more > ROW_BYTES_MAX) {
-            parts.push(start..at);
-            (start, bytes) = (at, 0);
-        }
-        bytes += more;
-    }
-    parts.push(start..deltas.len());
-    parts
-}
-
 /// Makes an empty database under another name and moves it into place whole, so that a crash never leaves
 /// a file that looks truncated.
 fn create(path: &Path) -> Result<()> {
@@ -575,27 +531,6 @@ mod tests {
             steps.iter().any(|step| step.starts_with("SEARCH pushes")),
             "{steps:?}"
         );
-    }
-
-    #[test]
-    fn a_large_statement_is_stored_in_parts_that_a_page_can_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let most = u64::try_from(ROW_DELTAS_MAX).unwrap();
-        let log = log(folder.path(), &[(1, 2 * most + 5), (2 * most + 6, 2 * most + 7)]);
-        let mut rows = log
-            .connection
-            .prepare("select first_seq, last_seq from pushes order by first_seq")
-            .unwrap();
-        let rows = rows.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
-        let rows: Vec<(i64, i64)> = rows.unwrap().map(Result::unwrap).collect();
-        let most = i64::try_from(most).unwrap();
-        let expected = [
-            (1, most),
-            (most + 1, 2 * most),
-            (2 * most + 1, 2 * most + 5),
-            (2 * most + 6, 2 * most + 7),
-        ];
-        assert_eq!(rows, expected);
     }
 
     #[test]

@@ -116,12 +116,7 @@ impl Gateway {
         self.push_through(door, push, audience).await
     }
 
-    async fn push_through(
-        &self,
-        door: Door,
-        push: Push,
-        audience: &Audience,
-    ) -> Result<PushAck> {
+    async fn push_through(&self, door: Door, push: Push, audience: &Audience) -> Result<PushAck> {
         let sender = door.sender;
         let now_ms = self.components.clock.now_ms();
         if let Some(steady) = &self.steady {

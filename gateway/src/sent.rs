@@ -146,7 +146,10 @@ mod tests {
 
     #[test]
     fn the_newest_stamp_is_the_greatest_of_any_client() {
-        let sent = Sent::new([(client("ana"), stamp(9)), (client("bo"), stamp(4))].into(), None);
+        let sent = Sent::new(
+            [(client("ana"), stamp(9)), (client("bo"), stamp(4))].into(),
+            None,
+        );
         assert_eq!(sent.newest(), stamp(9));
         sent.raise([(client("bo"), stamp(12))].into());
         sent.raise([(client("ana"), stamp(10))].into());

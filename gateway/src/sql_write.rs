@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use lakesync_proto::{
-    ClientId, ColumnChange, DeltaKey, Hlc, HlcClock, Op, Push, RowDelta, RowId,
+    ClientId, ColumnChange, DeltaKey, ErrorCode, Hlc, HlcClock, Op, Push, RowDelta, RowId,
     TableSchema, Value,
 };
 use lakesync_providers::{
@@ -80,23 +80,13 @@ impl WriteSink for SqlWriter {
             last_seen: view.seq,
             schemas: None,
         };
-        gateway
-            .push_statement(push)
-            .await
-            .map_err(|error| match error {
-                Error::Refused(refusal) => refused(refusal.to_string()),
-                error => unavailable(&error),
-            })?;
+        gateway.push_statement(push).await.map_err(not_written)?;
         Ok(written)
     }
 }
 
 /// Gives each new row its id: the key's, the one it brought, or a new UUIDv7.
-fn named(
-    schema: &TableSchema,
-    verb: Verb,
-    rows: Vec<RowWrite>,
-) -> Result<Vec<Named>, WriteError> {
+fn named(schema: &TableSchema, verb: Verb, rows: Vec<RowWrite>) -> Result<Vec<Named>, WriteError> {
     let mut seen = HashSet::new();
     let mut found = Vec::with_capacity(rows.len());
     let mut number = 0_u64;
@@ -109,12 +99,11 @@ fn named(
         let row_id = match op {
             Op::Insert => {
                 number += 1;
-                let id = new_id(schema, row_id, &columns).and_then(|id| {
-                    match seen.insert(id.clone()) {
+                let id =
+                    new_id(schema, row_id, &columns).and_then(|id| match seen.insert(id.clone()) {
                         true => Ok(id),
                         false => Err(format!("`{id}` is there twice in this statement")),
-                    }
-                });
+                    });
                 id.map_err(|reason| {
                     let row = match verb {
                         Verb::Insert => "row",
@@ -206,6 +195,19 @@ impl Gateway {
             RowDelta::new(row.op, key, row.columns)
         });
         Ok(deltas.collect())
+    }
+}
+
+/// What a statement's author is told of a push that was not accepted.
+fn not_written(error: Error) -> WriteError {
+    let reason = error.to_string();
+    match error {
+        Error::Refused(refusal) => match refusal.code {
+            ErrorCode::StorageFull => WriteError::StorageFull { reason },
+            ErrorCode::BackpressureError => WriteError::Unavailable { reason },
+            _ => WriteError::Refused { reason },
+        },
+        _ => WriteError::Unavailable { reason },
     }
 }
 

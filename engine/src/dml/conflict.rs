@@ -5,8 +5,8 @@
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
-    ConflictTarget, Ident, MergeClauseKind, ObjectName, OnConflictAction, OnInsert, Query,
-    SetExpr, TableAlias, TableAliasColumnDef, TableFactor,
+    ConflictTarget, Ident, MergeClauseKind, ObjectName, OnConflictAction, OnInsert, Query, SetExpr,
+    TableAlias, TableAliasColumnDef, TableFactor,
 };
 use lakesync_proto::columns;
 use lakesync_providers::Repeats;
@@ -26,13 +26,12 @@ const EXCLUDED: &str = "excluded";
 pub(super) struct Conflict {
     pub(super) on: OnInsert,
     pub(super) columns: Vec<Ident>,
-    pub(super) alias: Option<Ident>,
 }
 
 /// Plans an INSERT with ON CONFLICT.
 pub(super) async fn plan(
     state: &SessionState,
-    (name, mut target): (ObjectName, Target),
+    (name, target): (ObjectName, Target),
     mut source: Query,
     conflict: Conflict,
 ) -> Result<LogicalPlan> {
@@ -46,13 +45,12 @@ pub(super) async fn plan(
     let given = given(&target, &conflict.columns, count)?;
     let key = key(&target, &given)?;
     check_target(&target, on.conflict_target.as_ref(), &key)?;
-    if let Some(alias) = &conflict.alias {
-        target.qualifier = vec![alias.clone()];
-    }
     let with = source.with.take();
     let excluded = Ident::new(EXCLUDED);
     let of_excluded = |name: &str| column(std::slice::from_ref(&excluded), name);
-    let values = given.iter().map(|one| (one.clone(), of_excluded(one.name())));
+    let values = given
+        .iter()
+        .map(|one| (one.clone(), of_excluded(one.name())));
     let mut clauses = Vec::new();
     let repeats = match on.action {
         OnConflictAction::DoNothing => Repeats::First,
@@ -76,7 +74,7 @@ pub(super) async fn plan(
         .reduce(and);
     let parts = Parts {
         with,
-        relation: relation(name, conflict.alias),
+        relation: relation(name),
         source: derived(source, &given),
         on: on.ok_or_else(|| Error::Invalid("the table has no key".to_owned()))?,
         clauses,
@@ -101,7 +99,10 @@ fn key(target: &Target, given: &[Given]) -> Result<Vec<String>> {
         [] => vec![columns::ROW_ID.to_owned()],
         key => key.iter().map(ToString::to_string).collect(),
     };
-    match key.iter().find(|name| !given.iter().any(|one| one.name() == *name)) {
+    match key
+        .iter()
+        .find(|name| !given.iter().any(|one| one.name() == *name))
+    {
         None => Ok(key),
         Some(missing) => Err(Error::Invalid(format!(
             "ON CONFLICT compares `{missing}`, and the INSERT into `{}` gives no value for it; add it to the list of \
@@ -111,11 +112,7 @@ fn key(target: &Target, given: &[Given]) -> Result<Vec<String>> {
     }
 }
 
-fn check_target(
-    target: &Target,
-    conflict: Option<&ConflictTarget>,
-    key: &[String],
-) -> Result<()> {
+fn check_target(target: &Target, conflict: Option<&ConflictTarget>, key: &[String]) -> Result<()> {
     let named = match conflict {
         None => return Ok(()),
         Some(ConflictTarget::OnConstraint(_)) => {
@@ -137,14 +134,10 @@ fn check_target(
     }
 }
 
-fn relation(name: ObjectName, alias: Option<Ident>) -> TableFactor {
+fn relation(name: ObjectName) -> TableFactor {
     TableFactor::Table {
         name,
-        alias: alias.map(|name| TableAlias {
-            explicit: true,
-            name,
-            columns: Vec::new(),
-        }),
+        alias: None,
         args: None,
         with_hints: Vec::new(),
         version: None,

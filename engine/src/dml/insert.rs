@@ -42,7 +42,6 @@ pub(super) async fn plan(
         let conflict = conflict::Conflict {
             on,
             columns: insert.columns,
-            alias: insert.table_alias,
         };
         return conflict::plan(state, (name.clone(), target), *source, conflict).await;
     }
@@ -55,7 +54,10 @@ pub(super) async fn plan(
     let query = Statement::Statement(Box::new(query));
     let input = state.statement_to_plan(query).await?;
     let given = given(&target, &insert.columns, input.schema().fields().len())?;
-    target.planned(input, WritePlan::insert(action(&given, 0, Repeats::Refused)))
+    target.planned(
+        input,
+        WritePlan::insert(action(&given, 0, Repeats::Refused)),
+    )
 }
 
 /// What an INSERT gives a value for.
@@ -82,7 +84,9 @@ pub(super) fn given(target: &Target, listed: &[Ident], count: usize) -> Result<V
     let all = schema.columns.iter().map(|column| &column.name);
     let all = all.map(|name| Given::Column(name.clone()));
     let given: Vec<Given> = match listed {
-        [] if count == schema.columns.len() + 1 => std::iter::once(Given::RowId).chain(all).collect(),
+        [] if count == schema.columns.len() + 1 => {
+            std::iter::once(Given::RowId).chain(all).collect()
+        }
         [] => all.collect(),
         listed => listed
             .iter()
@@ -165,7 +169,7 @@ fn refuse(insert: &Insert) -> Result<()> {
     if insert.returning.is_some() {
         return Err(refused("RETURNING", "SELECT the rows afterwards"));
     }
-    if insert.table_alias.is_some() && insert.on.is_none() {
+    if insert.table_alias.is_some() {
         return Err(refused("an alias for the table of INSERT", "leave it out"));
     }
     let rest = [

@@ -69,7 +69,7 @@ pub(super) async fn plan(
     merge: Merge,
 ) -> Result<LogicalPlan> {
     if merge.output.is_some() {
-        return Err(refused("OUTPUT and RETURNING", "SELECT the rows afterwards"));
+        return Err(refused("RETURNING", "SELECT the rows afterwards"));
     }
     let target = Target::of(state, Verb::Merge, &merge.table).await?;
     let clauses = merge.clauses.into_iter();
@@ -100,11 +100,17 @@ fn clause(target: &Target, clause: MergeClause) -> Result<Clause> {
                 return Err(refused("WHERE after the INSERT of a MERGE", AFTER_WHEN));
             }
             let MergeInsertKind::Values(values) = insert.kind else {
-                return Err(refused("INSERT ROW", "write INSERT (a, b) VALUES (s.a, s.b)"));
+                return Err(refused(
+                    "INSERT ROW",
+                    "write INSERT (a, b) VALUES (s.a, s.b)",
+                ));
             };
             let mut rows = values.rows.into_iter();
             let (Some(row), None) = (rows.next(), rows.next()) else {
-                return Err(refused("more than one row of VALUES in a MERGE", "write one"));
+                return Err(refused(
+                    "more than one row of VALUES in a MERGE",
+                    "write one",
+                ));
             };
             let names = insert.columns.iter();
             let names = names.map(|name| target.own_name(name).map(|name| quoted(&name)));
@@ -123,8 +129,8 @@ fn clause(target: &Target, clause: MergeClause) -> Result<Clause> {
 /// Plans a MERGE of these parts.
 pub(super) async fn planned(state: &SessionState, parts: Parts) -> Result<LogicalPlan> {
     check(&parts.clauses)?;
-    let by_source = (parts.clauses.iter())
-        .any(|clause| clause.kind == MergeClauseKind::NotMatchedBySource);
+    let by_source =
+        (parts.clauses.iter()).any(|clause| clause.kind == MergeClauseKind::NotMatchedBySource);
     let by_target = (parts.clauses.iter()).any(|clause| is_by_target(clause.kind));
     let (source, marker) = match by_source {
         true => marked(parts.source)?,
@@ -153,7 +159,9 @@ pub(super) async fn planned(state: &SessionState, parts: Parts) -> Result<Logica
         from: vec![from],
         selection: None,
     };
-    let plan = parts.target.plan(state, query.into(), WritePlan::merge(actions));
+    let plan = parts
+        .target
+        .plan(state, query.into(), WritePlan::merge(actions));
     let plan = plan.await?;
     refuse_volatile(&plan)?;
     Ok(plan)
@@ -173,7 +181,8 @@ fn is_same_kind(one: MergeClauseKind, other: MergeClauseKind) -> bool {
 fn check(clauses: &[Clause]) -> Result<()> {
     if clauses.is_empty() {
         return Err(Error::Invalid(
-            "a MERGE without WHEN does nothing; add WHEN MATCHED THEN … or WHEN NOT MATCHED THEN …".to_owned(),
+            "a MERGE without WHEN does nothing; add WHEN MATCHED THEN … or WHEN NOT MATCHED THEN …"
+                .to_owned(),
         ));
     }
     if clauses.len() > CLAUSES_MAX {
@@ -281,8 +290,15 @@ fn projection(
         result,
     };
     let numbers = holds.iter().enumerate();
-    let clause = case(numbers.map(|(nth, holds)| when(holds, number(nth))).collect());
-    let mut columns = vec![named(row_id.clone(), columns::ROW_ID), named(clause, CLAUSE)];
+    let clause = case(
+        numbers
+            .map(|(nth, holds)| when(holds, number(nth)))
+            .collect(),
+    );
+    let mut columns = vec![
+        named(row_id.clone(), columns::ROW_ID),
+        named(clause, CLAUSE),
+    ];
     let mut actions = Vec::with_capacity(clauses.len());
     for (nth, clause) in clauses.into_iter().enumerate() {
         let first = columns.len();
@@ -337,7 +353,9 @@ fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
     let LogicalPlan::Dml(dml) = plan else {
         return Ok(());
     };
-    let is_volatile = |expr: &Planned| expr.name_for_alias().is_ok_and(|name| name == CLAUSE) && expr.is_volatile();
+    let is_volatile = |expr: &Planned| {
+        expr.name_for_alias().is_ok_and(|name| name == CLAUSE) && expr.is_volatile()
+    };
     match dml.input.expressions().iter().any(is_volatile) {
         true => Err(refused(
             "random() and the like in a WHEN condition",

@@ -24,9 +24,7 @@ use datafusion::common::display::{PlanType, ToStringifiedPlan};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::{ExplainStatement, Statement};
-use datafusion::sql::sqlparser::ast::{
-    Query, SetExpr, Statement as SqlStatement, With,
-};
+use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement as SqlStatement, With};
 
 use crate::error::{Error, Result};
 
@@ -50,12 +48,13 @@ async fn written(
     statement: SqlStatement,
 ) -> Result<LogicalPlan> {
     match statement {
-        SqlStatement::Insert(insert) => insert::plan(state, with, insert).await,
-        SqlStatement::Update(update) => update::plan(state, with, update).await,
-        SqlStatement::Delete(delete) => delete::plan(state, with, delete).await,
-        SqlStatement::Merge(merge) => merge::plan(state, with, merge).await,
+        SqlStatement::Insert(insert) => Box::pin(insert::plan(state, with, insert)).await,
+        SqlStatement::Update(update) => Box::pin(update::plan(state, with, update)).await,
+        SqlStatement::Delete(delete) => Box::pin(delete::plan(state, with, delete)).await,
+        SqlStatement::Merge(merge) => Box::pin(merge::plan(state, with, merge)).await,
         SqlStatement::Truncate(_) => Err(Error::Invalid(
-            "TRUNCATE is not supported: a table keeps its history; DELETE FROM t deletes its rows".to_owned(),
+            "TRUNCATE is not supported: a table keeps its history; DELETE FROM t deletes its rows"
+                .to_owned(),
         )),
         SqlStatement::Query(query) => with_query(state, *query).await,
         other => plain(state, other).await,
@@ -68,9 +67,7 @@ async fn with_query(state: &SessionState, query: Query) -> Result<LogicalPlan> {
         SetExpr::Insert(statement)
         | SetExpr::Update(statement)
         | SetExpr::Delete(statement)
-        | SetExpr::Merge(statement) => {
-            Box::pin(written(state, query.with, statement)).await
-        }
+        | SetExpr::Merge(statement) => Box::pin(written(state, query.with, statement)).await,
         body => {
             let query = Query {
                 body: Box::new(body),

@@ -35,11 +35,7 @@ pub(super) struct Target {
 
 impl Target {
     /// The table that `factor` names.
-    pub(super) async fn of(
-        state: &SessionState,
-        verb: Verb,
-        factor: &TableFactor,
-    ) -> Result<Self> {
+    pub(super) async fn of(state: &SessionState, verb: Verb, factor: &TableFactor) -> Result<Self> {
         let TableFactor::Table {
             name,
             alias,
@@ -52,7 +48,10 @@ impl Target {
                 "name the table",
             ));
         };
-        if alias.as_ref().is_some_and(|alias| !alias.columns.is_empty()) {
+        if alias
+            .as_ref()
+            .is_some_and(|alias| !alias.columns.is_empty())
+        {
             return Err(refused(
                 &format!("an alias with column names for the table of {verb}"),
                 "give it an alias only",
@@ -66,11 +65,7 @@ impl Target {
     }
 
     /// The table called `name`.
-    pub(super) async fn named(
-        state: &SessionState,
-        verb: Verb,
-        name: &ObjectName,
-    ) -> Result<Self> {
+    pub(super) async fn named(state: &SessionState, verb: Verb, name: &ObjectName) -> Result<Self> {
         let reference = object_name_to_table_reference(name.clone(), true)?;
         let schema = state.schema_for_ref(reference.clone())?;
         let provider = schema.table(reference.table()).await?.ok_or_else(|| {

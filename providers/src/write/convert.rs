@@ -85,11 +85,7 @@ impl Converted {
 }
 
 /// The first row whose value was lost, or cut to a whole number.
-fn misfit(
-    array: &ArrayRef,
-    cast: &ArrayRef,
-    options: &CastOptions<'_>,
-) -> Result<Option<usize>> {
+fn misfit(array: &ArrayRef, cast: &ArrayRef, options: &CastOptions<'_>) -> Result<Option<usize>> {
     let before = array.logical_nulls();
     let after = cast.logical_nulls();
     let is_null = |nulls: &Option<arrow::buffer::NullBuffer>, row| {
@@ -163,6 +159,10 @@ mod tests {
         assert!(fits(&DataType::Utf8View, ColumnType::Json, &text));
         assert!(fits(&DataType::Int64, ColumnType::Number, &number));
         assert!(fits(&DataType::Null, ColumnType::Number, &number));
-        assert!(!fits(&DataType::Date32, ColumnType::Boolean, &DataType::Boolean));
+        assert!(!fits(
+            &DataType::Date32,
+            ColumnType::Boolean,
+            &DataType::Boolean
+        ));
     }
 }

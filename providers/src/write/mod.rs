@@ -94,6 +94,12 @@ pub enum WriteError {
         /// What is in the way and what to do.
         reason: String,
     },
+    /// The statement is sound, but the disk has no room for it.
+    #[error("{reason}")]
+    StorageFull {
+        /// How much is missing and what to do.
+        reason: String,
+    },
 }
 
 /// Where the rows of SQL writes go.

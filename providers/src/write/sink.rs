@@ -98,6 +98,14 @@ struct Gathered<'a> {
     touched: HashSet<RowId>,
     /// How many rows of the plan came before the batch.
     read: usize,
+    room: Room,
+}
+
+/// How much one statement may write.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    rows: usize,
+    bytes: usize,
 }
 
 /// A batch of the plan, made ready for each action.
@@ -128,6 +136,10 @@ impl<'a> Gathered<'a> {
             bytes: 0,
             touched: HashSet::new(),
             read: 0,
+            room: Room {
+                rows: STATEMENT_ROWS_MAX,
+                bytes: STATEMENT_BYTES_MAX,
+            },
         }
     }
 
@@ -186,7 +198,12 @@ impl<'a> Gathered<'a> {
             let mut given = insert.columns.iter();
             given.any(|assigned| assigned.column == *name)
         };
-        let names = self.columns.schema.columns.iter().map(|column| &column.name);
+        let names = self
+            .columns
+            .schema
+            .columns
+            .iter()
+            .map(|column| &column.name);
         Ok(Ready {
             converted: Vec::new(),
             given: insert.row_id.map(|at| texts(batch, at)).transpose()?,
@@ -284,8 +301,7 @@ impl<'a> Gathered<'a> {
                 let value = converted.value(row)?;
                 Ok(ColumnChange {
                     column: assigned.column.clone(),
-                    value: value
-                        .map_err(|reason| self.refused(batch, row, (assigned, &reason)))?,
+                    value: value.map_err(|reason| self.refused(batch, row, (assigned, &reason)))?,
                 })
             })
             .collect()
@@ -315,14 +331,15 @@ impl<'a> Gathered<'a> {
             Verb::Insert => "split it, or load the file with `lakesync push`",
             _ => "split it by a range of the key in WHERE",
         };
-        if self.rows.len() > STATEMENT_ROWS_MAX {
+        let Room { rows, bytes } = self.room;
+        if self.rows.len() > rows {
             return Err(refused(format!(
-                "one {verb} may write {STATEMENT_ROWS_MAX} rows of `{table}`, this one writes more; {split}"
+                "one {verb} may write {rows} rows of `{table}`, this one writes more; {split}"
             )));
         }
-        if self.bytes > STATEMENT_BYTES_MAX {
+        if self.bytes > bytes {
             return Err(refused(format!(
-                "one {verb} may write {STATEMENT_BYTES_MAX} bytes of values to `{table}`, this one writes more; {split}"
+                "one {verb} may write {bytes} bytes of values to `{table}`, this one writes more; {split}"
             )));
         }
         Ok(())
@@ -337,7 +354,11 @@ impl<'a> Gathered<'a> {
     ) -> DataFusionError {
         let id = batch.ids.as_ref().filter(|ids| !ids.is_null(row));
         let place = match id {
-            Some(ids) => format!("row `{}` of `{}`", ids.value(row), self.columns.schema.table),
+            Some(ids) => format!(
+                "row `{}` of `{}`",
+                ids.value(row),
+                self.columns.schema.table
+            ),
             None => format!("row {} of the {}", self.read + row + 1, self.plan.verb),
         };
         refused(format!("{place}, column `{}`: {reason}", assigned.column))
@@ -379,9 +400,8 @@ mod tests {
 
     /// A table without a key whose column `v` has this type.
     fn columns(column_type: &str, stored: DataType) -> Columns {
-        let definition = format!(
-            r#"{{"table": "t", "columns": [{{"name": "v", "type": "{column_type}"}}]}}"#
-        );
+        let definition =
+            format!(r#"{{"table": "t", "columns": [{{"name": "v", "type": "{column_type}"}}]}}"#);
         let definition = TableDefinition::from_json(definition.as_bytes()).unwrap();
         let fields = vec![Field::new("v", stored, true)];
         Columns {
@@ -424,7 +444,11 @@ mod tests {
             repeats: Repeats::Refused,
         };
         let columns = columns("json", DataType::Utf8);
-        let rows = gather(&WritePlan::insert(insert), &columns, &[batch([texts(cells)])])?;
+        let rows = gather(
+            &WritePlan::insert(insert),
+            &columns,
+            &[batch([texts(cells)])],
+        )?;
         let changes = rows.into_iter().flat_map(|row| row.columns);
         Ok(changes.map(|change| change.value).collect())
     }
@@ -452,7 +476,12 @@ mod tests {
     fn an_update_names_the_row_and_the_value_that_does_not_fit() {
         let columns = columns("long", DataType::Int64);
         let plan = WritePlan::update(v(1));
-        let rows = |second| batch([texts(&[Some("r1"), Some("r2")]), texts(&[Some("7"), second])]);
+        let rows = |second| {
+            batch([
+                texts(&[Some("r1"), Some("r2")]),
+                texts(&[Some("7"), second]),
+            ])
+        };
         let written = gather(&plan, &columns, &[rows(None)]).unwrap();
         let values = written.iter().map(|row| row.columns[0].value.clone());
         assert_eq!(values.collect::<Vec<_>>(), [Value::Long(7), Value::Null]);
@@ -474,14 +503,39 @@ mod tests {
             &[batch([ids(), Arc::clone(&values)])],
         );
         assert!(updated.unwrap_err().contains("row `r1` of `t` is matched"));
-        let deleted = gather(&WritePlan::delete(), &columns, &[batch([ids()]), batch([ids()])]);
+        let deleted = gather(
+            &WritePlan::delete(),
+            &columns,
+            &[batch([ids()]), batch([ids()])],
+        );
         assert_eq!(deleted.unwrap().len(), 1);
         let merged = gather(
             &WritePlan::merge(vec![Action::Delete]),
             &columns,
             &[batch([ids(), Arc::new(Int64Array::from(vec![0, 0]))])],
         );
-        assert!(merged.unwrap_err().contains("more than one row of the source"));
+        assert!(
+            merged
+                .unwrap_err()
+                .contains("more than one row of the source")
+        );
+    }
+
+    #[test]
+    fn a_statement_that_writes_more_than_there_is_room_for_says_what_to_do() {
+        let columns = columns("long", DataType::Int64);
+        let plan = WritePlan::delete();
+        let mut gathered = Gathered::new(&plan, &columns);
+        gathered.room = Room { rows: 2, bytes: 4 };
+        let two = batch([texts(&[Some("r1"), Some("r2")])]);
+        gathered.add(&two).unwrap();
+        let error = gathered.add(&batch([texts(&[Some("r3")])])).unwrap_err();
+        let said = "one DELETE may write 2 rows of `t`, this one writes more; split it by a range of the key";
+        assert!(error.to_string().contains(said), "{error}");
+        let mut gathered = Gathered::new(&plan, &columns);
+        gathered.room = Room { rows: 2, bytes: 4 };
+        let error = gathered.add(&batch([texts(&[Some("a row")])])).unwrap_err();
+        assert!(error.to_string().contains("may write 4 bytes"), "{error}");
     }
 
     #[test]

@@ -238,7 +238,10 @@ impl TableProvider for WriteTarget {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
-        plan_err!("what a statement writes to `{}` is only written", self.view.table())
+        plan_err!(
+            "what a statement writes to `{}` is only written",
+            self.view.table()
+        )
     }
 
     async fn insert_into(
