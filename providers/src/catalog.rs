@@ -17,10 +17,10 @@ use crate::foreign::ForeignTable;
 use crate::lake::Warehouse;
 use crate::live::Views;
 use crate::metadata::{MetadataCatalog, MetadataSchema, metadata_table};
-use crate::sink::WriteSink;
 use crate::travel::{PastTable, Pinned};
 use crate::union::UnionTable;
 use crate::view::ReadView;
+use crate::write::WriteSink;
 
 /// The gateway of tables that are named without one, unless another was set.
 const PUBLIC: &str = "public";

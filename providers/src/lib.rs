@@ -38,11 +38,11 @@ mod row_states;
 mod rows_at;
 mod scan;
 mod session;
-mod sink;
 mod travel;
 mod union;
 mod view;
 mod visible_rows;
+mod write;
 
 pub use lakesync_proto as proto;
 
@@ -60,7 +60,6 @@ pub use resolve::Resolved;
 pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
 pub use session::session;
-pub use sink::{InsertRows, WriteError, WriteSink};
 pub use travel::{
     Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, begun_at, hlc_of, micros_of, ref_of,
     register, seq_of, version_of, view_at_seq,
@@ -68,3 +67,7 @@ pub use travel::{
 pub use union::{Touched, UnionTable};
 pub use view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
 pub use visible_rows::{RowWithValues, visible_rows};
+pub use write::{
+    Action, Assigned, InsertAction, Repeats, RowWrite, STATEMENT_BYTES_MAX, STATEMENT_ROWS_MAX,
+    StatementWrites, Verb, WriteError, WritePlan, WriteSink, WriteTarget,
+};
