@@ -28,6 +28,7 @@ mod clock;
 pub mod config;
 mod ddl;
 mod directory;
+mod dml;
 mod error;
 mod json;
 mod lake;
