@@ -26,7 +26,7 @@ use object_store::ObjectMeta;
 use crate::error::{Error, Result};
 use crate::foreign::Layout;
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
-use crate::scan::{FieldIds, LimitInside, Masks, ViewSource, file_bounds};
+use crate::scan::{Buckets, FieldIds, LimitInside, Masks, ViewSource, file_bounds};
 
 /// The rows of one Iceberg snapshot that has data files only.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub struct ParquetTable {
     schema: SchemaRef,
     ids: Arc<FieldIds>,
     files: Arc<[DataFileInfo]>,
+    buckets: Arc<Buckets>,
     part: Part,
 }
 
@@ -70,6 +71,7 @@ impl ParquetTable {
             schema: arrow_schema(table)?,
             ids: Arc::default(),
             files,
+            buckets: Arc::new(Buckets::of(table)),
             part: Part::All,
         })
     }
@@ -85,6 +87,7 @@ impl ParquetTable {
             schema: Arc::clone(layout.read()),
             ids: Arc::clone(layout.ids()),
             files,
+            buckets: Arc::default(),
             part: Part::All,
         }
     }
@@ -161,6 +164,18 @@ impl ParquetTable {
         }
     }
 
+    /// For each file, whether its rows are in other buckets than these filters ask for.
+    pub(crate) fn in_other_buckets(&self, filters: &[Expr]) -> Vec<bool> {
+        self.buckets.leave_out(filters, &self.files)
+    }
+
+    /// The files that a query with these filters reads.
+    fn wanted(&self, filters: &[Expr]) -> Vec<usize> {
+        let elsewhere = self.in_other_buckets(filters).into_iter().enumerate();
+        let wanted = elsewhere.filter(|(_, elsewhere)| !elsewhere);
+        wanted.map(|(at, _)| at).collect()
+    }
+
     /// Rows exactly; of values nothing, so that none of a masked row can be taken for one of the table.
     fn statistics(&self) -> Statistics {
         let rows: u64 = self.files.iter().map(|file| file.rows).sum();
@@ -173,9 +188,10 @@ impl ParquetTable {
     }
 
     /// The files dealt out to `partitions` groups, so that every core has work.
-    fn groups(&self, partitions: usize) -> Result<Vec<FileGroup>> {
-        let mut files = Vec::with_capacity(self.files.len());
-        for (at, info) in self.files.iter().enumerate() {
+    fn groups(&self, wanted: &[usize], partitions: usize) -> Result<Vec<FileGroup>> {
+        let mut files = Vec::with_capacity(wanted.len());
+        for &at in wanted {
+            let info = &self.files[at];
             let mut file = self.partitioned_file(at)?;
             let access = self.masks().and_then(|masks| masks.access(&info.path));
             file.extensions = access.map(|access| access as _);
@@ -214,10 +230,11 @@ impl TableProvider for ParquetTable {
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
-        if self.files.is_empty() {
+        let wanted = self.wanted(filters);
+        if wanted.is_empty() {
             let schema = match projection {
                 Some(columns) => Arc::new(self.schema.project(columns)?),
                 None => Arc::clone(&self.schema),
@@ -228,10 +245,15 @@ impl TableProvider for ParquetTable {
             global: state.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
-        let groups = self.groups(state.config().target_partitions())?;
+        let groups = self.groups(&wanted, state.config().target_partitions())?;
+        let statistics = match wanted.len() == self.files.len() {
+            true => self.statistics(),
+            // What is left out is not counted, and a filter above counts what passes it.
+            false => Statistics::new_unknown(&self.schema),
+        };
         let config = self
             .config(self.source(options), groups)
-            .with_statistics(self.statistics())
+            .with_statistics(statistics)
             .with_projection_indices(projection.cloned())?;
         let leaf = match &self.part {
             Part::All => DataSourceExec::from_data_source(config.with_limit(limit).build()),

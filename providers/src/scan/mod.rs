@@ -7,11 +7,12 @@
 //! A key index ([`key_index`]) is made by reading one column of a file once and is kept for all views of the process
 //! ([`key_indexes`]). [`located`] asks it and reads what it names, which proves it; [`mask`] turns positions into what
 //! the Parquet reader skips; [`view_source`] is the leaf of the plan, which says what it does in `EXPLAIN`. Whole files are left out
-//! by the bounds of their manifests ([`file_bounds`]). A column is found in a file by its field id ([`field_ids`]).
+//! by the bounds of their manifests ([`file_bounds`]) and by their buckets ([`buckets`]). A column is found in a file by its field id ([`field_ids`]).
 //!
 //! **Invariant:** a masked scan gives exactly the rows of the base whose id is not in the overlay; what remains of a
 //! file is final, so every filter may be pushed into it.
 
+mod buckets;
 mod data_file;
 mod field_ids;
 mod file_bounds;
@@ -25,6 +26,7 @@ mod split;
 mod tests;
 mod view_source;
 
+pub(crate) use buckets::Buckets;
 pub(crate) use field_ids::FieldIds;
 pub(crate) use file_bounds::file_bounds;
 pub(crate) use key_indexes::KeyIndexes;
