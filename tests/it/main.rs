@@ -18,5 +18,6 @@ mod small_histories;
 mod sql;
 mod system;
 mod tidy;
+mod time_travel;
 mod union_read;
 mod upkeep;
