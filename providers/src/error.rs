@@ -88,6 +88,32 @@ pub enum Error {
         /// The oldest state that can still be read.
         horizon: Horizon,
     },
+    /// A table function is called with what it does not take.
+    #[error("`{call}`: {reason}")]
+    Argument {
+        /// The function.
+        call: &'static str,
+        /// Which argument, what is wrong with it, and what to write instead.
+        reason: String,
+    },
+    /// The table has no metadata table of that name.
+    #[error("`{table}` has no metadata table `${kind}`; there are {known}")]
+    UnknownMetadata {
+        /// The table.
+        table: TableName,
+        /// What stands behind the `$`.
+        kind: String,
+        /// What may stand there.
+        known: String,
+    },
+    /// The metadata of a table cannot be read.
+    #[error("the metadata of `{table}` cannot be read: {reason}")]
+    Metadata {
+        /// The Iceberg table.
+        table: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A value is not of its column's type: a defect, since admission checks every value.
     #[error("a {actual} cannot be stored in a column of type {expected}")]
     ValueType {
@@ -128,6 +154,30 @@ pub enum Error {
     #[error("row_id: {reason}")]
     RowId {
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A table that another program made is written by that program.
+    #[error(
+        "`{table}` was made by another program and is read-only here; INSERT INTO a table of your own … SELECT from it"
+    )]
+    ForeignTable {
+        /// The table of the statement.
+        table: String,
+    },
+    /// A table that another program made knows no such moment.
+    #[error("`{table}` cannot be read as of that moment: {reason}")]
+    ForeignMoment {
+        /// The table of the clause.
+        table: String,
+        /// What is not there and what is.
+        reason: String,
+    },
+    /// A file of another program's table cannot be read exactly.
+    #[error("`{table}` cannot be read: {reason}")]
+    ForeignFile {
+        /// The table, or what of it.
+        table: String,
+        /// What is in the way and what to do.
         reason: String,
     },
     /// The table carries delete files that this version of the provider does not apply.

@@ -29,10 +29,13 @@ mod register;
 use lakesync_proto::{Hlc, Seq, SeqDelta};
 
 pub use at_seq::view_at_seq;
+pub(crate) use cut::{below_horizon, cut};
 pub use guard::RefuseDropped;
 pub use horizon::Horizon;
+pub(crate) use horizon::base_at;
 pub use moment::{begun_at, hlc_of, micros_of, ref_of, seq_of, version_of};
 pub use past_table::PastTable;
+pub(crate) use pinned::time_text;
 pub use pinned::{Arrival, AsOf, Pinned};
 pub use register::register;
 
