@@ -111,6 +111,23 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the same request may succeed once somebody has freed space on the disk.
+    #[must_use]
+    pub fn is_storage_full(&self) -> bool {
+        match self {
+            Self::Query(error) => match error.find_root() {
+                DataFusionError::External(inner) => matches!(
+                    inner.downcast_ref(),
+                    Some(lakesync_providers::WriteError::StorageFull { .. })
+                ),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Self {
         Self::Query(Box::new(error))
@@ -183,8 +200,6 @@ fn sentence(error: &DataFusionError) -> String {
 fn next_step(text: &str) -> &'static str {
     if text.contains("table '") && text.ends_with("not found") {
         "; `show tables` lists those that are there, and a name with capitals needs double quotes"
-    } else if text.contains("UPDATE not supported") || text.contains("DELETE not supported") {
-        "; push the change as a delta instead (`lakesync push`, or POST /v1/sync/{gateway}/push)"
     } else {
         ""
     }

@@ -22,6 +22,7 @@ mod columnar;
 mod error;
 mod files;
 mod fold;
+mod foreign;
 mod functions;
 mod growth;
 mod hot_size;
@@ -30,17 +31,18 @@ mod live;
 mod log;
 mod log_rows;
 mod metadata;
+mod narrowed;
 pub mod predicate;
 mod resolve;
 mod row_states;
 mod rows_at;
 mod scan;
 mod session;
-mod sink;
 mod travel;
 mod union;
 mod view;
 mod visible_rows;
+mod write;
 
 pub use lakesync_proto as proto;
 
@@ -48,6 +50,7 @@ pub use catalog::LakeCatalog;
 pub use error::{Error, Result};
 pub use files::ParquetTable;
 pub use fold::{Part, fold_sql};
+pub use foreign::ForeignTable;
 pub use functions::ReplayLimits;
 pub use hot_size::{HotSize, TableSize};
 pub use live::{Live, Views};
@@ -57,7 +60,6 @@ pub use resolve::Resolved;
 pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
 pub use session::session;
-pub use sink::{InsertRows, WriteError, WriteSink};
 pub use travel::{
     Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, begun_at, hlc_of, micros_of, ref_of,
     register, seq_of, version_of, view_at_seq,
@@ -65,3 +67,7 @@ pub use travel::{
 pub use union::{Touched, UnionTable};
 pub use view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
 pub use visible_rows::{RowWithValues, visible_rows};
+pub use write::{
+    Action, Assigned, InsertAction, Repeats, RowWrite, STATEMENT_BYTES_MAX, STATEMENT_ROWS_MAX,
+    StatementWrites, Verb, WriteError, WritePlan, WriteSink, WriteTarget,
+};

@@ -5,6 +5,7 @@
 mod checkpoint;
 mod checkpoint_rules;
 mod client;
+mod dml;
 mod evolution;
 mod foreign;
 mod gateway;

@@ -183,7 +183,7 @@ fn visit_parts<V: VisitorMut>(statement: &mut Statement, visitor: &mut V) -> Con
 }
 
 /// A name as DataFusion looks it up: unquoted in lower case.
-fn lookup_name(name: &Ident) -> String {
+pub(crate) fn lookup_name(name: &Ident) -> String {
     match name.quote_style {
         Some(_) => name.value.clone(),
         None => name.value.to_ascii_lowercase(),
