@@ -312,7 +312,9 @@ impl<'a> Groups<'a> {
             last = Some((id, group));
             groups.of_window.push(group);
         }
-        row.map(|row| groups.number(row));
+        if let Some(row) = row {
+            groups.number(row);
+        }
         groups
     }
 
