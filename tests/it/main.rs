@@ -11,6 +11,7 @@ mod foreign;
 mod gateway;
 mod large;
 mod merge_agreement;
+mod metadata;
 mod names;
 mod replay;
 mod restore;
