@@ -10,6 +10,7 @@ mod evolution;
 mod foreign;
 mod gateway;
 mod large;
+mod layouts;
 mod merge_agreement;
 mod metadata;
 mod names;
