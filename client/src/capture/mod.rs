@@ -12,7 +12,7 @@ mod plan;
 mod row_name;
 mod seal;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod times;
 
 use std::sync::Arc;
