@@ -5,7 +5,7 @@
 
 use lakesync_proto::{PullPage, RowDelta, RowId, RowState, Seq, SeqDelta, TableName};
 
-use super::merge::merge_row;
+use super::merge::{confirm_own, merge_row};
 use crate::error::ClientError;
 use crate::local::Work;
 use crate::outbox;
@@ -121,6 +121,12 @@ fn merge_one(
     let heard = forget.into_iter().chain(row.iter().map(|one| one.heard));
     if how.uncovered {
         let pending = outbox::uncovered(work, statements.table().number, row_id)?;
+        if let ([own], [only], false) = (pending.as_slice(), row, how.anew)
+            && let Heard::Delta(delta) = only.heard
+            && own.stamp() == delta.stamp()
+        {
+            return confirm_own(work, statements, delta);
+        }
         if !pending.is_empty() {
             let mut image = RowImage::load_by(work, statements, row_id, pending)?;
             for heard in heard {
