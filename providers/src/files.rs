@@ -24,14 +24,16 @@ use iceberg::table::Table;
 use object_store::ObjectMeta;
 
 use crate::error::{Error, Result};
+use crate::foreign::Layout;
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
-use crate::scan::{LimitInside, Masks, ViewSource, file_bounds};
+use crate::scan::{FieldIds, LimitInside, Masks, ViewSource, file_bounds};
 
 /// The rows of one Iceberg snapshot that has data files only.
 #[derive(Debug)]
 pub struct ParquetTable {
     warehouse: Warehouse,
     schema: SchemaRef,
+    ids: Arc<FieldIds>,
     files: Arc<[DataFileInfo]>,
     part: Part,
 }
@@ -66,9 +68,25 @@ impl ParquetTable {
         Ok(Self {
             warehouse: warehouse.clone(),
             schema: arrow_schema(table)?,
+            ids: Arc::default(),
             files,
             part: Part::All,
         })
+    }
+
+    /// The rows of `files`, all of them data, with the columns of a layout.
+    pub(crate) fn of_files(
+        warehouse: &Warehouse,
+        layout: &Layout,
+        files: Arc<[DataFileInfo]>,
+    ) -> Self {
+        Self {
+            warehouse: warehouse.clone(),
+            schema: Arc::clone(layout.read()),
+            ids: Arc::clone(layout.ids()),
+            files,
+            part: Part::All,
+        }
     }
 
     /// With `label` in `EXPLAIN`.
@@ -131,7 +149,9 @@ impl ParquetTable {
         groups: Vec<FileGroup>,
     ) -> FileScanConfigBuilder {
         let url = self.warehouse.object_store_url().clone();
-        FileScanConfigBuilder::new(url, Arc::new(source)).with_file_groups(groups)
+        FileScanConfigBuilder::new(url, Arc::new(source))
+            .with_file_groups(groups)
+            .with_expr_adapter(Some(Arc::clone(&self.ids) as _))
     }
 
     fn masks(&self) -> Option<&Masks> {

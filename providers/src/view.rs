@@ -122,10 +122,17 @@ impl LogSnapshot {
     /// # Errors
     /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
+        ParquetTable::open(warehouse, &self.table, self.files().await?)
+    }
+
+    /// The files of the log; its manifests are read once.
+    ///
+    /// # Errors
+    /// As [`LogSnapshot::scan`].
+    pub(crate) async fn files(&self) -> Result<Arc<[DataFileInfo]>> {
         refuse_foreign(self.foreign.as_ref())?;
         let list = || list_files(&self.table, self.snapshot_id);
-        let files = Arc::clone(self.files.get_or_try_init(list).await?);
-        ParquetTable::open(warehouse, &self.table, files)
+        Ok(Arc::clone(self.files.get_or_try_init(list).await?))
     }
 }
 

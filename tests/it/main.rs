@@ -5,14 +5,17 @@
 mod checkpoint;
 mod checkpoint_rules;
 mod client;
+mod dml;
 mod evolution;
 mod foreign;
 mod gateway;
 mod large;
 mod merge_agreement;
 mod names;
+mod replay;
 mod restore;
 mod rules;
+mod slt;
 mod small_histories;
 mod sql;
 mod system;

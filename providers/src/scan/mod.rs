@@ -7,25 +7,29 @@
 //! A key index ([`key_index`]) is made by reading one column of a file once and is kept for all views of the process
 //! ([`key_indexes`]). [`located`] asks it and reads what it names, which proves it; [`mask`] turns positions into what
 //! the Parquet reader skips; [`view_source`] is the leaf of the plan, which says what it does in `EXPLAIN`. Whole files are left out
-//! by the bounds of their manifests ([`file_bounds`]).
+//! by the bounds of their manifests ([`file_bounds`]). A column is found in a file by its field id ([`field_ids`]).
 //!
 //! **Invariant:** a masked scan gives exactly the rows of the base whose id is not in the overlay; what remains of a
 //! file is final, so every filter may be pushed into it.
 
 mod data_file;
+mod field_ids;
 mod file_bounds;
 mod key_index;
 mod key_indexes;
 mod located;
 mod mask;
+mod positions;
 mod split;
 #[cfg(test)]
 mod tests;
 mod view_source;
 
+pub(crate) use field_ids::FieldIds;
 pub(crate) use file_bounds::file_bounds;
 pub(crate) use key_indexes::KeyIndexes;
 pub(crate) use located::{Located, locate};
 pub(crate) use mask::Masks;
+pub(crate) use positions::masks;
 pub(crate) use split::Split;
 pub(crate) use view_source::{LimitInside, ViewSource};
