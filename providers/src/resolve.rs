@@ -7,10 +7,12 @@
 //! **Invariant:** the resolved rows are exactly the view's rows whose id a hot delta names; rows that the
 //! merge rule says do not exist are not among them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, StringArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, StringArray};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::JoinType;
@@ -24,7 +26,9 @@ use crate::columnar::{chunks, column, value_at};
 use crate::error::{Error, Result};
 use crate::lake::arrow_schema;
 use crate::log::evidence;
-use crate::scan::{KeyIndexes, Located, Masks, locate};
+use crate::scan::{
+    Chunk, FilePatch, KeyIndexes, LiveChunk, Located, Masks, PatchedRow, Place, locate,
+};
 use crate::session::session;
 use crate::view::ReadView;
 
@@ -52,34 +56,134 @@ impl ReadView {
 pub struct Resolved {
     /// The ids of the rows that hot deltas touch, in a column of their own: the base no longer speaks for them.
     pub touched: Vec<RecordBatch>,
-    /// Those of them that exist, complete, in row id order, with the base's schema.
-    pub rows: Vec<RecordBatch>,
+    /// Those of them that exist, complete, with the base's schema, and where the base has them.
+    pub(crate) chunks: Vec<LiveChunk>,
     /// The base without the touched rows; none when there are no key indexes to know them by.
     pub(crate) masks: Option<Arc<Masks>>,
+    /// What is to be changed in each file that has touched rows, by its number in the base's list; nothing without
+    /// `masks`.
+    pub(crate) patches: BTreeMap<u32, Arc<FilePatch>>,
+}
+
+impl Resolved {
+    /// The rows that exist, complete, in batches with the base's schema.
+    ///
+    /// # Errors
+    /// Those of Arrow, when memory ends.
+    pub fn rows(&self) -> Result<Vec<RecordBatch>> {
+        let chunks = self.chunks.iter();
+        let rows = chunks.map(|LiveChunk { chunk, live }| match live {
+            None => Ok(chunk.rows.clone()),
+            Some(live) => {
+                let live = BooleanArray::new(live.clone(), None);
+                Ok(filter_record_batch(&chunk.rows, &live)?)
+            }
+        });
+        rows.collect()
+    }
 }
 
 async fn resolve(view: &ReadView) -> Result<Resolved> {
     let overlay = view.overlay();
     let ctx = session(&view.warehouse);
     let known = known_evidence(&ctx, view).await?;
-    let (base, masks) = match located(&ctx, view, overlay.keys().collect()).await? {
-        Some(located) => (located.rows, Some(Arc::new(located.masks))),
-        None => (base_rows(&ctx, view, overlay.keys()).await?, None),
+    let found = located(&ctx, view, overlay.keys().collect()).await?;
+    let known_places = found.is_some();
+    let located = match found {
+        Some(located) => located,
+        None => Located {
+            rows: base_rows(&ctx, view, overlay.keys()).await?,
+            ..Located::default()
+        },
     };
     let nothing = RowState::default();
     let mut rows = Vec::new();
     for (row_id, candidates) in &overlay {
         let evidence = known.get(row_id).unwrap_or(&nothing);
-        if let Folded::Row(mut values) = fold_row(base.get(row_id), candidates, evidence) {
+        if let Folded::Row(mut values) = fold_row(located.rows.get(row_id), candidates, evidence) {
             values.extend(key_values(&view.schema, row_id)?);
             rows.push((row_id, values));
         }
     }
+    let arrow = arrow_schema(&view.base.table)?;
+    let chunks = placed_chunks(&view.schema, &arrow, &rows, &located)?;
+    let existing: HashSet<&RowId> = rows.iter().map(|(id, _)| *id).collect();
+    let places = located.places.iter();
+    let gone = places.filter(|(id, _)| !existing.contains(id));
+    let gone = gone.map(|(_, place)| *place).chain(located.again);
     Ok(Resolved {
         touched: row_ids(overlay.keys())?,
-        rows: batches(&view.schema, &arrow_schema(&view.base.table)?, &rows)?,
-        masks,
+        patches: patches(&chunks, gone),
+        chunks: chunks
+            .into_iter()
+            .map(|chunk| LiveChunk { chunk, live: None })
+            .collect(),
+        masks: known_places.then(|| Arc::new(located.masks)),
     })
+}
+
+/// The rows in chunks, each with its place in the base and what it changes there.
+fn placed_chunks(
+    schema: &TableSchema,
+    arrow: &SchemaRef,
+    rows: &[(&RowId, BaseRow)],
+    located: &Located,
+) -> Result<Vec<Arc<Chunk>>> {
+    let bytes = |(id, values): &(&RowId, BaseRow)| {
+        id.as_str().len() + values.values().map(Value::bytes).sum::<usize>()
+    };
+    let parts = chunks(rows, bytes).into_iter();
+    let made = parts.map(|rows| {
+        let places = rows.iter().map(|(id, _)| located.places.get(*id).copied());
+        let columns = arrow.fields().iter();
+        Ok(Arc::new(Chunk {
+            rows: batch(schema, arrow, rows)?,
+            places: places.collect(),
+            decided: columns
+                .map(|column| decided(column.name(), rows, located))
+                .collect(),
+        }))
+    });
+    made.collect()
+}
+
+/// The rows whose value of a column is not what the base has of it.
+fn decided(column: &str, rows: &[(&RowId, BaseRow)], located: &Located) -> Option<BooleanBuffer> {
+    let known = |row: &BaseRow| row.get(column).unwrap_or(&Value::Null).clone();
+    let decided = rows.iter().map(|(id, row)| {
+        let base = located.places.get(*id).and(located.rows.get(*id));
+        base.is_some_and(|base| known(base) != known(row))
+    });
+    let decided: BooleanBuffer = decided.collect();
+    (decided.count_set_bits() > 0).then_some(decided)
+}
+
+/// What chunks of rows, and the places of rows that do not exist, change in each file.
+fn patches(
+    chunks: &[Arc<Chunk>],
+    gone: impl Iterator<Item = Place>,
+) -> BTreeMap<u32, Arc<FilePatch>> {
+    let mut files: BTreeMap<u32, (Vec<PatchedRow>, Vec<u32>)> = BTreeMap::new();
+    for (chunk, made) in (0_u32..).zip(chunks) {
+        for (row, place) in (0_u32..).zip(&made.places) {
+            if let Some(Place { file, position }) = *place {
+                let (rows, _) = files.entry(file).or_default();
+                rows.push(PatchedRow {
+                    position,
+                    chunk,
+                    row,
+                });
+            }
+        }
+    }
+    for Place { file, position } in gone {
+        files.entry(file).or_default().1.push(position);
+    }
+    let patches = files.into_iter().map(|(file, (rows, deleted))| {
+        let patch = FilePatch::new(chunks.to_vec(), rows, deleted);
+        (file, Arc::new(patch))
+    });
+    patches.collect()
 }
 
 /// Where the base has the rows with these ids, and what it has of them.
@@ -171,20 +275,6 @@ pub(crate) fn read_rows(
         rows.push((id, values));
     }
     Ok(rows)
-}
-
-fn batches(
-    schema: &TableSchema,
-    arrow: &SchemaRef,
-    rows: &[(&RowId, BaseRow)],
-) -> Result<Vec<RecordBatch>> {
-    let bytes = |(id, values): &(&RowId, BaseRow)| {
-        id.as_str().len() + values.values().map(Value::bytes).sum::<usize>()
-    };
-    chunks(rows, bytes)
-        .into_iter()
-        .map(|rows| batch(schema, arrow, rows))
-        .collect()
 }
 
 fn batch(

@@ -90,11 +90,12 @@ impl UnionTable {
             return scan(&name, Arc::new(base))?.build().map_err(Error::from);
         }
         let resolved = view.resolved().await?;
+        let rows = resolved.rows()?;
         let split = Split {
             seq: view.seq,
             base_seq: view.base.base_seq,
             files: base.files().len(),
-            overlay_rows: resolved.rows.iter().map(RecordBatch::num_rows).sum(),
+            overlay_rows: rows.iter().map(RecordBatch::num_rows).sum(),
         };
         let untouched = match (&resolved.masks, self.touched) {
             (Some(masks), Touched::Masked) => {
@@ -109,7 +110,7 @@ impl UnionTable {
                 base.join(ids, JoinType::LeftAnti, keys, None)?
             }
         };
-        let resolved = in_memory(Arc::clone(&self.schema), &resolved.rows)?;
+        let resolved = in_memory(Arc::clone(&self.schema), &rows)?;
         let resolved = scan(&name, resolved)?;
         Ok(untouched.union(resolved.build()?)?.build()?)
     }

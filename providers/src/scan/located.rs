@@ -14,6 +14,7 @@ use super::data_file::DataFile;
 use super::key_index::KeyIndex;
 use super::key_indexes::KeyIndexes;
 use super::mask::{Masks, only};
+use super::patch::Place;
 use crate::error::Result;
 use crate::files::ParquetTable;
 use crate::resolve::{BaseRow, read_rows};
@@ -23,6 +24,10 @@ use crate::resolve::{BaseRow, read_rows};
 pub(crate) struct Located {
     /// What the base has of them, by id.
     pub(crate) rows: BTreeMap<RowId, BaseRow>,
+    /// Where it has them.
+    pub(crate) places: BTreeMap<RowId, Place>,
+    /// Further places of rows that it has more than once, which no base of ours does.
+    pub(crate) again: Vec<Place>,
     /// Everything else of the base.
     pub(crate) masks: Masks,
 }
@@ -58,6 +63,11 @@ pub(crate) async fn locate<S: BuildHasher + Sync>(
         for ((id, row), position) in asked {
             if ids.contains(&id) {
                 positions.push(position);
+                let file = u32::try_from(at).expect("a snapshot has no 4 billion files");
+                let place = Place { file, position };
+                located
+                    .again
+                    .extend(located.places.insert(id.clone(), place));
                 located.rows.insert(id, row);
             }
         }

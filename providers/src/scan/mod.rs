@@ -18,6 +18,7 @@ mod key_index;
 mod key_indexes;
 mod located;
 mod mask;
+mod patch;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -27,5 +28,6 @@ pub(crate) use file_bounds::file_bounds;
 pub(crate) use key_indexes::KeyIndexes;
 pub(crate) use located::{Located, locate};
 pub(crate) use mask::Masks;
+pub(crate) use patch::{Chunk, FilePatch, LiveChunk, PatchedRow, Place};
 pub(crate) use split::Split;
 pub(crate) use view_source::{LimitInside, ViewSource};
