@@ -15,10 +15,11 @@ use lakesync_proto::Seq;
 use tokio::sync::OnceCell;
 
 use crate::error::Result;
+use crate::hot_pushes::HotPush;
 use crate::log::read_log;
 use crate::session::session;
 use crate::travel::{base_at, past};
-use crate::view::{HotPush, ReadView};
+use crate::view::ReadView;
 
 /// The table of `view` as of `seq`; none when `seq` is beyond the view, or older than what the lake still has.
 ///
@@ -41,7 +42,8 @@ pub async fn view_at_seq(view: &Arc<ReadView>, seq: Seq) -> Result<Option<Arc<Re
             base: Arc::clone(&view.base),
             log: Arc::clone(&view.log),
             seq,
-            hot: up_to(&view.hot, seq),
+            hot: up_to(view.hot.iter(), seq).into(),
+            overlay: Arc::default(),
             resolved: OnceCell::new(),
         })));
     }
@@ -59,7 +61,7 @@ pub async fn view_at_seq(view: &Arc<ReadView>, seq: Seq) -> Result<Option<Arc<Re
 }
 
 /// The pushes up to `seq`; only one that it cuts is made anew.
-fn up_to(hot: &[Arc<HotPush>], seq: Seq) -> Vec<Arc<HotPush>> {
+fn up_to<'a>(hot: impl Iterator<Item = &'a Arc<HotPush>>, seq: Seq) -> Vec<Arc<HotPush>> {
     let mut kept = Vec::new();
     for push in hot {
         let within = push.deltas.partition_point(|delta| delta.seq <= seq);
@@ -104,7 +106,7 @@ mod tests {
     fn pushes_up_to_a_seq_are_shared_and_the_one_that_it_cuts_is_shortened() {
         let hot = [push(1..4), push(6..9), push(9..10)];
         let seqs = |up: u64| -> Vec<u64> {
-            let kept = up_to(&hot, Seq::from_u64(up).unwrap());
+            let kept = up_to(hot.iter(), Seq::from_u64(up).unwrap());
             assert!(kept.iter().all(|push| push.arrived_ms == 7));
             let deltas = kept.iter().flat_map(|push| &push.deltas);
             deltas.map(|delta| delta.seq.as_u64()).collect()
@@ -114,7 +116,7 @@ mod tests {
         assert_eq!(seqs(5), [1, 2, 3]);
         assert_eq!(seqs(6), [1, 2, 3, 6]);
         assert_eq!(seqs(9), [1, 2, 3, 6, 7, 8, 9]);
-        let kept = up_to(&hot, Seq::from_u64(7).unwrap());
+        let kept = up_to(hot.iter(), Seq::from_u64(7).unwrap());
         assert!(Arc::ptr_eq(&kept[0], &hot[0]), "a whole push is not copied");
     }
 }

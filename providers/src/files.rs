@@ -28,7 +28,7 @@ use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
 use crate::scan::{LimitInside, Masks, ViewSource, file_bounds};
 
 /// The rows of one Iceberg snapshot that has data files only.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ParquetTable {
     warehouse: Warehouse,
     schema: SchemaRef,
@@ -37,7 +37,7 @@ pub struct ParquetTable {
 }
 
 /// Which rows of the files are read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Part {
     /// All of them; nothing is said of a view.
     All,

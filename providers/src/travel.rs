@@ -14,10 +14,11 @@ use lakesync_proto::Seq;
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, Result};
+use crate::hot_pushes::HotPush;
 use crate::lake::summary;
 use crate::log::read_log;
 use crate::session::session;
-use crate::view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
+use crate::view::{BaseSnapshot, LogSnapshot, ReadView};
 
 const MARK: &str = "@version:";
 
@@ -99,7 +100,8 @@ pub(crate) fn past(
         base: Arc::new(base),
         log: Arc::clone(&now.log),
         seq,
-        hot,
+        hot: hot.into(),
+        overlay: Arc::default(),
         resolved: OnceCell::new(),
     }
 }

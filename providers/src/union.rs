@@ -32,7 +32,7 @@ use lakesync_proto::columns;
 
 use crate::error::{Error, Result};
 use crate::lake::arrow_schema;
-use crate::resolve::{WANTED, row_id_schema};
+use crate::overlay::{WANTED, row_id_schema};
 use crate::scan::Split;
 use crate::sink::{InsertSink, WriteSink};
 use crate::view::ReadView;
@@ -104,7 +104,7 @@ impl UnionTable {
             }
             _ => {
                 let base = scan(&name, Arc::new(base.labelled(split.joined())))?;
-                let ids = in_memory(row_id_schema(), &resolved.touched)?;
+                let ids = in_memory(row_id_schema(), &resolved.touched()?)?;
                 let ids = scan("overlay", ids)?.build()?;
                 let keys = (vec![columns::ROW_ID], vec![WANTED]);
                 base.join(ids, JoinType::LeftAnti, keys, None)?

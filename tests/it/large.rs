@@ -59,7 +59,10 @@ async fn overlay(lake: &Lake) -> (Vec<usize>, Vec<usize>) {
     let rows = |batches: &[arrow::array::RecordBatch]| {
         batches.iter().map(|batch| batch.num_rows()).collect()
     };
-    (rows(&resolved.rows().unwrap()), rows(&resolved.touched))
+    (
+        rows(&resolved.rows().unwrap()),
+        rows(&resolved.touched().unwrap()),
+    )
 }
 
 async fn check(lake: &Lake, rows: i64, characters: i64) {

@@ -21,6 +21,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use lakesync_proto::columns;
 
+use super::locator::Columns;
 use crate::error::{Error, Result};
 use crate::files::ParquetTable;
 use crate::lake::DataFileInfo;
@@ -85,15 +86,20 @@ impl DataFile<'_> {
         Ok(hashes.boxed())
     }
 
-    /// The rows that `access` lets through, with all columns of the table, a batch at a time.
+    /// The rows that `access` lets through, with these columns, a batch at a time.
     ///
     /// # Errors
     /// As [`Self::hashed_ids`].
     pub(super) fn rows(
         &self,
         access: ParquetAccessPlan,
+        wanted: Columns,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        self.read(Some(access), None)
+        let projection = match wanted {
+            Columns::All => None,
+            Columns::RowId => Some(vec![self.table.column(columns::ROW_ID)?]),
+        };
+        self.read(Some(access), projection)
     }
 
     fn read(

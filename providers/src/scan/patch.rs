@@ -10,8 +10,11 @@
 
 use std::sync::Arc;
 
+use arrow::array::StringArray;
 use arrow::buffer::BooleanBuffer;
 use arrow::record_batch::RecordBatch;
+
+use crate::overlay::Reservation;
 
 /// Where a base has a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,12 +28,25 @@ pub(crate) struct Place {
 /// Resolved rows that were made together: immutable, and shared by views.
 #[derive(Debug)]
 pub(crate) struct Chunk {
-    /// The rows, complete, with the base's schema.
+    /// The rows, with the base's schema.
     pub(crate) rows: RecordBatch,
     /// Where the base has each of them; a row that it does not have has no place.
     pub(crate) places: Vec<Option<Place>>,
-    /// By column of the schema: the rows that have a place where the base has another value; none when no row does.
+    /// By column of the schema: the rows of the base's whose value the overlay has decided; none when for no row.
     pub(crate) decided: Vec<Option<BooleanBuffer>>,
+    /// The ids of touched rows that do not exist.
+    pub(crate) gone: StringArray,
+    /// Whether the rows have the values that are not decided.
+    pub(crate) completion: Completion,
+}
+
+/// Whether a chunk's rows are complete.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    /// They are; what the base has too is held at the cost of the budget.
+    Whole(Option<Reservation>),
+    /// Only what is decided has a value, and ids and keys; the base has the rest.
+    Decided,
 }
 
 /// A chunk, and which of its rows still are the view's.

@@ -1,6 +1,6 @@
 //! Masked scans of files with several row groups and pages: rows, limits, statistics, and what EXPLAIN says.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::lake::{Commit, Warehouse, WriteOptions, summary, write_data_files};
 use crate::live::Live;
+use crate::resolve::ids_of;
 use crate::session::session;
 use crate::union::{Touched, UnionTable};
 use crate::view::{HotPush, ReadView};
@@ -366,12 +367,21 @@ async fn found<S: BuildHasher + Sync>(
 ) -> Option<(Vec<RowId>, u64)> {
     let ctx = session(&view.warehouse);
     let base = view.base.scan(&view.warehouse).await.unwrap();
-    let ids: Vec<RowId> = rows.iter().copied().map(row_id).collect();
-    let ids: BTreeSet<&RowId> = ids.iter().collect();
-    let located = locate(indexes, &ctx, &base, &view.schema, &ids).await;
-    let located = located.unwrap()?;
-    let rows = located.rows.into_keys().collect();
-    Some((rows, located.masks.rows()))
+    let asked: HashMap<RowId, u32> = rows.iter().copied().map(row_id).zip(0..).collect();
+    let mut locator = Locator::new(indexes, &ctx, &base, &asked)?;
+    let mut ids = BTreeSet::new();
+    let mut places = 0;
+    loop {
+        match locator.next(Columns::All).await.unwrap() {
+            Next::Rows(found) => {
+                places += u64::try_from(found.places.len()).unwrap();
+                let found = ids_of(&found.rows).unwrap();
+                ids.extend(found.iter().flatten().map(|id| RowId::parse(id).unwrap()));
+            }
+            Next::End => return Some((ids.into_iter().collect(), places)),
+            Next::Unknown => return None,
+        }
+    }
 }
 
 #[tokio::test]
