@@ -14,7 +14,9 @@ use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, Result as QueryResult, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfigBuilder, FileSource, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -25,7 +27,7 @@ use object_store::ObjectMeta;
 
 use crate::error::{Error, Result};
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
-use crate::scan::{LimitInside, Masks, ViewSource, file_bounds};
+use crate::scan::{Division, PatchSource, ViewSource, file_bounds};
 
 /// The rows of one Iceberg snapshot that has data files only.
 #[derive(Clone, Debug)]
@@ -43,8 +45,8 @@ enum Part {
     All,
     /// All of them, with this said in `EXPLAIN`.
     Labelled(Arc<str>),
-    /// All but the masked ones, with this said in `EXPLAIN`.
-    Masked(Arc<Masks>, Arc<str>),
+    /// As a view divides them between files and overlay.
+    Divided(Arc<Division>),
 }
 
 impl ParquetTable {
@@ -78,10 +80,10 @@ impl ParquetTable {
         self
     }
 
-    /// Without the rows of `masks`, and with `label` in `EXPLAIN`.
+    /// As a view divides its rows between files and overlay.
     #[must_use]
-    pub(crate) fn without(mut self, masks: Arc<Masks>, label: String) -> Self {
-        self.part = Part::Masked(masks, label.into());
+    pub(crate) fn divided(mut self, division: Division) -> Self {
+        self.part = Part::Divided(Arc::new(division));
         self
     }
 
@@ -127,16 +129,16 @@ impl ParquetTable {
     /// A scan of these groups of its files.
     pub(crate) fn config(
         &self,
-        source: ParquetSource,
+        source: impl Into<Arc<dyn FileSource>>,
         groups: Vec<FileGroup>,
     ) -> FileScanConfigBuilder {
         let url = self.warehouse.object_store_url().clone();
-        FileScanConfigBuilder::new(url, Arc::new(source)).with_file_groups(groups)
+        FileScanConfigBuilder::new(url, source.into()).with_file_groups(groups)
     }
 
-    fn masks(&self) -> Option<&Masks> {
+    fn division(&self) -> Option<&Arc<Division>> {
         match &self.part {
-            Part::Masked(masks, _) => Some(masks),
+            Part::Divided(division) => Some(division),
             Part::All | Part::Labelled(_) => None,
         }
     }
@@ -144,7 +146,7 @@ impl ParquetTable {
     /// Rows exactly; of values nothing, so that none of a masked row can be taken for one of the table.
     fn statistics(&self) -> Statistics {
         let rows: u64 = self.files.iter().map(|file| file.rows).sum();
-        let rows = rows - self.masks().map_or(0, Masks::rows);
+        let rows = rows - self.division().map_or(0, |division| division.masked_rows());
         Statistics {
             num_rows: usize::try_from(rows).map_or(Precision::Absent, Precision::Exact),
             total_byte_size: Precision::Absent,
@@ -157,8 +159,7 @@ impl ParquetTable {
         let mut files = Vec::with_capacity(self.files.len());
         for (at, info) in self.files.iter().enumerate() {
             let mut file = self.partitioned_file(at)?;
-            let access = self.masks().and_then(|masks| masks.access(&info.path));
-            file.extensions = access.map(|access| access as _);
+            file.extensions = self.division().and_then(|files| files.extension(at));
             if let Some(bounds) = file_bounds(&self.schema, info) {
                 file = file.with_statistics(Arc::new(bounds));
             }
@@ -209,20 +210,20 @@ impl TableProvider for ParquetTable {
             ..TableParquetOptions::default()
         };
         let groups = self.groups(state.config().target_partitions())?;
+        let source = self.source(options);
+        let source: Arc<dyn FileSource> = match &self.part {
+            Part::Divided(division) => PatchSource::new(source, Arc::clone(division)).into(),
+            Part::All | Part::Labelled(_) => source.into(),
+        };
         let config = self
-            .config(self.source(options), groups)
+            .config(source, groups)
             .with_statistics(self.statistics())
-            .with_projection_indices(projection.cloned())?;
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
         let leaf = match &self.part {
-            Part::All => DataSourceExec::from_data_source(config.with_limit(limit).build()),
-            Part::Masked(masks, label) if masks.rows() > 0 => {
-                let config = Arc::new(config.build());
-                ViewSource::exec(config, Arc::clone(label), LimitInside::Never)
-            }
-            Part::Masked(_, label) | Part::Labelled(label) => {
-                let config = Arc::new(config.with_limit(limit).build());
-                ViewSource::exec(config, Arc::clone(label), LimitInside::Allowed)
-            }
+            Part::All | Part::Divided(_) => DataSourceExec::from_data_source(config),
+            Part::Labelled(label) => ViewSource::exec(Arc::new(config), Arc::clone(label)),
         };
         Ok(leaf)
     }

@@ -7,9 +7,15 @@
 //!
 //! **Invariant:** a value of a row of the file lies within the bounds; so do those of the rows that a mask leaves.
 
-use arrow::datatypes::{DataType, Field, Schema};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::Session;
+use datafusion::common::pruning::PrunableStatistics;
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
+use datafusion::common::{ColumnStatistics, DFSchema, ScalarValue, Statistics};
+use datafusion::logical_expr::Expr;
+use datafusion::physical_optimizer::pruning::PruningPredicate;
 use iceberg::spec::{Datum, PrimitiveLiteral};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
@@ -25,6 +31,32 @@ pub(crate) fn file_bounds(schema: &Schema, file: &DataFileInfo) -> Option<Statis
         bounds.column_statistics = columns;
         bounds
     })
+}
+
+/// Of each file whether these filters hold for none of its rows; nothing when that is not known of any.
+pub(crate) fn files_left_out(
+    state: &dyn Session,
+    schema: &SchemaRef,
+    filters: &[Expr],
+    files: &[DataFileInfo],
+) -> Vec<bool> {
+    let Some(filter) = filters.iter().cloned().reduce(Expr::and) else {
+        return vec![];
+    };
+    // A filter that cannot be planned is refused where it is planned for the query.
+    let planned = DFSchema::try_from(Arc::clone(schema))
+        .and_then(|schema| state.create_physical_expr(filter, &schema))
+        .and_then(|filter| PruningPredicate::try_new(filter, Arc::clone(schema)));
+    let Ok(filter) = planned else {
+        return vec![];
+    };
+    let bounds = files.iter().map(|file| {
+        let bounds = file_bounds(schema, file);
+        Arc::new(bounds.unwrap_or_else(|| Statistics::new_unknown(schema)))
+    });
+    let bounds = PrunableStatistics::new(bounds.collect(), Arc::clone(schema));
+    let read = filter.prune(&bounds).unwrap_or_default();
+    read.into_iter().map(|read| !read).collect()
 }
 
 fn column(field: &Field, file: &DataFileInfo) -> ColumnStatistics {

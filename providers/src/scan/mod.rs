@@ -13,21 +13,27 @@
 //! file is final, so every filter may be pushed into it.
 
 mod data_file;
+mod division;
 mod file_bounds;
 mod key_index;
 mod key_indexes;
 mod locator;
 mod mask;
+mod overlay_table;
 mod patch;
 mod split;
 #[cfg(test)]
 mod tests;
 mod view_source;
 
-pub(crate) use file_bounds::file_bounds;
+pub(crate) use division::{Division, Patching};
+pub(crate) use file_bounds::{file_bounds, files_left_out};
 pub(crate) use key_indexes::KeyIndexes;
 pub(crate) use locator::{Columns, Found, Locator, Next};
 pub(crate) use mask::{FileMask, Masks};
-pub(crate) use patch::{Chunk, Completion, FilePatch, LiveChunk, PatchedRow, Place};
+pub(crate) use overlay_table::OverlayTable;
+pub(crate) use patch::{
+    Chunk, Completion, FilePatch, LiveChunk, PatchSource, PatchedRow, Place,
+};
 pub(crate) use split::Split;
-pub(crate) use view_source::{LimitInside, ViewSource};
+pub(crate) use view_source::ViewSource;

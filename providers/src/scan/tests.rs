@@ -171,7 +171,7 @@ async fn touched_rows_come_once_and_changed_whatever_row_group_and_page_they_are
         session(&scene.view().warehouse),
         filters_inside(&scene.view()),
     ] {
-        for touched in [Touched::Masked, Touched::Joined] {
+        for touched in [Touched::Patched, Touched::Masked, Touched::Joined] {
             let all = scene.frame(&ctx, touched);
             assert_eq!(numbers(all.clone()).await, expected, "{touched:?}");
             for (low, high) in [
@@ -241,12 +241,16 @@ async fn the_plan_names_view_files_masks_and_overlay() {
         scene.edit(row, to);
     }
     let masked = plan(scene.frame(&ctx, Touched::Masked)).await;
-    let said =
-        "view_seq=10, base_seq=7, overlay_rows=2, files_plain=1, files_masked=1, masked_rows=2";
+    let said = "files_plain=1, files_patched=0, files_masked=1, masked_rows=2, patched_rows=0, \
+                overlay_rows=2, view_seq=10, base_seq=7";
     assert!(masked.contains(said), "{masked}");
+    let patched = plan(scene.frame(&ctx, Touched::Patched)).await;
+    let said = "files_plain=1, files_patched=1, files_masked=0, masked_rows=1, patched_rows=1, \
+                overlay_rows=1, view_seq=10, base_seq=7";
+    assert!(patched.contains(said), "{patched}");
     assert!(!masked.contains("Join"), "{masked}");
     let joined = plan(scene.frame(&ctx, Touched::Joined)).await;
-    let said = "view_seq=10, base_seq=7, overlay_rows=2, files_joined=2";
+    let said = "files_joined=2, overlay_rows=2, view_seq=10, base_seq=7";
     assert!(joined.contains(said), "{joined}");
     assert!(joined.contains("Anti"), "{joined}");
 }
