@@ -39,6 +39,7 @@ impl HotPush {
 #[derive(Clone, Debug, Default)]
 pub struct HotPushes {
     segments: Vec<Arc<Vec<Arc<HotPush>>>>,
+    newest_ms: Option<u64>,
 }
 
 impl HotPushes {
@@ -47,6 +48,7 @@ impl HotPushes {
         if push.deltas.is_empty() {
             return;
         }
+        self.newest_ms = self.newest_ms.max(Some(push.arrived_ms));
         match self.segments.last_mut() {
             Some(last) if last.len() < SEGMENT_PUSHES => Arc::make_mut(last).push(push),
             _ => self.segments.push(Arc::new(vec![push])),
@@ -59,6 +61,12 @@ impl HotPushes {
         let all = std::mem::replace(self, kept);
         let taken = all.iter().take_while(|push| push.is_up_to(seq));
         taken.map(Arc::clone).collect()
+    }
+
+    /// When the newest of them was accepted, in milliseconds since 1970.
+    #[must_use]
+    pub fn newest_ms(&self) -> Option<u64> {
+        self.newest_ms
     }
 
     /// All pushes.

@@ -31,9 +31,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use lakesync_proto::columns;
 
 use crate::error::{Error, Result};
+use crate::files::ParquetTable;
 use crate::lake::arrow_schema;
-use crate::overlay::{WANTED, row_id_schema};
-use crate::scan::{Division, OverlayTable, Patching, Split, files_left_out};
+use crate::overlay::{WANTED, completed, row_id_schema};
+use crate::scan::{Division, LiveChunk, OverlayTable, Patching, Split, files_left_out};
 use crate::sink::{InsertSink, WriteSink};
 use crate::view::ReadView;
 
@@ -96,43 +97,54 @@ impl UnionTable {
             Touched::Joined => None,
         };
         let Some((masks, patching)) = resolved.masks.as_ref().zip(patching) else {
-            let rows = resolved.rows()?;
-            split.overlay_rows = rows.iter().map(RecordBatch::num_rows).sum();
+            split.overlay_rows = resolved.row_count();
             let files = base.files().len();
+            let whole = base.clone();
             let base = scan(&name, Arc::new(base.labelled(split.joined(files))))?;
             let ids = in_memory(row_id_schema(), &resolved.touched()?)?;
             let ids = scan("overlay", ids)?.build()?;
             let keys = (vec![columns::ROW_ID], vec![WANTED]);
             let untouched = base.join(ids, JoinType::LeftAnti, keys, None)?;
-            return self.with_overlay(untouched, &rows, split);
+            return self.with_overlay(untouched, whole, &resolved.chunks, split);
         };
         let left_out = files_left_out(state, &self.schema, filters, base.files());
         let choice = (patching, left_out.as_slice());
         let division = Division::choose(split, resolved, masks, base.files(), choice);
-        let rows = division.overlay(&resolved.chunks)?;
-        split.overlay_rows = rows.iter().map(RecordBatch::num_rows).sum();
+        let chunks = division.overlay(&resolved.chunks);
+        split.overlay_rows = chunks.iter().map(LiveChunk::row_count).sum();
+        let whole = base.clone();
         let division = division.with_overlay_rows(split.overlay_rows);
         let base = scan(&name, Arc::new(base.divided(division)))?;
-        if rows.is_empty() {
-            return base.build().map_err(Error::from);
-        }
-        self.with_overlay(base, &rows, split)
+        self.with_overlay(base, whole, &chunks, split)
     }
 
+    /// With the rows of the overlay's chunks: those that are held whole, and those that `whole`, the whole base, completes.
     fn with_overlay(
         &self,
-        base: LogicalPlanBuilder,
-        rows: &[RecordBatch],
+        mut rows: LogicalPlanBuilder,
+        whole: ParquetTable,
+        chunks: &[LiveChunk],
         split: Split,
     ) -> Result<LogicalPlan> {
-        let overlay = OverlayTable::new(Arc::clone(&self.schema), rows, split.to_string())?;
-        let overlay = scan(self.view.table().as_ref(), Arc::new(overlay))?;
-        Ok(base.union(overlay.build()?)?.build()?)
+        let name = self.view.table().as_ref();
+        let (held, decided): (Vec<LiveChunk>, Vec<LiveChunk>) =
+            chunks.iter().cloned().partition(LiveChunk::is_whole);
+        if !held.is_empty() {
+            let held: Vec<RecordBatch> =
+                held.iter().map(LiveChunk::batch).collect::<Result<_>>()?;
+            let held = OverlayTable::new(Arc::clone(&self.schema), &held, split.to_string())?;
+            rows = rows.union(scan(name, Arc::new(held))?.build()?)?;
+        }
+        if !decided.is_empty() {
+            let whole = scan(name, Arc::new(whole))?;
+            rows = rows.union(completed(whole, &decided, &self.schema)?)?;
+        }
+        Ok(rows.build()?)
     }
 
     fn split(&self, state: &dyn Session) -> Split {
         let view = &self.view;
-        let newest = view.hot.iter().map(|push| push.arrived_ms).max();
+        let newest = view.hot.newest_ms();
         let now = state.execution_props().query_execution_start_time;
         let now = now.and_then(|now| u64::try_from(now.timestamp_millis()).ok());
         Split {
@@ -146,7 +158,7 @@ impl UnionTable {
     }
 }
 
-fn scan(name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlanBuilder> {
+pub(crate) fn scan(name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlanBuilder> {
     let source = provider_as_source(table);
     Ok(LogicalPlanBuilder::scan(name, source, None)?)
 }

@@ -18,6 +18,7 @@
 
 mod budget;
 mod candidates;
+mod completion;
 mod fold;
 mod gathered;
 mod held;
@@ -37,6 +38,7 @@ use crate::error::Result;
 use crate::lake::arrow_schema;
 use crate::view::ReadView;
 pub(crate) use budget::{Budget, Reservation};
+pub(crate) use completion::completed;
 use fold::Shape;
 use gathered::{INLINE_ROWS, unwind};
 pub use resolved::{Resolved, Work};

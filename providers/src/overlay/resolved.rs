@@ -50,11 +50,7 @@ impl Resolved {
     /// How many rows exist.
     #[must_use]
     pub fn row_count(&self) -> usize {
-        let rows = self.chunks.iter().map(|held| match &held.live {
-            None => held.chunk.rows.num_rows(),
-            Some(live) => live.count_set_bits(),
-        });
-        rows.sum()
+        self.chunks.iter().map(LiveChunk::row_count).sum()
     }
 
     /// The rows that exist and are held whole, in batches with the base's schema.
@@ -90,6 +86,14 @@ impl LiveChunk {
     /// Whether its rows are complete.
     pub(crate) fn is_whole(&self) -> bool {
         matches!(self.chunk.completion, Completion::Whole(_))
+    }
+
+    /// How many rows are live.
+    pub(crate) fn row_count(&self) -> usize {
+        match &self.live {
+            None => self.chunk.rows.num_rows(),
+            Some(live) => live.count_set_bits(),
+        }
     }
 
     /// Its live rows.

@@ -16,17 +16,13 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::filter_record_batch;
-use arrow::record_batch::RecordBatch;
 use datafusion::datasource::physical_plan::parquet::ParquetAccessPlan;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder};
 
 use super::mask::Masks;
 use super::patch::{FilePatch, LiveChunk, Place};
 use super::split::Split;
-use crate::error::Result;
 use crate::lake::DataFileInfo;
 use crate::overlay::Resolved;
 
@@ -76,9 +72,10 @@ impl Division {
                 return How::Plain;
             };
             let deleted = wider(patch.deleted().len());
-            let masked = patching == Patching::Never
-                || left_out.get(at).copied().unwrap_or(false)
+            let pays = left_out.get(at).copied().unwrap_or(false)
                 || deleted.saturating_mul(MASKED_FROM) >= info.rows;
+            // Rows that are not held whole are read for a patch anyhow, and for a mask once more.
+            let masked = patching == Patching::Never || (pays && patch.is_whole());
             match masks.access(&info.path).filter(|_| masked) {
                 Some(left) => How::Masked {
                     left,
@@ -125,10 +122,7 @@ impl Division {
     }
 
     /// The rows that the overlay gives, of these of its chunks.
-    ///
-    /// # Errors
-    /// Those of Arrow.
-    pub(crate) fn overlay(&self, chunks: &[LiveChunk]) -> Result<Vec<RecordBatch>> {
+    pub(crate) fn overlay(&self, chunks: &[LiveChunk]) -> Vec<LiveChunk> {
         let mut given = Vec::new();
         for LiveChunk { chunk, live } in chunks {
             let places = chunk.places.iter();
@@ -137,14 +131,15 @@ impl Division {
                 Some(live) => &mine & live,
                 None => mine,
             };
-            let mine = BooleanArray::new(mine, None);
-            match mine.true_count() {
-                0 => {}
-                all if all == mine.len() => given.push(chunk.rows.clone()),
-                _ => given.push(filter_record_batch(&chunk.rows, &mine)?),
+            let count = mine.count_set_bits();
+            if count > 0 {
+                given.push(LiveChunk {
+                    chunk: Arc::clone(chunk),
+                    live: (count < mine.len()).then_some(mine),
+                });
             }
         }
-        Ok(given)
+        given
     }
 
     fn is_overlays(&self, place: Option<Place>) -> bool {

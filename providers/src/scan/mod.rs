@@ -23,7 +23,7 @@ mod overlay_table;
 mod patch;
 mod split;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view_source;
 
 pub(crate) use division::{Division, Patching};
@@ -32,8 +32,6 @@ pub(crate) use key_indexes::KeyIndexes;
 pub(crate) use locator::{Columns, Found, Locator, Next};
 pub(crate) use mask::{FileMask, Masks};
 pub(crate) use overlay_table::OverlayTable;
-pub(crate) use patch::{
-    Chunk, Completion, FilePatch, LiveChunk, PatchSource, PatchedRow, Place,
-};
+pub(crate) use patch::{Chunk, Completion, FilePatch, LiveChunk, PatchSource, PatchedRow, Place};
 pub(crate) use split::Split;
 pub(crate) use view_source::ViewSource;

@@ -132,6 +132,12 @@ impl FilePatch {
         &self.deleted
     }
 
+    /// Whether all its rows are held whole.
+    pub(crate) fn is_whole(&self) -> bool {
+        let mut chunks = self.chunks.iter();
+        chunks.all(|chunk| matches!(chunk.completion, Completion::Whole(_)))
+    }
+
     /// How many rows of the file are touched.
     pub(crate) fn touched(&self) -> usize {
         self.rows.len() + self.deleted.len()

@@ -29,18 +29,18 @@ use crate::view::{HotPush, ReadView};
 const GROUPED: i64 = 1_000;
 const PAGED: i64 = 50_000;
 
-struct Scene {
-    live: Live,
-    seq: u64,
-    _folder: TempDir,
+pub(crate) struct Scene {
+    pub(crate) live: Live,
+    pub(crate) seq: u64,
+    pub(crate) folder: TempDir,
 }
 
-fn row_id(v: i64) -> RowId {
+pub(crate) fn row_id(v: i64) -> RowId {
     RowId::parse(&format!("row {v}")).unwrap()
 }
 
 /// A base with the rows `v = 0 .. 51,000` in two files.
-async fn scene() -> Scene {
+pub(crate) async fn scene() -> Scene {
     let folder = tempfile::tempdir().unwrap();
     let warehouse = Warehouse::open_local(folder.path()).await.unwrap();
     let gateway = GatewayId::parse("public").unwrap();
@@ -82,35 +82,44 @@ async fn scene() -> Scene {
     Scene {
         live,
         seq: 7,
-        _folder: folder,
+        folder,
     }
 }
 
 impl Scene {
     /// Sets `v` of a row to `to`, or deletes the row.
-    fn edit(&mut self, row: i64, to: Option<i64>) {
-        self.seq += 1;
-        let key = DeltaKey {
-            table: TableName::parse("t").unwrap(),
-            row_id: row_id(row),
-            client_id: ClientId::parse("ana").unwrap(),
-            hlc: Hlc::new(1_000 + self.seq, 0).unwrap(),
-        };
-        let change = to.map(|v| ColumnChange {
-            column: ColumnName::parse("v").unwrap(),
-            value: Value::Long(v),
-        });
-        let op = if to.is_some() { Op::Update } else { Op::Delete };
-        let delta = RowDelta::new(op, key, change.into_iter().collect());
-        let seq = Seq::from_u64(self.seq).unwrap();
-        let push = HotPush {
-            arrived_ms: 0,
-            deltas: vec![Arc::new(SeqDelta { seq, delta })],
-        };
-        self.live.append(&push, seq);
+    pub(crate) fn edit(&mut self, row: i64, to: Option<i64>) {
+        self.push(&[(row, to)]);
     }
 
-    fn view(&self) -> Arc<ReadView> {
+    /// The same with many rows, in one push.
+    pub(crate) fn push(&mut self, edits: &[(i64, Option<i64>)]) {
+        let mut deltas = Vec::new();
+        for (row, to) in edits {
+            self.seq += 1;
+            let key = DeltaKey {
+                table: TableName::parse("t").unwrap(),
+                row_id: row_id(*row),
+                client_id: ClientId::parse("ana").unwrap(),
+                hlc: Hlc::new(1_000 + self.seq, 0).unwrap(),
+            };
+            let change = to.map(|v| ColumnChange {
+                column: ColumnName::parse("v").unwrap(),
+                value: Value::Long(v),
+            });
+            let op = if to.is_some() { Op::Update } else { Op::Delete };
+            let delta = RowDelta::new(op, key, change.into_iter().collect());
+            let seq = Seq::from_u64(self.seq).unwrap();
+            deltas.push(Arc::new(SeqDelta { seq, delta }));
+        }
+        let push = HotPush {
+            arrived_ms: 0,
+            deltas,
+        };
+        self.live.append(&push, Seq::from_u64(self.seq).unwrap());
+    }
+
+    pub(crate) fn view(&self) -> Arc<ReadView> {
         self.live.view("t").unwrap()
     }
 
