@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::catalog::{Session, TableProvider};
@@ -25,10 +25,10 @@ use object_store::ObjectMeta;
 
 use crate::error::{Error, Result};
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
-use crate::scan::{LimitInside, Masks, ViewSource, file_bounds};
+use crate::scan::{LakeReaders, LimitInside, Masks, ViewSource, file_bounds};
 
-/// The rows of one Iceberg snapshot that has data files only.
-#[derive(Debug)]
+/// The rows of one Iceberg snapshot that has data files only. A clone is cheap.
+#[derive(Clone, Debug)]
 pub struct ParquetTable {
     warehouse: Warehouse,
     schema: SchemaRef,
@@ -37,7 +37,7 @@ pub struct ParquetTable {
 }
 
 /// Which rows of the files are read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Part {
     /// All of them; nothing is said of a view.
     All,
@@ -103,6 +103,14 @@ impl ParquetTable {
         Ok(self.schema.index_of(name)?)
     }
 
+    /// A column.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub(crate) fn field(&self, name: &str) -> Result<&Field> {
+        Ok(self.schema.field_with_name(name)?)
+    }
+
     /// The file at `at` as DataFusion knows files, whole.
     ///
     /// # Errors
@@ -121,7 +129,10 @@ impl ParquetTable {
 
     /// How its files are read.
     pub(crate) fn source(&self, options: TableParquetOptions) -> ParquetSource {
-        ParquetSource::new(Arc::clone(&self.schema)).with_table_parquet_options(options)
+        let readers = LakeReaders::new(self.warehouse.object_store());
+        ParquetSource::new(Arc::clone(&self.schema))
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(readers))
     }
 
     /// A scan of these groups of its files.

@@ -27,12 +27,15 @@ pub(crate) fn file_bounds(schema: &Schema, file: &DataFileInfo) -> Option<Statis
     })
 }
 
+/// The Iceberg field id of a column.
+pub(super) fn field_id(field: &Field) -> Option<i32> {
+    let id = field.metadata().get(PARQUET_FIELD_ID_META_KEY)?;
+    id.parse().ok()
+}
+
 fn column(field: &Field, file: &DataFileInfo) -> ColumnStatistics {
     let unknown = ColumnStatistics::new_unknown();
-    let Some(id) = field.metadata().get(PARQUET_FIELD_ID_META_KEY) else {
-        return unknown;
-    };
-    let Ok(id) = id.parse::<i32>() else {
+    let Some(id) = field_id(field) else {
         return unknown;
     };
     let bound = |datum: Option<&Datum>| {
