@@ -15,9 +15,12 @@
 
 mod asked;
 mod bounded_map;
+mod carried_bounds;
 mod data_file;
 mod file_bounds;
+mod file_order;
 mod footers;
+mod guarded_source;
 #[cfg(test)]
 mod index_tests;
 mod key_index;
@@ -28,15 +31,19 @@ mod mask;
 mod patch;
 mod seed;
 mod split;
+mod table_statistics;
 #[cfg(test)]
 mod tests;
 mod view_source;
 
 pub(crate) use file_bounds::file_bounds;
+pub(crate) use file_order::{declared_order, in_order};
 pub(crate) use footers::LakeReaders;
+pub(crate) use guarded_source::GuardedSource;
 pub(crate) use key_indexes::KeyIndexes;
 pub(crate) use located::{Located, locate};
 pub(crate) use mask::Masks;
 pub(crate) use patch::{Chunk, FilePatch, LiveChunk, PatchedRow, Place};
 pub(crate) use split::Split;
+pub(crate) use table_statistics::table_statistics;
 pub(crate) use view_source::{LimitInside, ViewSource};
