@@ -33,14 +33,16 @@ use lakesync_proto::columns;
 use crate::error::{Error, Result};
 use crate::lake::arrow_schema;
 use crate::resolve::{WANTED, row_id_schema};
-use crate::scan::Split;
+use crate::scan::{Division, OverlayTable, Patching, Split};
 use crate::sink::{InsertSink, WriteSink};
 use crate::view::ReadView;
 
 /// How the base is read without the rows that hot deltas touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touched {
-    /// They are masked by their positions, or joined away when key indexes do not know these.
+    /// Files are patched or masked, whichever is best, or joined when key indexes do not know the rows' positions.
+    Patched,
+    /// They are masked by their positions, always; or joined as above.
     Masked,
     /// They are joined away, always: what masked reads are compared with.
     Joined,
@@ -66,7 +68,7 @@ impl UnionTable {
             schema: arrow_schema(&view.base.table)?,
             view,
             sink,
-            touched: Touched::Masked,
+            touched: Touched::Patched,
             derive_row_id: lit(""),
         })
     }
@@ -78,11 +80,8 @@ impl UnionTable {
         self
     }
 
-    /// The merged rows as a logical plan, projected to nothing less than all columns.
-    ///
-    /// # Errors
-    /// When the base or the log cannot be read.
-    pub async fn plan(&self) -> Result<LogicalPlan> {
+    /// The merged rows as a logical plan, projected to nothing less than all columns; made for a query with these filters.
+    async fn plan(&self, state: &dyn Session, filters: &[Expr]) -> Result<LogicalPlan> {
         let view = &self.view;
         let name = view.table().to_string();
         let base = view.base.scan(&view.warehouse).await?;
@@ -90,29 +89,60 @@ impl UnionTable {
             return scan(&name, Arc::new(base))?.build().map_err(Error::from);
         }
         let resolved = view.resolved().await?;
-        let rows = resolved.rows()?;
-        let split = Split {
+        let mut split = self.split(state);
+        let patching = match self.touched {
+            Touched::Patched => Some(Patching::WhereBest),
+            Touched::Masked => Some(Patching::Never),
+            Touched::Joined => None,
+        };
+        let Some((masks, patching)) = resolved.masks.as_ref().zip(patching) else {
+            let rows = resolved.rows()?;
+            split.overlay_rows = rows.iter().map(RecordBatch::num_rows).sum();
+            let files = base.files().len();
+            let base = scan(&name, Arc::new(base.labelled(split.joined(files))))?;
+            let ids = in_memory(row_id_schema(), &resolved.touched)?;
+            let ids = scan("overlay", ids)?.build()?;
+            let keys = (vec![columns::ROW_ID], vec![WANTED]);
+            let untouched = base.join(ids, JoinType::LeftAnti, keys, None)?;
+            return self.with_overlay(untouched, &rows, split);
+        };
+        let left_out = base.left_out(state, filters);
+        let choice = (patching, left_out.as_slice());
+        let division = Division::choose(split, resolved, masks, base.files(), choice);
+        let rows = division.overlay(&resolved.chunks)?;
+        split.overlay_rows = rows.iter().map(RecordBatch::num_rows).sum();
+        let division = division.with_overlay_rows(split.overlay_rows);
+        let base = scan(&name, Arc::new(base.divided(division)))?;
+        if rows.is_empty() {
+            return base.build().map_err(Error::from);
+        }
+        self.with_overlay(base, &rows, split)
+    }
+
+    fn with_overlay(
+        &self,
+        base: LogicalPlanBuilder,
+        rows: &[RecordBatch],
+        split: Split,
+    ) -> Result<LogicalPlan> {
+        let overlay = OverlayTable::new(Arc::clone(&self.schema), rows, split.to_string())?;
+        let overlay = scan(self.view.table().as_ref(), Arc::new(overlay))?;
+        Ok(base.union(overlay.build()?)?.build()?)
+    }
+
+    fn split(&self, state: &dyn Session) -> Split {
+        let view = &self.view;
+        let newest = view.hot.iter().map(|push| push.arrived_ms).max();
+        let now = state.execution_props().query_execution_start_time;
+        let now = now.and_then(|now| u64::try_from(now.timestamp_millis()).ok());
+        Split {
             seq: view.seq,
             base_seq: view.base.base_seq,
-            files: base.files().len(),
-            overlay_rows: rows.iter().map(RecordBatch::num_rows).sum(),
-        };
-        let untouched = match (&resolved.masks, self.touched) {
-            (Some(masks), Touched::Masked) => {
-                let label = split.masked(masks);
-                scan(&name, Arc::new(base.without(Arc::clone(masks), label)))?
-            }
-            _ => {
-                let base = scan(&name, Arc::new(base.labelled(split.joined())))?;
-                let ids = in_memory(row_id_schema(), &resolved.touched)?;
-                let ids = scan("overlay", ids)?.build()?;
-                let keys = (vec![columns::ROW_ID], vec![WANTED]);
-                base.join(ids, JoinType::LeftAnti, keys, None)?
-            }
-        };
-        let resolved = in_memory(Arc::clone(&self.schema), &rows)?;
-        let resolved = scan(&name, resolved)?;
-        Ok(untouched.union(resolved.build()?)?.build()?)
+            overlay_rows: 0,
+            freshness_ms: now
+                .zip(newest)
+                .map(|(now, newest)| now.saturating_sub(newest)),
+        }
     }
 }
 
@@ -176,7 +206,7 @@ impl TableProvider for UnionTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
-        let mut plan = LogicalPlanBuilder::from(self.plan().await?);
+        let mut plan = LogicalPlanBuilder::from(self.plan(state, filters).await?);
         if let Some(filter) = filters.iter().cloned().reduce(Expr::and) {
             plan = plan.filter(filter)?;
         }

@@ -149,6 +149,7 @@ mod tests {
             lower_bounds: bound(lower),
             upper_bounds: bound(upper),
             null_counts: HashMap::new(),
+            sort_order_id: None,
             sequence_number: 1,
             snapshot_id: None,
             referenced_data_file: None,

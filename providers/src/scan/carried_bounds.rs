@@ -7,11 +7,13 @@
 //! **Invariant:** in a filter that is let through every cast keeps order: what lies between two values lies, cast, between
 //! theirs.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, TryCastExpr};
-use std::sync::Arc;
+use datafusion::physical_expr::utils::collect_columns;
 
 /// Whether bounds of columns of `schema` may decide the filter.
 pub(super) fn bounds_decide(filter: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
@@ -23,7 +25,10 @@ pub(super) fn bounds_decide(filter: &Arc<dyn PhysicalExpr>, schema: &Schema) -> 
             (_, Some(cast)) => Some((TryCastExpr::expr(cast), TryCastExpr::cast_type(cast))),
             _ => None,
         };
-        if let Some((from, to)) = cast {
+        // Of a value of the query's own, every row has the same.
+        if let Some((from, to)) = cast
+            && !collect_columns(from).is_empty()
+        {
             decide &= keeps_order(&from.data_type(schema)?, to);
         }
         Ok(match decide {
@@ -126,7 +131,10 @@ mod tests {
         for (sql, decide) in [
             ("v > 3 and at > '2024-01-01T00:00:00Z'", true),
             ("v > 3.5 or cast(at as date) = date '2024-01-01'", true),
-            ("v > 3 and (v < 2 or cast(at as time) > time '12:00:00')", false),
+            (
+                "v > 3 and (v < 2 or cast(at as time) > time '12:00:00')",
+                false,
+            ),
             ("cast(v as boolean)", false),
             ("v in (1, 2) and not try_cast(v as boolean)", false),
         ] {

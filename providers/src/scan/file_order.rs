@@ -67,7 +67,7 @@ pub(crate) fn in_order(
     files: Vec<PartitionedFile>,
     order: &LexOrdering,
     partitions: usize,
-    split_bytes_min: u64,
+    split_bytes_min: usize,
 ) -> Result<Vec<FileGroup>, Vec<PartitionedFile>> {
     let spans: Option<Vec<_>> = files.iter().map(|file| span(file, order)).collect();
     let mut spans = match spans {
@@ -130,10 +130,10 @@ fn compare(a: &[ScalarValue], b: &[ScalarValue], order: &LexOrdering) -> Orderin
 }
 
 /// Files that follow one another, cut where the bytes are even.
-fn dealt(files: Vec<PartitionedFile>, partitions: usize, split_bytes_min: u64) -> Vec<FileGroup> {
+fn dealt(files: Vec<PartitionedFile>, partitions: usize, split_bytes_min: usize) -> Vec<FileGroup> {
     let bytes: u64 = files.iter().map(|file| file.object_meta.size).sum();
     let count = u64::try_from(partitions.max(1)).unwrap_or(1);
-    if bytes < split_bytes_min {
+    if usize::try_from(bytes).is_ok_and(|bytes| bytes < split_bytes_min) {
         let each = files.len().div_ceil(partitions.max(1)).max(1);
         let groups = files.chunks(each);
         return groups.map(|files| FileGroup::new(files.to_vec())).collect();
@@ -165,4 +165,113 @@ fn dealt(files: Vec<PartitionedFile>, partitions: usize, split_bytes_min: u64) -
 /// A place in a file as DataFusion counts it.
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{DataType, Field};
+    use datafusion::common::{ColumnStatistics, Statistics};
+
+    use super::*;
+
+    fn order(descending: bool) -> LexOrdering {
+        let options = SortOptions {
+            descending,
+            nulls_first: false,
+        };
+        let fields = [("a", 0), ("b", 1)]
+            .map(|(name, at)| PhysicalSortExpr::new(Arc::new(Column::new(name, at)), options));
+        LexOrdering::new(fields).unwrap()
+    }
+
+    /// A file of so many bytes whose `a` and `b` lie between these.
+    fn file(
+        name: &str,
+        bytes: u64,
+        (a, b): ((i64, i64), (i64, i64)),
+        nulls: usize,
+    ) -> PartitionedFile {
+        let column = |(least, greatest): (i64, i64)| {
+            ColumnStatistics::new_unknown()
+                .with_null_count(Precision::Exact(nulls))
+                .with_min_value(Precision::Exact(ScalarValue::from(least)))
+                .with_max_value(Precision::Exact(ScalarValue::from(greatest)))
+        };
+        let schema = Schema::new(vec![
+            Field::new("a", DataType::Int64, true),
+            Field::new("b", DataType::Int64, true),
+        ]);
+        let mut statistics = Statistics::new_unknown(&schema);
+        statistics.column_statistics = vec![column(a), column(b)];
+        PartitionedFile::new(name, bytes).with_statistics(Arc::new(statistics))
+    }
+
+    fn shown(groups: &[FileGroup]) -> Vec<Vec<String>> {
+        let part = |file: &PartitionedFile| match &file.range {
+            Some(range) => format!("{}:{}-{}", file.path(), range.start, range.end),
+            None => file.path().to_string(),
+        };
+        let groups = groups.iter();
+        groups
+            .map(|group| group.iter().map(part).collect())
+            .collect()
+    }
+
+    fn disjoint() -> Vec<PartitionedFile> {
+        vec![
+            file("late", 30, ((9, 20), (0, 5)), 0),
+            file("first", 10, ((1, 4), (0, 9)), 0),
+            // It begins where the first one ends, and so does `b`.
+            file("second", 20, ((4, 9), (9, 9)), 0),
+        ]
+    }
+
+    #[test]
+    fn files_that_follow_one_another_are_dealt_out_in_their_order_and_evenly() {
+        let mut files = disjoint();
+        files[0] = file("late", 30, ((10, 20), (0, 5)), 0);
+        let groups = |partitions, from| {
+            let groups = in_order(files.clone(), &order(false), partitions, from);
+            shown(&groups.unwrap())
+        };
+        assert_eq!(groups(1, 0), [["first", "second", "late"]]);
+        assert_eq!(groups(2, 0), [vec!["first", "second"], vec!["late"]]);
+        assert_eq!(
+            groups(4, 0),
+            [
+                vec!["first", "second:0-5"],
+                vec!["second:5-20"],
+                vec!["late:0-15"],
+                vec!["late:15-30"]
+            ]
+        );
+        // Too little to be divided within files.
+        assert_eq!(groups(2, 61), [vec!["first", "second"], vec!["late"]]);
+        assert_eq!(groups(8, 61), [["first"], ["second"], ["late"]]);
+    }
+
+    #[test]
+    fn files_that_overlap_in_any_sorted_column_or_hold_nulls_have_no_order_together() {
+        // `second` may end with (9, 9) and `late` begin with (9, 0).
+        assert!(in_order(disjoint(), &order(false), 2, 0).is_err());
+        let nulls = vec![
+            file("a", 1, ((1, 2), (1, 2)), 1),
+            file("b", 1, ((3, 4), (1, 2)), 0),
+        ];
+        assert!(in_order(nulls.clone(), &order(false), 2, 0).is_err());
+        let unknown = vec![PartitionedFile::new("a", 1), PartitionedFile::new("b", 1)];
+        assert!(in_order(unknown, &order(false), 2, 0).is_err());
+        // One file has the order that it has.
+        assert!(in_order(nulls[..1].to_vec(), &order(false), 2, 0).is_ok());
+    }
+
+    #[test]
+    fn files_in_descending_order_begin_with_the_greatest() {
+        let files = vec![
+            file("low", 1, ((1, 3), (1, 1)), 0),
+            file("high", 1, ((4, 9), (1, 1)), 0),
+        ];
+        let groups = in_order(files, &order(true), 1, 0).unwrap();
+        assert_eq!(shown(&groups), [["high", "low"]]);
+    }
 }

@@ -36,13 +36,9 @@ impl Masks {
     }
 
     /// How many rows are left out.
+    #[cfg(test)]
     pub(crate) fn rows(&self) -> u64 {
         self.rows
-    }
-
-    /// How many files have a row that is left out.
-    pub(crate) fn files(&self) -> usize {
-        self.files.len()
     }
 }
 

@@ -15,8 +15,11 @@
 
 mod asked;
 mod bounded_map;
+#[cfg(test)]
+mod bounds_tests;
 mod carried_bounds;
 mod data_file;
+mod division;
 mod file_bounds;
 mod file_order;
 mod footers;
@@ -26,8 +29,10 @@ mod index_tests;
 mod key_index;
 mod key_index_file;
 mod key_indexes;
+mod known_files;
 mod located;
 mod mask;
+mod overlay_table;
 mod patch;
 mod seed;
 mod split;
@@ -36,14 +41,15 @@ mod table_statistics;
 mod tests;
 mod view_source;
 
-pub(crate) use file_bounds::file_bounds;
-pub(crate) use file_order::{declared_order, in_order};
+pub(crate) use division::{Division, Patching};
+pub(crate) use file_order::in_order;
 pub(crate) use footers::LakeReaders;
 pub(crate) use guarded_source::GuardedSource;
 pub(crate) use key_indexes::KeyIndexes;
+pub(crate) use known_files::KnownFiles;
 pub(crate) use located::{Located, locate};
 pub(crate) use mask::Masks;
-pub(crate) use patch::{Chunk, FilePatch, LiveChunk, PatchedRow, Place};
+pub(crate) use overlay_table::OverlayTable;
+pub(crate) use patch::{Chunk, FilePatch, LiveChunk, PatchSource, PatchedRow, Place};
 pub(crate) use split::Split;
-pub(crate) use table_statistics::table_statistics;
-pub(crate) use view_source::{LimitInside, ViewSource};
+pub(crate) use view_source::ViewSource;

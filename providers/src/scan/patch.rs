@@ -8,10 +8,28 @@
 //! **Invariant:** every touched row of the file is in `rows` or in `deleted`, in one of them, at its position; a cell that
 //! is not decided holds in the file what it holds in the chunk.
 
-use std::sync::Arc;
+mod column;
+mod kept;
+mod opener;
+mod prune;
+mod rewrite;
+mod source;
+
+use std::sync::{Arc, OnceLock};
 
 use arrow::buffer::BooleanBuffer;
-use arrow::record_batch::RecordBatch;
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::Schema;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::common::Result;
+
+use self::column::ColumnPatch;
+use super::key_index::wide;
+
+pub(crate) use source::PatchSource;
+
+/// The most rows of the overlay that a file's stream gives in one batch.
+const COMPLETE_ROWS: usize = 1_024;
 
 /// Where a base has a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,12 +74,12 @@ pub(crate) struct PatchedRow {
 /// All that an overlay says of the rows of one file. It holds what it names: views may share it.
 #[derive(Debug)]
 pub(crate) struct FilePatch {
-    /// The chunks that its rows are in.
-    pub(crate) chunks: Vec<Arc<Chunk>>,
-    /// The touched rows that exist, ascending by position.
-    pub(crate) rows: Vec<PatchedRow>,
-    /// The positions of the touched rows that do not exist any more, ascending.
-    pub(crate) deleted: Vec<u32>,
+    chunks: Vec<Arc<Chunk>>,
+    rows: Vec<PatchedRow>,
+    deleted: Vec<u32>,
+    /// By column of the schema: its decided cells, gathered when a scan first asks. Only a column that some row decides
+    /// has a place here.
+    columns: Vec<Option<OnceLock<ColumnPatch>>>,
 }
 
 impl FilePatch {
@@ -73,10 +91,105 @@ impl FilePatch {
     ) -> Self {
         rows.sort_unstable_by_key(|row| row.position);
         deleted.sort_unstable();
+        let width = chunks.first().map_or(0, |chunk| chunk.decided.len());
+        let decided = |column: usize| {
+            let mut rows = rows.iter();
+            let named = chunks.iter().any(|chunk| chunk.decided[column].is_some());
+            named && rows.any(|row| decides(&chunks, *row, column))
+        };
+        let columns = (0..width).map(|column| decided(column).then(OnceLock::new));
         Self {
+            columns: columns.collect(),
             chunks,
             rows,
             deleted,
         }
     }
+
+    /// The touched rows that exist, ascending by position.
+    pub(crate) fn rows(&self) -> &[PatchedRow] {
+        &self.rows
+    }
+
+    /// The positions of the touched rows that do not exist any more, ascending.
+    pub(crate) fn deleted(&self) -> &[u32] {
+        &self.deleted
+    }
+
+    /// How many rows of the file are touched.
+    pub(crate) fn touched(&self) -> usize {
+        self.rows.len() + self.deleted.len()
+    }
+
+    /// Whether some cell of the column is decided.
+    pub(crate) fn decides(&self, column: usize) -> bool {
+        self.columns.get(column).is_some_and(Option::is_some)
+    }
+
+    /// Whether one who reads these columns only sees another file than the one that is there.
+    pub(crate) fn changes(&self, mut columns: impl Iterator<Item = usize>) -> bool {
+        !self.deleted.is_empty() || columns.any(|column| self.decides(column))
+    }
+
+    /// Whether the overlay decides a cell of one row.
+    pub(crate) fn decides_cell(&self, row: PatchedRow, column: usize) -> bool {
+        decides(&self.chunks, row, column)
+    }
+
+    /// The decided cells of a column; none when there are none.
+    ///
+    /// # Errors
+    /// Those of Arrow.
+    fn column(&self, column: usize) -> Result<Option<ColumnPatch>> {
+        let Some(Some(known)) = self.columns.get(column) else {
+            return Ok(None);
+        };
+        if let Some(known) = known.get() {
+            return Ok(Some(known.clone()));
+        }
+        let made = self.gather(column)?;
+        // Two scans may both have made it: one is kept.
+        Ok(Some(known.get_or_init(|| made).clone()))
+    }
+
+    fn gather(&self, column: usize) -> Result<ColumnPatch> {
+        let rows = self.rows.iter();
+        let decided = rows.filter(|row| decides(&self.chunks, **row, column));
+        let (positions, at) = decided
+            .map(|row| (row.position, (wide(row.chunk), wide(row.row))))
+            .unzip();
+        let arrays = self.chunks.iter();
+        let arrays = arrays.map(|chunk| Arc::clone(chunk.rows.column(column)));
+        ColumnPatch::new(positions, arrays.collect(), at)
+    }
+
+    /// Some of its rows, complete, with these columns of the schema.
+    ///
+    /// # Errors
+    /// Those of Arrow.
+    pub(crate) fn complete(&self, rows: &[PatchedRow], columns: &[usize]) -> Result<RecordBatch> {
+        let chunks: Vec<&RecordBatch> = self.chunks.iter().map(|chunk| &chunk.rows).collect();
+        let narrow: Vec<RecordBatch> = chunks
+            .iter()
+            .map(|rows| rows.project(columns))
+            .collect::<Result<_, _>>()?;
+        let narrow: Vec<&RecordBatch> = narrow.iter().collect();
+        let at: Vec<(usize, usize)> = rows
+            .iter()
+            .map(|row| (wide(row.chunk), wide(row.row)))
+            .collect();
+        if columns.is_empty() {
+            let rows = RecordBatchOptions::new().with_row_count(Some(at.len()));
+            let none = Arc::new(Schema::empty());
+            return Ok(RecordBatch::try_new_with_options(none, vec![], &rows)?);
+        }
+        Ok(interleave_record_batch(&narrow, &at)?)
+    }
+}
+
+fn decides(chunks: &[Arc<Chunk>], row: PatchedRow, column: usize) -> bool {
+    let decided = &chunks[wide(row.chunk)].decided[column];
+    decided
+        .as_ref()
+        .is_some_and(|decided| decided.value(wide(row.row)))
 }

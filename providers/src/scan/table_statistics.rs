@@ -37,7 +37,7 @@ pub(crate) fn table_statistics(
 fn column(field: &Field, at: usize, files: &[Option<&Statistics>]) -> ColumnStatistics {
     let mut nulls = Precision::Exact(0);
     let mut least: Option<Precision<ScalarValue>> = None;
-    let mut greatest = None;
+    let mut greatest: Option<Precision<ScalarValue>> = None;
     for file in files {
         // A file that was written before the column was added does not tell.
         let Some(file) = file else {

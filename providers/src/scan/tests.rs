@@ -45,17 +45,8 @@ pub(super) async fn scene() -> Scene {
 
 /// A base of these files: the rows of each, and how many of them a row group has.
 pub(super) async fn scene_of(files: &[(Range<i64>, usize)], row_id: fn(i64) -> RowId) -> Scene {
-    let folder = tempfile::tempdir().unwrap();
-    let warehouse = Warehouse::open_local(folder.path()).await.unwrap();
-    let gateway = GatewayId::parse("public").unwrap();
-    warehouse.create_namespace(&gateway).await.unwrap();
     let definition = r#"{"table": "t", "columns": [{"name": "v", "type": "long"}, {"name": "s", "type": "string"}]}"#;
-    let definition = TableDefinition::from_json(definition.as_bytes()).unwrap();
-    let schema = TableSchema::from_definition(&definition).unwrap();
-    warehouse.create_table(&gateway, &schema).await.unwrap();
-    let pair = warehouse.load(&gateway, &schema.table).await.unwrap();
-    let mut data_files = Vec::new();
-    for (rows, row_group_rows) in files.iter().cloned() {
+    let batches = files.iter().cloned().map(|(rows, row_group_rows)| {
         let ids = rows.clone().map(|v| row_id(v).to_string());
         let texts = rows.clone().map(|v| Some(format!("text {}", v % 7)));
         let batch = RecordBatch::try_from_iter([
@@ -63,11 +54,28 @@ pub(super) async fn scene_of(files: &[(Range<i64>, usize)], row_id: fn(i64) -> R
             ("v", Arc::new(Int64Array::from_iter_values(rows)) as _),
             ("s", Arc::new(texts.collect::<StringArray>()) as _),
         ]);
+        (batch.unwrap(), row_group_rows)
+    });
+    scene_with(definition, batches.collect()).await
+}
+
+/// A base of a table with this definition: the rows of each file, and how many of them a row group has.
+pub(super) async fn scene_with(definition: &str, files: Vec<(RecordBatch, usize)>) -> Scene {
+    let folder = tempfile::tempdir().unwrap();
+    let warehouse = Warehouse::open_local(folder.path()).await.unwrap();
+    let gateway = GatewayId::parse("public").unwrap();
+    warehouse.create_namespace(&gateway).await.unwrap();
+    let definition = TableDefinition::from_json(definition.as_bytes()).unwrap();
+    let schema = TableSchema::from_definition(&definition).unwrap();
+    warehouse.create_table(&gateway, &schema).await.unwrap();
+    let pair = warehouse.load(&gateway, &schema.table).await.unwrap();
+    let mut data_files = Vec::new();
+    for (batch, row_group_rows) in files {
         let options = WriteOptions {
             row_group_rows,
             ..WriteOptions::new("test")
         };
-        let written = write_data_files(&pair.base, vec![batch.unwrap()], &options).await;
+        let written = write_data_files(&pair.base, vec![batch], &options).await;
         data_files.extend(written.unwrap());
     }
     Commit::append(data_files)
@@ -93,10 +101,15 @@ pub(super) async fn scene_of(files: &[(Range<i64>, usize)], row_id: fn(i64) -> R
 impl Scene {
     /// Sets `v` of a row to `to`, or deletes the row.
     pub(super) fn edit(&mut self, row: i64, to: Option<i64>) {
+        self.change(row_id(row).as_str(), to);
+    }
+
+    /// The same of a row with this id.
+    pub(super) fn change(&mut self, id: &str, to: Option<i64>) {
         self.seq += 1;
         let key = DeltaKey {
             table: TableName::parse("t").unwrap(),
-            row_id: row_id(row),
+            row_id: RowId::parse(id).unwrap(),
             client_id: ClientId::parse("ana").unwrap(),
             hlc: Hlc::new(1_000 + self.seq, 0).unwrap(),
         };
@@ -175,7 +188,7 @@ async fn touched_rows_come_once_and_changed_whatever_row_group_and_page_they_are
         session(&scene.view().warehouse),
         filters_inside(&scene.view()),
     ] {
-        for touched in [Touched::Masked, Touched::Joined] {
+        for touched in [Touched::Patched, Touched::Masked, Touched::Joined] {
             let all = scene.frame(&ctx, touched);
             assert_eq!(numbers(all.clone()).await, expected, "{touched:?}");
             for (low, high) in [
@@ -245,12 +258,16 @@ async fn the_plan_names_view_files_masks_and_overlay() {
         scene.edit(row, to);
     }
     let masked = plan(scene.frame(&ctx, Touched::Masked)).await;
-    let said =
-        "view_seq=10, base_seq=7, overlay_rows=2, files_plain=1, files_masked=1, masked_rows=2";
+    let said = "files_plain=1, files_patched=0, files_masked=1, masked_rows=2, patched_rows=0, \
+                overlay_rows=2, view_seq=10, base_seq=7";
     assert!(masked.contains(said), "{masked}");
+    let patched = plan(scene.frame(&ctx, Touched::Patched)).await;
+    let said = "files_plain=1, files_patched=1, files_masked=0, masked_rows=1, patched_rows=1, \
+                overlay_rows=1, view_seq=10, base_seq=7";
+    assert!(patched.contains(said), "{patched}");
     assert!(!masked.contains("Join"), "{masked}");
     let joined = plan(scene.frame(&ctx, Touched::Joined)).await;
-    let said = "view_seq=10, base_seq=7, overlay_rows=2, files_joined=2";
+    let said = "files_joined=2, overlay_rows=2, view_seq=10, base_seq=7";
     assert!(joined.contains(said), "{joined}");
     assert!(joined.contains("Anti"), "{joined}");
 }
@@ -307,7 +324,7 @@ async fn a_query_that_needs_no_column_counts_no_masked_row() {
 }
 
 /// How many files the scans of a plan have left out by their bounds, and how many not.
-async fn files_left_out(frame: DataFrame) -> (usize, usize) {
+pub(super) async fn files_left_out(frame: DataFrame) -> (usize, usize) {
     let ctx = frame.task_ctx();
     let plan = frame.create_physical_plan().await.unwrap();
     collect(Arc::clone(&plan), Arc::new(ctx)).await.unwrap();
@@ -324,6 +341,11 @@ async fn files_left_out(frame: DataFrame) -> (usize, usize) {
             {
                 found.0 += pruning_metrics.pruned();
                 found.1 += pruning_metrics.matched();
+            }
+            if let MetricValue::Gauge { name, gauge } = metric.value()
+                && name == "files_left_out"
+            {
+                found.0 += gauge.value();
             }
         }
     }
