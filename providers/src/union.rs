@@ -33,7 +33,7 @@ use lakesync_proto::columns;
 use crate::error::{Error, Result};
 use crate::lake::arrow_schema;
 use crate::resolve::{WANTED, row_id_schema};
-use crate::scan::{Division, OverlayTable, Patching, Split, files_left_out};
+use crate::scan::{Division, OverlayTable, Patching, Split};
 use crate::sink::{InsertSink, WriteSink};
 use crate::view::ReadView;
 
@@ -106,7 +106,7 @@ impl UnionTable {
             let untouched = base.join(ids, JoinType::LeftAnti, keys, None)?;
             return self.with_overlay(untouched, &rows, split);
         };
-        let left_out = files_left_out(state, &self.schema, filters, base.files());
+        let left_out = base.left_out(state, filters);
         let choice = (patching, left_out.as_slice());
         let division = Division::choose(split, resolved, masks, base.files(), choice);
         let rows = division.overlay(&resolved.chunks)?;

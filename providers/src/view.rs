@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 
 use crate::error::Result;
 use crate::files::ParquetTable;
-use crate::lake::{DataFileInfo, ForeignSnapshot, LakeError, Warehouse, live_files, summary};
+use crate::lake::{ForeignSnapshot, LakeError, Warehouse, live_files, summary};
 use crate::resolve::Resolved;
 
 /// One snapshot of a base table, with what its summary says of it.
@@ -34,7 +34,7 @@ pub struct BaseSnapshot {
     /// Set when another program changed the snapshot's rows: they cannot be read, and seq and HLC are those of the
     /// newest snapshot of ours below.
     pub foreign: Option<ForeignSnapshot>,
-    files: OnceCell<Arc<[DataFileInfo]>>,
+    files: OnceCell<ParquetTable>,
 }
 
 impl BaseSnapshot {
@@ -69,9 +69,8 @@ impl BaseSnapshot {
     /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
         refuse_foreign(self.foreign.as_ref())?;
-        let list = || list_files(&self.table, self.snapshot_id);
-        let files = Arc::clone(self.files.get_or_try_init(list).await?);
-        ParquetTable::open(warehouse, &self.table, files)
+        let list = || list_files(warehouse, &self.table, self.snapshot_id);
+        self.files.get_or_try_init(list).await.cloned()
     }
 }
 
@@ -88,7 +87,7 @@ pub struct LogSnapshot {
     pub max_hlc: Hlc,
     /// As [`BaseSnapshot::foreign`].
     pub foreign: Option<ForeignSnapshot>,
-    files: OnceCell<Arc<[DataFileInfo]>>,
+    files: OnceCell<ParquetTable>,
 }
 
 impl LogSnapshot {
@@ -123,9 +122,8 @@ impl LogSnapshot {
     /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
         refuse_foreign(self.foreign.as_ref())?;
-        let list = || list_files(&self.table, self.snapshot_id);
-        let files = Arc::clone(self.files.get_or_try_init(list).await?);
-        ParquetTable::open(warehouse, &self.table, files)
+        let list = || list_files(warehouse, &self.table, self.snapshot_id);
+        self.files.get_or_try_init(list).await.cloned()
     }
 }
 
@@ -136,11 +134,16 @@ fn refuse_foreign(foreign: Option<&ForeignSnapshot>) -> Result<()> {
     }
 }
 
-async fn list_files(table: &Table, snapshot_id: Option<i64>) -> Result<Arc<[DataFileInfo]>> {
-    match snapshot_id {
-        Some(_) => Ok(live_files(table, snapshot_id).await?.into()),
-        None => Ok(Arc::new([])),
-    }
+async fn list_files(
+    warehouse: &Warehouse,
+    table: &Table,
+    snapshot_id: Option<i64>,
+) -> Result<ParquetTable> {
+    let files = match snapshot_id {
+        Some(_) => live_files(table, snapshot_id).await?.into(),
+        None => Arc::new([]) as _,
+    };
+    ParquetTable::open(warehouse, table, files)
 }
 
 /// The deltas of one push to one table, ascending by seq.
