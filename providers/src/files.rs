@@ -6,35 +6,40 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, Result as QueryResult, Statistics};
+use datafusion::common::{Result as QueryResult, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
     FileGroup, FileScanConfigBuilder, FileSource, ParquetSource,
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::LexOrdering;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::metrics::MetricBuilder;
 use iceberg::spec::DataContentType;
 use iceberg::table::Table;
 use object_store::ObjectMeta;
 
 use crate::error::{Error, Result};
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
-use crate::scan::{Division, PatchSource, ViewSource, file_bounds};
+use crate::scan::{
+    Division, FilePatch, GuardedSource, KnownFiles, LakeReaders, PatchSource, ViewSource, in_order,
+};
 
-/// The rows of one Iceberg snapshot that has data files only.
+/// The rows of one Iceberg snapshot that has data files only. A clone is cheap.
 #[derive(Clone, Debug)]
 pub struct ParquetTable {
     warehouse: Warehouse,
     schema: SchemaRef,
-    files: Arc<[DataFileInfo]>,
+    files: Arc<KnownFiles>,
     part: Part,
 }
 
@@ -65,10 +70,11 @@ impl ParquetTable {
                 count: deletes,
             });
         }
+        let schema = arrow_schema(table)?;
         Ok(Self {
             warehouse: warehouse.clone(),
-            schema: arrow_schema(table)?,
-            files,
+            files: Arc::new(KnownFiles::new(table, &schema, files)),
+            schema,
             part: Part::All,
         })
     }
@@ -94,7 +100,12 @@ impl ParquetTable {
 
     /// The files.
     pub(crate) fn files(&self) -> &[DataFileInfo] {
-        &self.files
+        self.files.infos()
+    }
+
+    /// Of each file whether one of these filters holds for none of its rows; nothing when that is not known of any.
+    pub(crate) fn left_out(&self, state: &dyn Session, filters: &[Expr]) -> Vec<bool> {
+        self.files.left_out(state, &self.schema, filters)
     }
 
     /// The place of a column.
@@ -105,12 +116,20 @@ impl ParquetTable {
         Ok(self.schema.index_of(name)?)
     }
 
+    /// A column.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub(crate) fn field(&self, name: &str) -> Result<&Field> {
+        Ok(self.schema.field_with_name(name)?)
+    }
+
     /// The file at `at` as DataFusion knows files, whole.
     ///
     /// # Errors
     /// When it is outside the lake.
     pub(crate) fn partitioned_file(&self, at: usize) -> Result<PartitionedFile> {
-        let file = &self.files[at];
+        let file = &self.files()[at];
         // Whole, because `PartitionedFile::new` would encode an encoded path again.
         Ok(PartitionedFile::new_from_meta(ObjectMeta {
             location: self.warehouse.object_path(&file.path)?,
@@ -123,7 +142,10 @@ impl ParquetTable {
 
     /// How its files are read.
     pub(crate) fn source(&self, options: TableParquetOptions) -> ParquetSource {
-        ParquetSource::new(Arc::clone(&self.schema)).with_table_parquet_options(options)
+        let readers = LakeReaders::new(self.warehouse.object_store());
+        ParquetSource::new(Arc::clone(&self.schema))
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(readers))
     }
 
     /// A scan of these groups of its files.
@@ -143,29 +165,84 @@ impl ParquetTable {
         }
     }
 
-    /// Rows exactly; of values nothing, so that none of a masked row can be taken for one of the table.
-    fn statistics(&self) -> Statistics {
-        let rows: u64 = self.files.iter().map(|file| file.rows).sum();
-        let rows = rows - self.division().map_or(0, |division| division.masked_rows());
-        Statistics {
-            num_rows: usize::try_from(rows).map_or(Precision::Absent, Precision::Exact),
-            total_byte_size: Precision::Absent,
-            column_statistics: vec![ColumnStatistics::new_unknown(); self.schema.fields().len()],
+    /// Rows exactly, without a filter; of values what is so of all rows, and an estimate where some are masked or patched.
+    fn statistics(&self, left_out: usize) -> Statistics {
+        let total = self.files.total(&self.schema).clone();
+        let Some(division) = self.division() else {
+            return if left_out > 0 {
+                total.to_inexact()
+            } else {
+                total
+            };
+        };
+        let masked = division.masked_rows();
+        if masked == 0 && !division.patches() && left_out == 0 {
+            return total;
         }
+        let rows: u64 = self.files().iter().map(|file| file.rows).sum();
+        let left = usize::try_from(rows - masked).map_or(Precision::Absent, Precision::Exact);
+        let mut statistics = total.to_inexact();
+        if left_out == 0 {
+            statistics.num_rows = left;
+        }
+        statistics
     }
 
-    /// The files dealt out to `partitions` groups, so that every core has work.
-    fn groups(&self, partitions: usize) -> Result<Vec<FileGroup>> {
-        let mut files = Vec::with_capacity(self.files.len());
-        for (at, info) in self.files.iter().enumerate() {
-            let mut file = self.partitioned_file(at)?;
-            file.extensions = self.division().and_then(|files| files.extension(at));
-            if let Some(bounds) = file_bounds(&self.schema, info) {
-                file = file.with_statistics(Arc::new(bounds));
+    /// The files that a scan with these filters opens, and how many it does not. One stays at least: a plan needs a leaf.
+    fn opened(
+        &self,
+        state: &dyn Session,
+        filters: &[Expr],
+    ) -> Result<(Vec<PartitionedFile>, usize)> {
+        let left_out = self.left_out(state, filters);
+        let mut files = Vec::with_capacity(self.files().len());
+        for at in 0..self.files().len() {
+            let extension = self.division().and_then(|files| files.extension(at));
+            // The rows of a patched file are not those that its bounds speak of.
+            let patched = extension
+                .as_ref()
+                .is_some_and(|known| known.is::<FilePatch>());
+            let last = at + 1 == self.files().len() && files.is_empty();
+            if left_out.get(at).copied().unwrap_or(false) && !patched && !last {
+                continue;
             }
+            let mut file = self.partitioned_file(at)?;
+            file.extensions = extension;
+            file.statistics = self.files.bounds(&self.schema, at);
             files.push(file);
         }
-        Ok(FileGroup::new(files).split_files(partitions.max(1)))
+        let spared = self.files().len() - files.len();
+        Ok((files, spared))
+    }
+
+    /// The files dealt out to groups, so that every core has work, and the order of the rows in each group.
+    fn groups(
+        &self,
+        state: &dyn Session,
+        files: Vec<PartitionedFile>,
+    ) -> (Vec<FileGroup>, Option<LexOrdering>) {
+        let partitions = state.config().target_partitions().max(1);
+        let mut files = files;
+        if let Some(order) = self.order() {
+            let split_from = state.config_options().optimizer.repartition_file_min_size;
+            match in_order(files, order, partitions, split_from) {
+                Ok(groups) => return (groups, Some(order.clone())),
+                Err(back) => files = back,
+            }
+        }
+        (FileGroup::new(files).split_files(partitions), None)
+    }
+
+    /// The order of the rows of each file as they are given: a patch that sets a sorted column takes it away.
+    fn order(&self) -> Option<&LexOrdering> {
+        let order = self.files.order()?;
+        let columns = order.iter().map(|field| field.expr.as_any().downcast_ref());
+        let patched = |column: Option<&Column>| {
+            let column = column.map(Column::index);
+            let division = self.division();
+            division.is_some_and(|files| column.is_none_or(|column| files.patches_column(column)))
+        };
+        (!columns.into_iter().any(patched)).then_some(order)
     }
 }
 
@@ -195,10 +272,10 @@ impl TableProvider for ParquetTable {
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
-        if self.files.is_empty() {
+        if self.files().is_empty() {
             let schema = match projection {
                 Some(columns) => Arc::new(self.schema.project(columns)?),
                 None => Arc::clone(&self.schema),
@@ -209,15 +286,19 @@ impl TableProvider for ParquetTable {
             global: state.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
-        let groups = self.groups(state.config().target_partitions())?;
+        let (files, spared) = self.opened(state, filters)?;
+        let (groups, order) = self.groups(state, files);
         let source = self.source(options);
+        let metrics = MetricBuilder::new(FileSource::metrics(&source));
+        metrics.global_gauge("files_left_out").set(spared);
         let source: Arc<dyn FileSource> = match &self.part {
             Part::Divided(division) => PatchSource::new(source, Arc::clone(division)).into(),
             Part::All | Part::Labelled(_) => source.into(),
         };
         let config = self
-            .config(source, groups)
-            .with_statistics(self.statistics())
+            .config(GuardedSource::around(source), groups)
+            .with_statistics(self.statistics(spared))
+            .with_output_ordering(order.into_iter().collect())
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();

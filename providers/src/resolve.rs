@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** of rows that are asked for by id, all that are there are given, and no other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, StringArray};
@@ -38,9 +38,10 @@ pub(crate) async fn base_rows<'a>(
     if ids.len() == 0 || view.base.snapshot_id.is_none() {
         return Ok(rows);
     }
-    let asked: HashMap<RowId, u32> = ids.cloned().zip(0_u32..).collect();
+    let ids: BTreeSet<&RowId> = ids.collect();
     let base = view.base.scan(&view.warehouse).await?;
-    if let Some(mut locator) = Locator::new(KeyIndexes::of_process(), ctx, &base, &asked) {
+    let asked = ids.iter().copied().collect();
+    if let Some(mut locator) = Locator::new(KeyIndexes::of_process(), ctx, &base, asked)? {
         loop {
             match locator.next(Columns::All).await? {
                 Next::Rows(found) => rows.extend(read_rows(&view.schema, &found.rows)?),
@@ -49,7 +50,7 @@ pub(crate) async fn base_rows<'a>(
             }
         }
     }
-    let mut found = rows_by_join(ctx, &base, asked.keys(), Columns::All).await?;
+    let mut found = rows_by_join(ctx, &base, ids.into_iter(), Columns::All).await?;
     while let Some(batch) = found.try_next().await? {
         rows.extend(read_rows(&view.schema, &batch)?);
     }

@@ -34,7 +34,7 @@ use crate::error::{Error, Result};
 use crate::files::ParquetTable;
 use crate::lake::arrow_schema;
 use crate::overlay::{WANTED, completed, row_id_schema};
-use crate::scan::{Division, LiveChunk, OverlayTable, Patching, Split, files_left_out};
+use crate::scan::{Division, LiveChunk, OverlayTable, Patching, Split};
 use crate::sink::{InsertSink, WriteSink};
 use crate::view::ReadView;
 
@@ -107,7 +107,7 @@ impl UnionTable {
             let untouched = base.join(ids, JoinType::LeftAnti, keys, None)?;
             return self.with_overlay(untouched, whole, &resolved.chunks, split);
         };
-        let left_out = files_left_out(state, &self.schema, filters, base.files());
+        let left_out = base.left_out(state, filters);
         let choice = (patching, left_out.as_slice());
         let division = Division::choose(split, resolved, masks, base.files(), choice);
         let chunks = division.overlay(&resolved.chunks);

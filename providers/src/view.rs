@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::files::ParquetTable;
 pub(crate) use crate::hot_pushes::HotPush;
 use crate::hot_pushes::HotPushes;
-use crate::lake::{DataFileInfo, ForeignSnapshot, LakeError, Warehouse, live_files, summary};
+use crate::lake::{ForeignSnapshot, LakeError, Warehouse, live_files, summary};
 use crate::overlay::{Overlay, Resolved};
 
 /// One snapshot of a base table, with what its summary says of it.
@@ -35,7 +35,7 @@ pub struct BaseSnapshot {
     /// Set when another program changed the snapshot's rows: they cannot be read, and seq and HLC are those of the
     /// newest snapshot of ours below.
     pub foreign: Option<ForeignSnapshot>,
-    files: OnceCell<Arc<[DataFileInfo]>>,
+    files: OnceCell<ParquetTable>,
 }
 
 impl BaseSnapshot {
@@ -69,18 +69,9 @@ impl BaseSnapshot {
     /// # Errors
     /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
-        let files = self.files().await?;
-        ParquetTable::open(warehouse, &self.table, files)
-    }
-
-    /// Its live files; its manifests are read once.
-    ///
-    /// # Errors
-    /// [`LakeError::Foreign`] when another program changed its rows, or when manifests cannot be read.
-    pub(crate) async fn files(&self) -> Result<Arc<[DataFileInfo]>> {
         refuse_foreign(self.foreign.as_ref())?;
-        let list = || list_files(&self.table, self.snapshot_id);
-        Ok(Arc::clone(self.files.get_or_try_init(list).await?))
+        let list = || list_files(warehouse, &self.table, self.snapshot_id);
+        self.files.get_or_try_init(list).await.cloned()
     }
 }
 
@@ -97,7 +88,7 @@ pub struct LogSnapshot {
     pub max_hlc: Hlc,
     /// As [`BaseSnapshot::foreign`].
     pub foreign: Option<ForeignSnapshot>,
-    files: OnceCell<Arc<[DataFileInfo]>>,
+    files: OnceCell<ParquetTable>,
 }
 
 impl LogSnapshot {
@@ -132,9 +123,8 @@ impl LogSnapshot {
     /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
         refuse_foreign(self.foreign.as_ref())?;
-        let list = || list_files(&self.table, self.snapshot_id);
-        let files = Arc::clone(self.files.get_or_try_init(list).await?);
-        ParquetTable::open(warehouse, &self.table, files)
+        let list = || list_files(warehouse, &self.table, self.snapshot_id);
+        self.files.get_or_try_init(list).await.cloned()
     }
 }
 
@@ -145,11 +135,16 @@ fn refuse_foreign(foreign: Option<&ForeignSnapshot>) -> Result<()> {
     }
 }
 
-async fn list_files(table: &Table, snapshot_id: Option<i64>) -> Result<Arc<[DataFileInfo]>> {
-    match snapshot_id {
-        Some(_) => Ok(live_files(table, snapshot_id).await?.into()),
-        None => Ok(Arc::new([])),
-    }
+async fn list_files(
+    warehouse: &Warehouse,
+    table: &Table,
+    snapshot_id: Option<i64>,
+) -> Result<ParquetTable> {
+    let files = match snapshot_id {
+        Some(_) => live_files(table, snapshot_id).await?.into(),
+        None => Arc::new([]) as _,
+    };
+    ParquetTable::open(warehouse, table, files)
 }
 
 /// What a query sees of one table.

@@ -68,7 +68,7 @@ impl<'a> Asked<'a> {
     async fn new(world: &World, schema: &'a TableSchema, rng: &'a mut Rng) -> Asked<'a> {
         let view = world.gateway().live().view(schema.table.as_str()).unwrap();
         let ctx = session(&view.warehouse);
-        inside(&ctx, rng.chance(50), rng.pick(&[1, 2, 3, 8_192]));
+        inside(&ctx, rng.chance(50), rng.pick(&[3, 8_192, 8_192]));
         let frame = |touched| {
             let table = UnionTable::new(Arc::clone(&view), None).unwrap();
             ctx.read_table(Arc::new(table.with_touched(touched)))

@@ -98,7 +98,7 @@ impl Overlay {
                 arrow: arrow_schema(&view.base.table)?,
                 max_hlc: view.base.max_hlc,
             },
-            files: view.base.files().await?,
+            table: view.base.scan(&view.warehouse).await?,
             budget: self.budget.clone(),
         };
         let known = state.get_or_insert_with(|| State::new(view.base.base_seq));

@@ -23,7 +23,6 @@ use super::gathered::{Gathered, INLINE_ROWS, Keep, unwind};
 use super::held::wide;
 use super::state::{Changes, Places, Setting, State};
 use crate::error::Result;
-use crate::files::ParquetTable;
 use crate::hot_pushes::HotPushes;
 use crate::log::evidence_clocks;
 use crate::resolve::{ids_of, rows_by_join};
@@ -182,25 +181,17 @@ impl Refresh<'_> {
         let new = fresh.iter();
         let new = new.map(|row| (row.id.clone(), Candidates::new(&row.deltas)));
         self.changes.new = new.collect();
-        let asked = (0_u32..).zip(fresh).map(|(at, row)| (row.id.clone(), at));
-        let asked: HashMap<RowId, u32> = asked.collect();
         let mut found = vec![false; fresh.len()];
-        let table = self.view.base.scan(&self.view.warehouse).await?;
-        if !asked.is_empty() && !table.files().is_empty() {
+        if !fresh.is_empty() && !self.setting.table.files().is_empty() {
             let made = self.changes.made.len();
-            let search = Search {
-                fresh,
-                asked: &asked,
-                table: &table,
-            };
-            if self.places == Places::Known && !self.locate(search, &mut found).await? {
+            if self.places == Places::Known && !self.locate(fresh, &mut found).await? {
                 // What was found is found again, with the rest.
                 self.changes.made.truncate(made);
                 found.fill(false);
                 self.places = Places::Unknown;
             }
             if self.places == Places::Unknown {
-                self.join(search, &mut found).await?;
+                self.join(fresh, &mut found).await?;
             }
         }
         let mut gathered = Gathered::new(Keep::New);
@@ -216,10 +207,10 @@ impl Refresh<'_> {
     }
 
     /// Reads rows of the base at their positions; false when these are not known.
-    async fn locate(&mut self, search: Search<'_>, found: &mut [bool]) -> Result<bool> {
-        let (table, asked) = (search.table, search.asked);
+    async fn locate(&mut self, fresh: &[Fresh], found: &mut [bool]) -> Result<bool> {
+        let ids = fresh.iter().map(|row| &row.id).collect();
         let indexes = KeyIndexes::of_process();
-        let Some(mut locator) = Locator::new(indexes, self.ctx, table, asked) else {
+        let Some(mut locator) = Locator::new(indexes, self.ctx, &self.setting.table, ids)? else {
             return Ok(false);
         };
         let mut gathered = Gathered::new(Keep::IfRoom);
@@ -239,11 +230,11 @@ impl Refresh<'_> {
                     let mut hits = Vec::with_capacity(places.len());
                     for (row, (place, at)) in places.into_iter().enumerate() {
                         match std::mem::replace(&mut found[wide(at)], true) {
-                            false => hits.push((row, at, Home::At(place))),
+                            false => hits.push((row, wide(at), Home::At(place))),
                             true => self.changes.again.push(place),
                         }
                     }
-                    self.gather(&mut gathered, search, (rows, hits)).await?;
+                    self.gather(&mut gathered, fresh, (rows, hits)).await?;
                 }
             }
         }
@@ -252,21 +243,23 @@ impl Refresh<'_> {
     }
 
     /// Reads rows of the base wherever they are.
-    async fn join(&mut self, search: Search<'_>, found: &mut [bool]) -> Result<()> {
-        let ids = search.fresh.iter().map(|row| &row.id);
-        let mut rows = rows_by_join(self.ctx, search.table, ids, self.columns()).await?;
+    async fn join(&mut self, fresh: &[Fresh], found: &mut [bool]) -> Result<()> {
+        let ids = fresh.iter().map(|row| &row.id);
+        let mut rows = rows_by_join(self.ctx, &self.setting.table, ids, self.columns()).await?;
         let mut gathered = Gathered::new(Keep::IfRoom);
         while let Some(batch) = rows.try_next().await? {
             let mut hits = Vec::with_capacity(batch.num_rows());
             for (row, id) in ids_of(&batch)?.iter().enumerate() {
-                let Some(at) = id.and_then(|id| search.asked.get(id)) else {
+                // They ascend by id.
+                let at = id.map(|id| fresh.binary_search_by(|row| row.id.as_str().cmp(id)));
+                let Some(Ok(at)) = at else {
                     continue;
                 };
-                if !std::mem::replace(&mut found[wide(*at)], true) {
-                    hits.push((row, *at, Home::Somewhere));
+                if !std::mem::replace(&mut found[at], true) {
+                    hits.push((row, at, Home::Somewhere));
                 }
             }
-            self.gather(&mut gathered, search, (batch, hits)).await?;
+            self.gather(&mut gathered, fresh, (batch, hits)).await?;
         }
         self.finish(gathered).await
     }
@@ -283,8 +276,8 @@ impl Refresh<'_> {
     async fn gather(
         &mut self,
         gathered: &mut Gathered,
-        search: Search<'_>,
-        (batch, hits): (RecordBatch, Vec<(usize, u32, Home)>),
+        fresh: &[Fresh],
+        (batch, hits): (RecordBatch, Vec<(usize, usize, Home)>),
     ) -> Result<()> {
         self.changes.work.rows_read += number(hits.len());
         let bytes = batch.get_array_memory_size();
@@ -295,10 +288,9 @@ impl Refresh<'_> {
         }
         let batch = gathered.base(batch);
         for (row, at, home) in hits {
-            let fresh = &search.fresh[wide(at)];
             let from = Some(Older { batch, row });
-            let pending = self.pending(fresh, wide(at), (from, home));
-            gathered.push(pending, row_bytes + fresh.bytes());
+            let pending = self.pending(&fresh[at], at, (from, home));
+            gathered.push(pending, row_bytes + fresh[at].bytes());
         }
         Ok(())
     }
@@ -326,14 +318,6 @@ impl Refresh<'_> {
         self.changes.made.push(made);
         Ok(())
     }
-}
-
-/// New rows that are looked for in the base.
-#[derive(Clone, Copy)]
-struct Search<'a> {
-    fresh: &'a [Fresh],
-    asked: &'a HashMap<RowId, u32>,
-    table: &'a ParquetTable,
 }
 
 fn number(count: usize) -> u64 {

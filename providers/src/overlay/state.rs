@@ -15,7 +15,7 @@ use super::held::{At, Held, due, merged, wide};
 use super::resolved::{Resolved, Work};
 use super::touched::{Now, Touched};
 use crate::error::Result;
-use crate::lake::DataFileInfo;
+use crate::files::ParquetTable;
 use crate::scan::{Completion, Place};
 
 /// The overlay of one table over one base, up to some seq.
@@ -83,11 +83,14 @@ pub(super) struct Changes {
     pub(super) work: Work,
 }
 
-/// What a state is taken on with.
+/// What a refresh works with.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
+    /// What rows look like.
     pub(super) shape: Shape,
-    pub(super) files: Arc<[DataFileInfo]>,
+    /// The base.
+    pub(super) table: ParquetTable,
+    /// What rows may be kept whole within.
     pub(super) budget: Budget,
 }
 
@@ -225,7 +228,7 @@ impl State {
             let held = chunks[wide(number)].as_ref();
             Arc::clone(held.expect("a row is in a chunk that is held").chunk())
         };
-        let path = |file| setting.files[wide(file)].path.as_str();
+        let path = |file| setting.table.files()[wide(file)].path.as_str();
         self.touched.settle(chunk, path);
         let located = self.places == Places::Known;
         let shown = Arc::new(Resolved {

@@ -49,7 +49,8 @@ async fn said(view: &ReadView) -> Vec<String> {
         let rows = patch.rows().iter().map(|row| row.position);
         said.push(format!("{file}: {:?}", rows.collect::<Vec<_>>()));
         said.push(format!("{file} without {:?}", patch.deleted()));
-        let path = &view.base.files().await.unwrap()[usize::try_from(*file).unwrap()].path;
+        let base = view.base.scan(&view.warehouse).await.unwrap();
+        let path = &base.files()[usize::try_from(*file).unwrap()].path;
         let left = resolved.masks.as_ref().unwrap().access(path);
         said.push(format!("{file} leaves {left:?}"));
     }

@@ -5,30 +5,48 @@
 //!                                                                          └─► mask: every other row of the file
 //! ```
 //! A key index ([`key_index`]) is made by reading one column of a file once and is kept for all views of the process
-//! ([`key_indexes`]). [`located`] asks it and reads what it names, which proves it; [`mask`] turns positions into what
+//! ([`key_indexes`]) and, beside the file, for the next process ([`key_index_file`]). [`locator`] asks those of the files
+//! that may have a row ([`asked`]) and reads what they name, which proves it; [`mask`] turns positions into what
 //! the Parquet reader skips; [`view_source`] is the leaf of the plan, which says what it does in `EXPLAIN`. Whole files are left out
 //! by the bounds of their manifests ([`file_bounds`]).
 //!
 //! **Invariant:** a masked scan gives exactly the rows of the base whose id is not in the overlay; what remains of a
 //! file is final, so every filter may be pushed into it.
 
+mod asked;
+mod bounded_map;
+#[cfg(test)]
+mod bounds_tests;
+mod carried_bounds;
 mod data_file;
 mod division;
 mod file_bounds;
+mod file_order;
+mod footers;
+mod guarded_source;
+#[cfg(test)]
+mod index_tests;
 mod key_index;
+mod key_index_file;
 mod key_indexes;
+mod known_files;
 mod locator;
 mod mask;
 mod overlay_table;
 mod patch;
+mod seed;
 mod split;
+mod table_statistics;
 #[cfg(test)]
 pub(crate) mod tests;
 mod view_source;
 
 pub(crate) use division::{Division, Patching};
-pub(crate) use file_bounds::{file_bounds, files_left_out};
+pub(crate) use file_order::in_order;
+pub(crate) use footers::LakeReaders;
+pub(crate) use guarded_source::GuardedSource;
 pub(crate) use key_indexes::KeyIndexes;
+pub(crate) use known_files::KnownFiles;
 pub(crate) use locator::{Columns, Found, Locator, Next};
 pub(crate) use mask::{FileMask, Masks};
 pub(crate) use overlay_table::OverlayTable;

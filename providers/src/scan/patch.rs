@@ -14,6 +14,8 @@ mod opener;
 mod prune;
 mod rewrite;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, OnceLock};
 

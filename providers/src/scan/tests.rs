@@ -1,7 +1,7 @@
 //! Masked scans of files with several row groups and pages: rows, limits, statistics, and what EXPLAIN says.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{AsArray as _, Int64Array, RecordBatch, StringArray};
@@ -17,10 +17,8 @@ use lakesync_proto::{
 };
 use tempfile::TempDir;
 
-use super::*;
 use crate::lake::{Commit, Warehouse, WriteOptions, summary, write_data_files};
 use crate::live::Live;
-use crate::resolve::ids_of;
 use crate::session::session;
 use crate::union::{Touched, UnionTable};
 use crate::view::{HotPush, ReadView};
@@ -31,7 +29,7 @@ const PAGED: i64 = 50_000;
 
 pub(crate) struct Scene {
     pub(crate) live: Live,
-    pub(crate) seq: u64,
+    seq: u64,
     pub(crate) folder: TempDir,
 }
 
@@ -41,17 +39,14 @@ pub(crate) fn row_id(v: i64) -> RowId {
 
 /// A base with the rows `v = 0 .. 51,000` in two files.
 pub(crate) async fn scene() -> Scene {
-    let folder = tempfile::tempdir().unwrap();
-    let warehouse = Warehouse::open_local(folder.path()).await.unwrap();
-    let gateway = GatewayId::parse("public").unwrap();
-    warehouse.create_namespace(&gateway).await.unwrap();
+    let files = [(0..GROUPED, 100), (GROUPED..GROUPED + PAGED, 60_000)];
+    scene_of(&files, row_id).await
+}
+
+/// A base of these files: the rows of each, and how many of them a row group has.
+pub(super) async fn scene_of(files: &[(Range<i64>, usize)], row_id: fn(i64) -> RowId) -> Scene {
     let definition = r#"{"table": "t", "columns": [{"name": "v", "type": "long"}, {"name": "s", "type": "string"}]}"#;
-    let definition = TableDefinition::from_json(definition.as_bytes()).unwrap();
-    let schema = TableSchema::from_definition(&definition).unwrap();
-    warehouse.create_table(&gateway, &schema).await.unwrap();
-    let pair = warehouse.load(&gateway, &schema.table).await.unwrap();
-    let mut files = Vec::new();
-    for (rows, row_group_rows) in [(0..GROUPED, 100), (GROUPED..GROUPED + PAGED, 60_000)] {
+    let batches = files.iter().cloned().map(|(rows, row_group_rows)| {
         let ids = rows.clone().map(|v| row_id(v).to_string());
         let texts = rows.clone().map(|v| Some(format!("text {}", v % 7)));
         let batch = RecordBatch::try_from_iter([
@@ -59,14 +54,31 @@ pub(crate) async fn scene() -> Scene {
             ("v", Arc::new(Int64Array::from_iter_values(rows)) as _),
             ("s", Arc::new(texts.collect::<StringArray>()) as _),
         ]);
+        (batch.unwrap(), row_group_rows)
+    });
+    scene_with(definition, batches.collect()).await
+}
+
+/// A base of a table with this definition: the rows of each file, and how many of them a row group has.
+pub(super) async fn scene_with(definition: &str, files: Vec<(RecordBatch, usize)>) -> Scene {
+    let folder = tempfile::tempdir().unwrap();
+    let warehouse = Warehouse::open_local(folder.path()).await.unwrap();
+    let gateway = GatewayId::parse("public").unwrap();
+    warehouse.create_namespace(&gateway).await.unwrap();
+    let definition = TableDefinition::from_json(definition.as_bytes()).unwrap();
+    let schema = TableSchema::from_definition(&definition).unwrap();
+    warehouse.create_table(&gateway, &schema).await.unwrap();
+    let pair = warehouse.load(&gateway, &schema.table).await.unwrap();
+    let mut data_files = Vec::new();
+    for (batch, row_group_rows) in files {
         let options = WriteOptions {
             row_group_rows,
             ..WriteOptions::new("test")
         };
-        let written = write_data_files(&pair.base, vec![batch.unwrap()], &options).await;
-        files.extend(written.unwrap());
+        let written = write_data_files(&pair.base, vec![batch], &options).await;
+        data_files.extend(written.unwrap());
     }
-    Commit::append(files)
+    Commit::append(data_files)
         .with_property(summary::BASE_SEQ, 7)
         .with_property(summary::MAX_HLC, Hlc::new(1, 0).unwrap())
         .run(&warehouse, pair.base.identifier())
@@ -89,17 +101,27 @@ pub(crate) async fn scene() -> Scene {
 impl Scene {
     /// Sets `v` of a row to `to`, or deletes the row.
     pub(crate) fn edit(&mut self, row: i64, to: Option<i64>) {
-        self.push(&[(row, to)]);
+        self.change(row_id(row).as_str(), to);
     }
 
-    /// The same with many rows, in one push.
+    /// The same of many rows, in one push.
     pub(crate) fn push(&mut self, edits: &[(i64, Option<i64>)]) {
+        let ids = edits.iter().map(|(row, to)| (row_id(*row), *to));
+        self.change_all(ids.collect());
+    }
+
+    /// The same of a row with this id.
+    pub(super) fn change(&mut self, id: &str, to: Option<i64>) {
+        self.change_all(vec![(RowId::parse(id).unwrap(), to)]);
+    }
+
+    fn change_all(&mut self, edits: Vec<(RowId, Option<i64>)>) {
         let mut deltas = Vec::new();
-        for (row, to) in edits {
+        for (row_id, to) in edits {
             self.seq += 1;
             let key = DeltaKey {
                 table: TableName::parse("t").unwrap(),
-                row_id: row_id(*row),
+                row_id,
                 client_id: ClientId::parse("ana").unwrap(),
                 hlc: Hlc::new(1_000 + self.seq, 0).unwrap(),
             };
@@ -123,7 +145,7 @@ impl Scene {
         self.live.view("t").unwrap()
     }
 
-    fn frame(&self, ctx: &SessionContext, touched: Touched) -> DataFrame {
+    pub(super) fn frame(&self, ctx: &SessionContext, touched: Touched) -> DataFrame {
         let table = UnionTable::new(self.view(), None).unwrap();
         ctx.read_table(Arc::new(table.with_touched(touched)))
             .unwrap()
@@ -141,7 +163,7 @@ fn filters_inside(view: &ReadView) -> SessionContext {
     ctx
 }
 
-async fn numbers(frame: DataFrame) -> Vec<i64> {
+pub(super) async fn numbers(frame: DataFrame) -> Vec<i64> {
     let batches = frame.collect().await.unwrap();
     let mut numbers = Vec::new();
     for batch in &batches {
@@ -152,7 +174,7 @@ async fn numbers(frame: DataFrame) -> Vec<i64> {
     numbers
 }
 
-async fn plan(frame: DataFrame) -> String {
+pub(super) async fn plan(frame: DataFrame) -> String {
     let plan = frame.create_physical_plan().await.unwrap();
     displayable(plan.as_ref()).indent(false).to_string()
 }
@@ -316,7 +338,7 @@ async fn a_query_that_needs_no_column_counts_no_masked_row() {
 }
 
 /// How many files the scans of a plan have left out by their bounds, and how many not.
-async fn files_left_out(frame: DataFrame) -> (usize, usize) {
+pub(super) async fn files_left_out(frame: DataFrame) -> (usize, usize) {
     let ctx = frame.task_ctx();
     let plan = frame.create_physical_plan().await.unwrap();
     collect(Arc::clone(&plan), Arc::new(ctx)).await.unwrap();
@@ -333,6 +355,11 @@ async fn files_left_out(frame: DataFrame) -> (usize, usize) {
             {
                 found.0 += pruning_metrics.pruned();
                 found.1 += pruning_metrics.matched();
+            }
+            if let MetricValue::Gauge { name, gauge } = metric.value()
+                && name == "files_left_out"
+            {
+                found.0 += gauge.value();
             }
         }
     }
@@ -359,68 +386,4 @@ async fn files_whose_bounds_exclude_a_filter_are_not_opened() {
     }
     let ids = all.filter(col("row_id").eq(lit("row 1500"))).unwrap();
     assert_eq!(numbers(ids).await, [2_000_000]);
-}
-
-/// A hasher that knows no difference.
-#[derive(Default)]
-struct Blind;
-
-impl Hasher for Blind {
-    fn finish(&self) -> u64 {
-        7
-    }
-
-    fn write(&mut self, _: &[u8]) {}
-}
-
-async fn found<S: BuildHasher + Sync>(
-    indexes: &KeyIndexes<S>,
-    view: &ReadView,
-    rows: &[i64],
-) -> Option<(Vec<RowId>, u64)> {
-    let ctx = session(&view.warehouse);
-    let base = view.base.scan(&view.warehouse).await.unwrap();
-    let asked: HashMap<RowId, u32> = rows.iter().copied().map(row_id).zip(0..).collect();
-    let mut locator = Locator::new(indexes, &ctx, &base, &asked)?;
-    let mut ids = BTreeSet::new();
-    let mut places = 0;
-    loop {
-        match locator.next(Columns::All).await.unwrap() {
-            Next::Rows(found) => {
-                places += u64::try_from(found.places.len()).unwrap();
-                let found = ids_of(&found.rows).unwrap();
-                ids.extend(found.iter().flatten().map(|id| RowId::parse(id).unwrap()));
-            }
-            Next::End => return Some((ids.into_iter().collect(), places)),
-            Next::Unknown => return None,
-        }
-    }
-}
-
-#[tokio::test]
-async fn an_index_that_names_too_much_masks_no_row_too_many() {
-    let scene = scene().await;
-    let view = scene.view();
-    let rows = [999, 0, 77_777, 1_000];
-    let expected = [row_id(0), row_id(1_000), row_id(999)];
-    let sharp = KeyIndexes::new(1 << 20, RandomState::new());
-    let blind = KeyIndexes::new(1 << 20, BuildHasherDefault::<Blind>::default());
-    for _again in 0..2 {
-        let by_hash = found(&sharp, &view, &rows).await;
-        assert_eq!(by_hash, Some((expected.to_vec(), 3)));
-        let (rows, masked) = found(&blind, &view, &rows).await.unwrap();
-        assert_eq!(masked, 3);
-        assert_eq!(rows, expected);
-    }
-}
-
-#[tokio::test]
-async fn indexes_that_have_no_room_are_not_made() {
-    let scene = scene().await;
-    let view = scene.view();
-    // 51,000 rows take 51,000 × 8 bytes and those of the buckets.
-    let small = KeyIndexes::new(408_000, RandomState::new());
-    assert_eq!(found(&small, &view, &[0]).await, None);
-    let large = KeyIndexes::new(460_000, RandomState::new());
-    assert_eq!(found(&large, &view, &[0]).await, Some((vec![row_id(0)], 1)));
 }

@@ -168,7 +168,7 @@ impl FileSource for PatchSource {
             .unwrap_or_else(|| ConfigOptions::new().execution.batch_size);
         let bare = ProjectionExprs::from_indices(&scan.columns, self.schema());
         let bare = self.bare.try_pushdown_projection(&bare)?;
-        let bare = bare.map_or_else(|| Arc::new(self.bare.clone()) as _, |bare| bare);
+        let bare = bare.unwrap_or_else(|| Arc::new(self.bare.clone()));
         let bare = bare.with_batch_size(rows);
         let open = |source: &dyn FileSource, config| {
             source.create_file_opener(Arc::clone(&object_store), config, partition)
