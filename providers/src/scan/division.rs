@@ -118,6 +118,12 @@ impl Division {
         files.any(|file| matches!(file, How::Patched(_)))
     }
 
+    /// Whether some file may be patched in this column of the schema.
+    pub(crate) fn patches_column(&self, column: usize) -> bool {
+        let mut files = self.files.iter();
+        files.any(|file| matches!(file, How::Patched(patch) if patch.decides(column)))
+    }
+
     /// The rows that the overlay gives, of these of its chunks.
     ///
     /// # Errors
