@@ -19,26 +19,17 @@ use super::key_index::wide;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Masks {
     files: HashMap<Arc<str>, Arc<FileMask>>,
-    rows: u64,
 }
 
 impl Masks {
     /// Masks a file in this way, and in no other.
     pub(crate) fn put(&mut self, path: &str, mask: FileMask) {
-        self.rows += mask.rows();
-        let before = self.files.insert(path.into(), Arc::new(mask));
-        self.rows -= before.map_or(0, |before| before.rows());
+        self.files.insert(path.into(), Arc::new(mask));
     }
 
     /// What is left of a file; none when all of it is.
     pub(crate) fn access(&self, path: &str) -> Option<Arc<ParquetAccessPlan>> {
         self.files.get(path).map(|mask| mask.left())
-    }
-
-    /// How many rows are left out.
-    #[cfg(test)]
-    pub(crate) fn rows(&self) -> u64 {
-        self.rows
     }
 }
 
@@ -66,10 +57,6 @@ impl FileMask {
             .left
             .get_or_init(|| Arc::new(without(&self.row_groups, &self.positions)));
         Arc::clone(left)
-    }
-
-    fn rows(&self) -> u64 {
-        u64::try_from(self.positions.len()).expect("32 bits count them")
     }
 }
 
