@@ -13,6 +13,7 @@ mod merge_agreement;
 mod names;
 mod restore;
 mod rules;
+mod slt;
 mod small_histories;
 mod sql;
 mod system;

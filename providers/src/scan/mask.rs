@@ -18,27 +18,31 @@ use super::key_index::wide;
 /// The masks of one view's base, by the path of the file; a file without one is read whole.
 #[derive(Debug, Default)]
 pub(crate) struct Masks {
-    files: HashMap<String, Arc<ParquetAccessPlan>>,
-    rows: u64,
+    files: HashMap<String, (Arc<ParquetAccessPlan>, u64)>,
 }
 
 impl Masks {
     /// Leaves the rows at `positions`, ascending and one at least, out of a file with these row groups.
     pub(crate) fn add(&mut self, path: &str, row_groups: &[u32], positions: &[u32]) {
-        self.rows += u64::try_from(positions.len()).expect("32 bits count them");
+        let rows = u64::try_from(positions.len()).expect("32 bits count them");
         let left = Arc::new(without(row_groups, positions));
-        self.files.insert(path.to_owned(), left);
+        self.files.insert(path.to_owned(), (left, rows));
     }
 
     /// What is left of a file; none when all of it is.
     pub(crate) fn access(&self, path: &str) -> Option<Arc<ParquetAccessPlan>> {
-        self.files.get(path).map(Arc::clone)
+        self.files.get(path).map(|(left, _)| Arc::clone(left))
+    }
+
+    /// How many rows of a file are left out.
+    pub(crate) fn rows_of(&self, path: &str) -> u64 {
+        self.files.get(path).map_or(0, |(_, rows)| *rows)
     }
 
     /// How many rows are left out.
     #[cfg(test)]
     pub(crate) fn rows(&self) -> u64 {
-        self.rows
+        self.files.values().map(|(_, rows)| rows).sum()
     }
 }
 
