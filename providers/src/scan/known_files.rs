@@ -44,6 +44,15 @@ impl KnownFiles {
         }
     }
 
+    /// These files, whose rows are in no order.
+    pub(crate) fn unordered(infos: Arc<[DataFileInfo]>) -> Self {
+        Self {
+            order: None,
+            infos,
+            facts: OnceLock::new(),
+        }
+    }
+
     /// What their manifests say.
     pub(crate) fn infos(&self) -> &[DataFileInfo] {
         &self.infos

@@ -27,9 +27,19 @@ impl Masks {
         self.files.insert(path.into(), Arc::new(mask));
     }
 
+    /// Leaves the rows at `positions`, ascending and one at least, out of a file with these row groups.
+    pub(crate) fn add(&mut self, path: &str, row_groups: &[u32], positions: &[u32]) {
+        self.put(path, FileMask::new(row_groups.into(), positions.into()));
+    }
+
     /// What is left of a file; none when all of it is.
     pub(crate) fn access(&self, path: &str) -> Option<Arc<ParquetAccessPlan>> {
         self.files.get(path).map(|mask| mask.left())
+    }
+
+    /// How many rows of a file are left out.
+    pub(crate) fn rows_of(&self, path: &str) -> u64 {
+        self.files.get(path).map_or(0, |mask| mask.rows())
     }
 }
 
@@ -57,6 +67,10 @@ impl FileMask {
             .left
             .get_or_init(|| Arc::new(without(&self.row_groups, &self.positions)));
         Arc::clone(left)
+    }
+
+    fn rows(&self) -> u64 {
+        u64::try_from(self.positions.len()).expect("32 bits count them")
     }
 }
 
