@@ -7,11 +7,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::catalog::MemoryCatalogProviderList;
+use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProviderList};
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::{DataFrame, SessionContext};
+use datafusion::sql::parser::Statement;
 use lakesync_gateway::SqlWriter;
 use lakesync_gateway::auth::Identity;
 use lakesync_proto::GatewayId;
@@ -46,6 +49,7 @@ pub struct Grant<'a> {
 /// Makes a session a statement from one that is made once.
 pub(crate) struct Runner {
     template: SessionContext,
+    warehouse: Warehouse,
 }
 
 impl fmt::Debug for Runner {
@@ -58,6 +62,7 @@ impl Runner {
     pub(crate) fn new(warehouse: &Warehouse) -> Self {
         Self {
             template: session(warehouse),
+            warehouse: warehouse.clone(),
         }
     }
 
@@ -72,7 +77,11 @@ impl Runner {
         let template = &self.template;
         match statement {
             LakeStatement::Query(statement) => {
-                let ctx = self.session(lake, grant.identity, gateway.id());
+                let (ctx, catalog) = self.session(lake, grant.identity, gateway.id());
+                if lists_tables(&ctx, &statement)? {
+                    let listed = catalog.list_foreign().await;
+                    listed.map_err(DataFusionError::from)?;
+                }
                 let plan = ctx.state().statement_to_plan(*statement).await?;
                 check(&plan, grant.access)?;
                 Ok(ctx.execute_logical_plan(plan).await?)
@@ -91,7 +100,12 @@ impl Runner {
         }
     }
 
-    fn session(&self, lake: &Lake, identity: &Identity, gateway: &GatewayId) -> SessionContext {
+    fn session(
+        &self,
+        lake: &Lake,
+        identity: &Identity,
+        gateway: &GatewayId,
+    ) -> (SessionContext, Arc<LakeCatalog>) {
         let config = self.template.copied_config();
         let config = config.with_default_catalog_and_schema("lake", gateway.to_string());
         let state = SessionStateBuilder::new_from_existing(self.template.state())
@@ -99,16 +113,25 @@ impl Runner {
             .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
             .build();
         let ctx = SessionContext::new_with_state(state);
-        let mut catalog = LakeCatalog::default();
+        let mut catalog = LakeCatalog::over(self.warehouse.clone());
         let reached = lake.gateways();
         for gateway in reached.filter(|gateway| identity.reaches(gateway.id().as_ref())) {
             let views = gateway.live().views();
             let sink = SqlWriter::new(gateway, identity.subject.as_ref());
             catalog = catalog.with_gateway(views, Some(Arc::new(sink)));
         }
-        ctx.register_catalog("lake", Arc::new(catalog));
-        ctx
+        let catalog = Arc::new(catalog);
+        ctx.register_catalog("lake", Arc::clone(&catalog) as Arc<dyn CatalogProvider>);
+        (ctx, catalog)
     }
+}
+
+/// Whether a statement asks which tables there are.
+fn lists_tables(ctx: &SessionContext, statement: &Statement) -> Result<bool> {
+    let named = ctx.state().resolve_table_references(statement)?;
+    Ok(named
+        .iter()
+        .any(|table| table.schema() == Some(INFORMATION_SCHEMA)))
 }
 
 const READS_ONLY: &str = "this endpoint only reads: SELECT, EXPLAIN and SHOW. Send INSERT and CALL to POST /v1/admin/sql";

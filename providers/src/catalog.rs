@@ -1,11 +1,12 @@
-//! The lake as a DataFusion catalog: `lake.<gateway>.<table>`, pinned for one statement.
+//! The lake as a DataFusion catalog: `lake.<gateway>.<table>`, pinned for one statement. Tables that other programs made
+//! in a gateway's namespace stand beside its own, read-only, as they are when their name is looked up.
 //!
 //! **Invariant:** every table of a statement is read at the views that were taken when its catalog was
 //! made; nothing here asks for a newer one.
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
@@ -13,6 +14,8 @@ use datafusion::common::Result as QueryResult;
 use datafusion::datasource::ViewTable;
 
 use crate::error::{Error, Result};
+use crate::foreign::ForeignTable;
+use crate::lake::Warehouse;
 use crate::live::Views;
 use crate::log::deltas_plan;
 use crate::sink::WriteSink;
@@ -25,22 +28,57 @@ use crate::view::ReadView;
 #[derive(Debug, Default)]
 pub struct LakeCatalog {
     schemas: BTreeMap<String, Arc<LakeSchema>>,
+    warehouse: Option<Warehouse>,
 }
 
 #[derive(Debug)]
 struct LakeSchema {
     views: Views,
     sink: Option<Arc<dyn WriteSink>>,
+    /// Where the tables of other programs are.
+    warehouse: Option<Warehouse>,
+    /// Their names, once somebody has asked for all names.
+    foreign: OnceLock<Vec<String>>,
 }
 
 impl LakeCatalog {
+    /// A catalog without gateways, in which the tables that other programs make in `warehouse` are tables too.
+    #[must_use]
+    pub fn over(warehouse: Warehouse) -> Self {
+        Self {
+            schemas: BTreeMap::new(),
+            warehouse: Some(warehouse),
+        }
+    }
+
     /// Adds a gateway's tables; they are writable when there is a `sink`.
     #[must_use]
     pub fn with_gateway(mut self, views: Views, sink: Option<Arc<dyn WriteSink>>) -> Self {
         let name = views.gateway.to_string();
-        self.schemas
-            .insert(name, Arc::new(LakeSchema { views, sink }));
+        let schema = LakeSchema {
+            views,
+            sink,
+            warehouse: self.warehouse.clone(),
+            foreign: OnceLock::new(),
+        };
+        self.schemas.insert(name, Arc::new(schema));
         self
+    }
+
+    /// Looks up the names of the tables that other programs made, for a statement that lists tables. A statement that
+    /// names them needs no list.
+    ///
+    /// # Errors
+    /// When the catalog cannot be read.
+    pub async fn list_foreign(&self) -> Result<()> {
+        let Some(warehouse) = &self.warehouse else {
+            return Ok(());
+        };
+        for schema in self.schemas.values() {
+            let names = warehouse.foreign_tables(&schema.views.gateway).await?;
+            schema.foreign.get_or_init(|| names);
+        }
+        Ok(())
     }
 }
 
@@ -73,7 +111,7 @@ impl LakeSchema {
             return Ok(Some(Arc::new(UnionTable::new(Arc::clone(view), sink)?)));
         }
         let Some((table, kind)) = name.rsplit_once('$') else {
-            return Ok(None);
+            return self.foreign(name).await;
         };
         let Some(view) = self.view(table) else {
             return Ok(None);
@@ -86,6 +124,14 @@ impl LakeSchema {
             "snapshots" => Ok(Some(Arc::new(snapshots(view)?))),
             _ => Ok(None),
         }
+    }
+
+    async fn foreign(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(warehouse) = &self.warehouse else {
+            return Ok(None);
+        };
+        let table = ForeignTable::load(warehouse, &self.views.gateway, name).await?;
+        Ok(table.map(|table| Arc::new(table) as Arc<dyn TableProvider>))
     }
 
     async fn pinned(&self, pinned: &Pinned) -> Result<Arc<dyn TableProvider>> {
@@ -107,7 +153,9 @@ impl SchemaProvider for LakeSchema {
     }
 
     fn table_names(&self) -> Vec<String> {
-        self.views.tables.keys().map(ToString::to_string).collect()
+        let own = self.views.tables.keys().map(ToString::to_string);
+        own.chain(self.foreign.get().into_iter().flatten().cloned())
+            .collect()
     }
 
     async fn table(&self, name: &str) -> QueryResult<Option<Arc<dyn TableProvider>>> {
@@ -116,6 +164,10 @@ impl SchemaProvider for LakeSchema {
 
     fn table_exist(&self, name: &str) -> bool {
         let of_table = name.rsplit_once('$').map_or(name, |(table, _)| table);
-        Pinned::parse(name).is_some() || self.view(of_table).is_some()
+        let foreign = || {
+            let mut names = self.foreign.get().into_iter().flatten();
+            names.any(|known| known == name)
+        };
+        Pinned::parse(name).is_some() || self.view(of_table).is_some() || foreign()
     }
 }

@@ -93,6 +93,22 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A table that another program made is written by that program.
+    #[error(
+        "`{table}` was made by another program and is read-only here; INSERT INTO a table of your own … SELECT from it"
+    )]
+    ForeignTable {
+        /// The table of the statement.
+        table: String,
+    },
+    /// A file of another program's table cannot be read exactly.
+    #[error("`{table}` cannot be read: {reason}")]
+    ForeignFile {
+        /// The table, or what of it.
+        table: String,
+        /// What is in the way and what to do.
+        reason: String,
+    },
     /// The table carries delete files that this version of the provider does not apply.
     #[error(
         "`{table}` has {count} delete files written by another engine; rewrite its data files there before reading it here"

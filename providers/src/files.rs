@@ -29,9 +29,11 @@ use iceberg::table::Table;
 use object_store::ObjectMeta;
 
 use crate::error::{Error, Result};
+use crate::foreign::Layout;
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
 use crate::scan::{
-    Division, FilePatch, GuardedSource, KnownFiles, LakeReaders, PatchSource, ViewSource, equal_orders, in_order,
+    Division, FieldIds, FilePatch, GuardedSource, KnownFiles, LakeReaders, Masks, PatchSource,
+    ViewSource, equal_orders, in_order,
 };
 
 /// The rows of one Iceberg snapshot that has data files only. A clone is cheap.
@@ -39,6 +41,7 @@ use crate::scan::{
 pub struct ParquetTable {
     warehouse: Warehouse,
     schema: SchemaRef,
+    ids: Arc<FieldIds>,
     files: Arc<KnownFiles>,
     part: Part,
 }
@@ -73,10 +76,26 @@ impl ParquetTable {
         let schema = arrow_schema(table)?;
         Ok(Self {
             warehouse: warehouse.clone(),
+            ids: Arc::default(),
             files: Arc::new(KnownFiles::new(table, &schema, files)),
             schema,
             part: Part::All,
         })
+    }
+
+    /// The rows of `files`, all of them data, with the columns of a layout.
+    pub(crate) fn of_files(
+        warehouse: &Warehouse,
+        layout: &Layout,
+        files: Arc<[DataFileInfo]>,
+    ) -> Self {
+        Self {
+            warehouse: warehouse.clone(),
+            schema: Arc::clone(layout.read()),
+            ids: Arc::clone(layout.ids()),
+            files: Arc::new(KnownFiles::foreign(files)),
+            part: Part::All,
+        }
     }
 
     /// With `label` in `EXPLAIN`.
@@ -84,6 +103,13 @@ impl ParquetTable {
     pub(crate) fn labelled(mut self, label: String) -> Self {
         self.part = Part::Labelled(label.into());
         self
+    }
+
+    /// Without the rows of `masks`, and with `label` in `EXPLAIN`.
+    #[must_use]
+    pub(crate) fn without(self, masks: &Masks, label: String) -> Self {
+        let division = Division::masked(masks, self.files(), label);
+        self.divided(division)
     }
 
     /// As a view divides its rows between files and overlay.
@@ -155,7 +181,9 @@ impl ParquetTable {
         groups: Vec<FileGroup>,
     ) -> FileScanConfigBuilder {
         let url = self.warehouse.object_store_url().clone();
-        FileScanConfigBuilder::new(url, source.into()).with_file_groups(groups)
+        FileScanConfigBuilder::new(url, source.into())
+            .with_file_groups(groups)
+            .with_expr_adapter(Some(Arc::clone(&self.ids) as _))
     }
 
     fn division(&self) -> Option<&Arc<Division>> {

@@ -33,6 +33,7 @@ use lakesync_proto::columns;
 use crate::error::{Error, Result};
 use crate::files::ParquetTable;
 use crate::lake::arrow_schema;
+use crate::narrowed::narrowed;
 use crate::overlay::{WANTED, completed, row_id_schema};
 use crate::scan::{Division, LiveChunk, OverlayTable, Patching, Split};
 use crate::sink::{InsertSink, WriteSink};
@@ -218,21 +219,9 @@ impl TableProvider for UnionTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
-        let mut plan = LogicalPlanBuilder::from(self.plan(state, filters).await?);
-        if let Some(filter) = filters.iter().cloned().reduce(Expr::and) {
-            plan = plan.filter(filter)?;
-        }
-        if let Some(projection) = projection {
-            let schema = Arc::clone(plan.schema());
-            plan = plan.project(projection.iter().map(|&i| {
-                let (qualifier, field) = schema.qualified_field(i);
-                Expr::from((qualifier, field))
-            }))?;
-        }
-        if let Some(limit) = limit {
-            plan = plan.limit(0, Some(limit))?;
-        }
-        state.create_physical_plan(&plan.build()?).await
+        let plan = self.plan(state, filters).await?;
+        let plan = narrowed(plan, projection, filters, limit)?;
+        state.create_physical_plan(&plan).await
     }
 
     async fn insert_into(

@@ -14,6 +14,7 @@ mod names;
 mod overlay;
 mod restore;
 mod rules;
+mod slt;
 mod small_histories;
 mod sql;
 mod system;

@@ -8,4 +8,5 @@ pub mod cells;
 pub mod history;
 pub mod oracle;
 pub mod schemas;
+pub mod script;
 pub mod world;

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use futures::{StreamExt, TryStreamExt};
-use iceberg::spec::{DataContentType, Datum, ManifestEntry, ManifestFile, SnapshotRef, Struct};
+use iceberg::spec::{
+    DataContentType, DataFileFormat, Datum, ManifestEntry, ManifestFile, SnapshotRef, Struct,
+};
 use iceberg::table::Table;
 
 use super::error::LakeError;
@@ -18,6 +20,8 @@ pub struct DataFileInfo {
     pub path: String,
     /// Rows, position deletes or equality deletes.
     pub content: DataContentType,
+    /// What it is written as.
+    pub format: DataFileFormat,
     /// The file's size.
     pub bytes: u64,
     /// Its rows (or deletes).
@@ -75,7 +79,7 @@ pub async fn live_files(
 }
 
 /// A snapshot by its id.
-pub(super) fn find_snapshot(table: &Table, id: i64) -> Result<&SnapshotRef, LakeError> {
+pub(crate) fn find_snapshot(table: &Table, id: i64) -> Result<&SnapshotRef, LakeError> {
     let found = table.metadata().snapshot_by_id(id);
     found.ok_or_else(|| LakeError::NotFound {
         what: "snapshot",
@@ -104,6 +108,7 @@ fn info(entry: &ManifestEntry, manifest: &ManifestFile) -> DataFileInfo {
     DataFileInfo {
         path: file.file_path().to_owned(),
         content: file.content_type(),
+        format: file.file_format(),
         bytes: file.file_size_in_bytes(),
         rows: file.record_count(),
         partition: file.partition().clone(),

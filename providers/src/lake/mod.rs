@@ -33,6 +33,7 @@ mod writer;
 pub use catalog::{CATALOG_NAME, CatalogCommit, FENCE, Fence, Properties, SqliteCatalog};
 pub use commit::{Commit, RetryPolicy, change_table};
 pub use error::{Below, CommitError, CommitErrorKind, ForeignSnapshot, LakeError, LakeErrorKind};
+pub(crate) use files::find_snapshot;
 pub use files::{DataFileInfo, live_files};
 pub use schema::{
     COLUMN_IDS, ColumnIds, LOG_SUFFIX, SCHEMA, arrow_schema, base_arrow_schema, column_ids,

@@ -5,7 +5,7 @@
 //! <data dir>/warehouse/<gateway>/<table>/    metadata/, data/
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,13 +13,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use datafusion::execution::object_store::ObjectStoreUrl;
 use iceberg::io::FileIOBuilder;
-use iceberg::{ErrorKind, NamespaceIdent};
+use iceberg::table::Table;
+use iceberg::{ErrorKind, NamespaceIdent, TableIdent};
 use lakesync_proto::{GatewayId, WallClock};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 
 use super::catalog::{CatalogCommit, Properties, SqliteCatalog};
 use super::error::LakeError;
+use super::schema::LOG_SUFFIX;
 use super::storage::{LakeStorage, create_directory, sync_directory};
 
 /// A lake: catalog, files, and the clock its snapshots are stamped by. A clone is cheap and the same
@@ -151,6 +153,40 @@ impl Warehouse {
         Ok(gateways
             .filter_map(|name| GatewayId::parse(&name).ok())
             .collect())
+    }
+
+    /// The names of the tables in a gateway's namespace that another program made, sorted: those of no table of ours.
+    ///
+    /// # Errors
+    /// `NotFound` without the gateway.
+    pub async fn foreign_tables(&self, gateway: &GatewayId) -> Result<Vec<String>, LakeError> {
+        let found = self.catalog.list_tables(&namespace_of(gateway)).await;
+        let found = found.map_err(LakeError::iceberg("list its tables", gateway))?;
+        let names: BTreeSet<&str> = found.iter().map(TableIdent::name).collect();
+        let foreign = names.iter().filter(|name| {
+            !name.ends_with(LOG_SUFFIX) && !names.contains(format!("{name}{LOG_SUFFIX}").as_str())
+        });
+        Ok(foreign.map(ToString::to_string).collect())
+    }
+
+    /// A table in a gateway's namespace that another program made; none when there is no such table.
+    ///
+    /// # Errors
+    /// `Iceberg` when the catalog or the table's metadata cannot be read.
+    pub async fn foreign_table(
+        &self,
+        gateway: &GatewayId,
+        name: &str,
+    ) -> Result<Option<Table>, LakeError> {
+        let ident = TableIdent::new(namespace_of(gateway), name.to_owned());
+        if name.is_empty() || name.ends_with(LOG_SUFFIX) {
+            return Ok(None);
+        }
+        match self.catalog.load_table(&ident).await {
+            Ok(table) => Ok(Some(table)),
+            Err(e) if e.kind() == ErrorKind::TableNotFound => Ok(None),
+            Err(e) => Err(LakeError::iceberg("load the table", &ident)(e)),
+        }
     }
 
     /// The properties of a gateway's namespace.

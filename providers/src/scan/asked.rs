@@ -130,7 +130,7 @@ fn bounds(group: &RowGroupMetaData) -> (Option<&[u8]>, Option<&[u8]>) {
 
 #[cfg(test)]
 mod tests {
-    use iceberg::spec::{DataContentType, Struct};
+    use iceberg::spec::{DataContentType, DataFileFormat, Struct};
 
     use super::*;
 
@@ -144,6 +144,7 @@ mod tests {
         DataFileInfo {
             path: "file:///f".to_owned(),
             content: DataContentType::Data,
+            format: DataFileFormat::Parquet,
             bytes: 1,
             rows: 1,
             partition: Struct::empty(),

@@ -44,7 +44,16 @@ enum How {
 #[derive(Debug)]
 pub(crate) struct Division {
     files: Vec<How>,
-    split: Split,
+    of: Of,
+}
+
+/// What is divided.
+#[derive(Debug)]
+enum Of {
+    /// A read view.
+    View(Split),
+    /// Something that has no overlay: what `EXPLAIN` says of it.
+    Files(String),
 }
 
 /// Which files are patched at all.
@@ -86,7 +95,22 @@ impl Division {
         });
         Self {
             files: files.collect(),
-            split,
+            of: Of::View(split),
+        }
+    }
+
+    /// `files` without the rows of `masks`, which nobody gives instead.
+    pub(crate) fn masked(masks: &Masks, files: &[DataFileInfo], said: String) -> Self {
+        let files = files.iter().map(|info| match masks.access(&info.path) {
+            Some(left) => How::Masked {
+                left,
+                rows: masks.rows_of(&info.path),
+            },
+            None => How::Plain,
+        });
+        Self {
+            files: files.collect(),
+            of: Of::Files(said),
         }
     }
 
@@ -152,7 +176,9 @@ impl Division {
     /// With so many rows from the overlay.
     #[must_use]
     pub(crate) fn with_overlay_rows(mut self, rows: usize) -> Self {
-        self.split.overlay_rows = rows;
+        if let Of::View(split) = &mut self.of {
+            split.overlay_rows = rows;
+        }
         self
     }
 
@@ -169,12 +195,15 @@ impl Division {
                 How::Plain | How::Patched(_) => plain += 1,
             }
         }
-        format!(
-            "files_plain={plain}, files_patched={patched}, files_masked={masked}, masked_rows={}, \
-             patched_rows={patched_rows}, {}",
-            self.masked_rows(),
-            self.split
-        )
+        let left_out = self.masked_rows();
+        let split = format!(
+            "files_plain={plain}, files_patched={patched}, files_masked={masked}, masked_rows={left_out}, \
+             patched_rows={patched_rows}"
+        );
+        match &self.of {
+            Of::View(view) => format!("{split}, {view}"),
+            Of::Files(said) => format!("{split}, {said}"),
+        }
     }
 
     /// Puts what is known before a row is read among the metrics.
@@ -182,8 +211,11 @@ impl Division {
         let gauge = |name| MetricBuilder::new(metrics).global_gauge(name);
         let masked = usize::try_from(self.masked_rows()).unwrap_or(usize::MAX);
         gauge("masked_rows").set(masked);
-        gauge("overlay_rows").set(self.split.overlay_rows);
-        if let Some(age) = self.split.freshness_ms {
+        let Of::View(split) = &self.of else {
+            return;
+        };
+        gauge("overlay_rows").set(split.overlay_rows);
+        if let Some(age) = split.freshness_ms {
             gauge("freshness_ms").set(usize::try_from(age).unwrap_or(usize::MAX));
         }
     }

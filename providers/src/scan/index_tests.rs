@@ -209,7 +209,9 @@ async fn a_query_that_is_cancelled_while_an_index_is_made_leaves_it_to_others() 
     found(&KeyIndexes::new(within(1 << 20)), &scene, &ROWS).await;
     let indexes = KeyIndexes::new(within(1 << 20));
     let id = row_id(20_000);
-    let mut locator = Locator::new(&indexes, &ctx, &base, vec![&id]).unwrap().unwrap();
+    let mut locator = Locator::new(&indexes, &ctx, &base, vec![&id])
+        .unwrap()
+        .unwrap();
     let mut asking = Box::pin(locator.next(Columns::All));
     // The index is made by a task of its own, which begins while this one waits.
     while indexes.made() == 0 {
@@ -255,12 +257,7 @@ async fn a_row_that_lies_between_the_row_groups_of_a_file_needs_no_index() {
     let scene = scene_of(&[(0..100, 10)], |v| dense(v / 10 * 100 + v % 10)).await;
     let indexes = KeyIndexes::new(within(1 << 20));
     let between = [dense(50), dense(150), dense(899)];
-    assert!(
-        find(&indexes, &scene, &between)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(find(&indexes, &scene, &between).await.unwrap().is_empty());
     assert_eq!(indexes.made(), 0);
     let ids = [dense(50), dense(109), dense(800)];
     let located = find(&indexes, &scene, &ids).await.unwrap();

@@ -19,15 +19,17 @@ use super::key_index::wide;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Masks {
     files: HashMap<Arc<str>, Arc<FileMask>>,
-    rows: u64,
 }
 
 impl Masks {
     /// Masks a file in this way, and in no other.
     pub(crate) fn put(&mut self, path: &str, mask: FileMask) {
-        self.rows += mask.rows();
-        let before = self.files.insert(path.into(), Arc::new(mask));
-        self.rows -= before.map_or(0, |before| before.rows());
+        self.files.insert(path.into(), Arc::new(mask));
+    }
+
+    /// Leaves the rows at `positions`, ascending and one at least, out of a file with these row groups.
+    pub(crate) fn add(&mut self, path: &str, row_groups: &[u32], positions: &[u32]) {
+        self.put(path, FileMask::new(row_groups.into(), positions.into()));
     }
 
     /// What is left of a file; none when all of it is.
@@ -35,10 +37,9 @@ impl Masks {
         self.files.get(path).map(|mask| mask.left())
     }
 
-    /// How many rows are left out.
-    #[cfg(test)]
-    pub(crate) fn rows(&self) -> u64 {
-        self.rows
+    /// How many rows of a file are left out.
+    pub(crate) fn rows_of(&self, path: &str) -> u64 {
+        self.files.get(path).map_or(0, |mask| mask.rows())
     }
 }
 

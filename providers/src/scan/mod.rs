@@ -8,7 +8,7 @@
 //! ([`key_indexes`]) and, beside the file, for the next process ([`key_index_file`]). [`locator`] asks those of the files
 //! that may have a row ([`asked`]) and reads what they name, which proves it; [`mask`] turns positions into what
 //! the Parquet reader skips; [`view_source`] is the leaf of the plan, which says what it does in `EXPLAIN`. Whole files are left out
-//! by the bounds of their manifests ([`file_bounds`]).
+//! by the bounds of their manifests ([`file_bounds`]). A column is found in a file by its field id ([`field_ids`]).
 //!
 //! **Invariant:** a masked scan gives exactly the rows of the base whose id is not in the overlay; what remains of a
 //! file is final, so every filter may be pushed into it.
@@ -20,6 +20,7 @@ mod bounds_tests;
 mod carried_bounds;
 mod data_file;
 mod division;
+mod field_ids;
 mod file_bounds;
 mod file_order;
 mod footers;
@@ -36,6 +37,7 @@ mod mask;
 mod order_tests;
 mod overlay_table;
 mod patch;
+mod positions;
 mod seed;
 mod split;
 mod table_statistics;
@@ -44,6 +46,7 @@ pub(crate) mod tests;
 mod view_source;
 
 pub(crate) use division::{Division, Patching};
+pub(crate) use field_ids::FieldIds;
 pub(crate) use file_order::{equal_orders, in_order};
 pub(crate) use footers::LakeReaders;
 pub(crate) use guarded_source::GuardedSource;
@@ -53,5 +56,6 @@ pub(crate) use locator::{Columns, Found, Locator, Next};
 pub(crate) use mask::{FileMask, Masks};
 pub(crate) use overlay_table::OverlayTable;
 pub(crate) use patch::{Chunk, Completion, FilePatch, LiveChunk, PatchSource, PatchedRow, Place};
+pub(crate) use positions::masks;
 pub(crate) use split::Split;
 pub(crate) use view_source::ViewSource;

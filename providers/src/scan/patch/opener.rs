@@ -98,7 +98,11 @@ impl PatchOpener {
             let metadata = reader.get_metadata(None).await?;
             let name = file.object_meta.location.as_ref();
             let counted = ParquetFileMetrics::new(scan.partition, name, &scan.metrics);
-            let access = scan.pruning.access(&file, &metadata, &counted)?;
+            let mut access = scan.pruning.access(&file, &metadata, &counted)?;
+            if !patch.is_whole() {
+                // Rows that are left out come from the overlay, which has not all of them whole.
+                access.kept = access.mine.clone();
+            }
             scan.count_skipped(&access, &metadata);
             let (access, rewriter) = scan.plan(&patch, access, &metadata)?;
             let mut file = file;

@@ -401,7 +401,10 @@ async fn patched_rows_answer_as_joined_ones_whatever_is_asked() {
                     let found = answer(&asked).await;
                     if found != expected {
                         let plan = plan(&asked).await;
-                        assert_eq!(found, expected, "seed {seed}, {what}: {questions:?}\n{plan}");
+                        assert_eq!(
+                            found, expected,
+                            "seed {seed}, {what}: {questions:?}\n{plan}"
+                        );
                     }
                 }
             }
