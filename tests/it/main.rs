@@ -14,6 +14,7 @@ mod layouts;
 mod merge_agreement;
 mod metadata;
 mod names;
+mod overlay;
 mod replay;
 mod restore;
 mod rules;
