@@ -145,7 +145,7 @@ pub use delta_id::DeltaId;
 pub use digest::cell_digest;
 pub use error::ErrorCode;
 pub use evolve::{Evolution, SchemaChange};
-pub use fold::{Folded, fold_row};
+pub use fold::{Folded, InBase, RowFold, Source, fold_row};
 pub use hlc::{Hlc, HlcError};
 pub use id::{ClientId, ColumnName, Epoch, GatewayId, IdError, RowId, TableName};
 pub use layout::{
