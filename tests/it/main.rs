@@ -21,5 +21,6 @@ mod sql;
 mod system;
 mod tidy;
 mod time_travel;
+mod travel_edges;
 mod union_read;
 mod upkeep;
