@@ -249,7 +249,7 @@ async fn a_session_of_anybodys_reads_the_past_by_name_and_by_function() {
     for (from, rows) in [
         ("sea.public.t", 2),
         ("v", 1),
-        ("sea.public.\"t@timestamp:2100-01-01 00:00:00\"", 1),
+        ("sea.public.\"t@timestamp:2020-01-01 00:00:00\"", 0),
         ("sea.public.\"t@seq:2@hlc:7\"", 0),
         ("lake_at('public.t', 'seq', 1)", 1),
         ("lake_at('sea.public.t', 'seq', 2, 'hlc', 7)", 0),
@@ -257,6 +257,8 @@ async fn a_session_of_anybodys_reads_the_past_by_name_and_by_function() {
         let counted = run(&format!("select count(*) from {from}")).await;
         assert_eq!(counted, Ok(rows), "{from}");
     }
+    let ahead = run("select * from sea.public.\"t@timestamp:2100-01-01\"").await;
+    assert!(ahead.unwrap_err().contains("yet: it is"));
     let named = run("select count(*) from lake_at('public.t', 'seq', 1, hlc => 7)").await;
     assert!(named.unwrap_err().contains("by position"));
     run("set datafusion.sql_parser.dialect = 'Databricks'")
