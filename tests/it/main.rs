@@ -11,6 +11,7 @@ mod gateway;
 mod large;
 mod merge_agreement;
 mod names;
+mod replay;
 mod restore;
 mod rules;
 mod slt;
