@@ -14,6 +14,7 @@ fn shown(sql: &str) -> Vec<String> {
             LakeStatement::Query(statement) => statement.to_string(),
             LakeStatement::Call(call) => format!("call of {}", call.procedure),
             LakeStatement::ExplainCall(explain) => format!("explain of {}", explain.call.procedure),
+            LakeStatement::Ddl(ddl) => format!("{ddl:?}"),
         })
         .collect()
 }

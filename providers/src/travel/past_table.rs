@@ -198,7 +198,7 @@ impl TableProvider for PastTable {
         self.refuse_future(state)?;
         match self.past().await? {
             Past::Overlay(overlay) => {
-                let table = UnionTable::new(Arc::clone(&overlay.view), None)?;
+                let table = UnionTable::new(Arc::clone(&overlay.view), None)?.of_the_past();
                 table.scan(state, projection, filters, limit).await
             }
             Past::Folded(fold) => {
