@@ -170,11 +170,8 @@ impl Traveller {
                 answers.push(asked(way, &column, &expected).await);
             }
         }
-        assert_eq!(
-            answers[0], answers[1],
-            "seed {seed}, {} {moment:?}",
-            schema.table
-        );
+        let (one, other) = (answers.first(), answers.last());
+        assert_eq!(one, other, "seed {seed}, {} {moment:?}", schema.table);
     }
 
     /// One moment in SQL.

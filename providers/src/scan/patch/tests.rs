@@ -28,7 +28,7 @@ use tempfile::TempDir;
 use crate::columnar::column;
 use crate::lake::{Commit, TablePair, Warehouse, WriteOptions, summary, write_data_files};
 use crate::live::Live;
-use crate::scan::{Division, PatchSource, Patching, Split};
+use crate::scan::{Division, Moment, PatchSource, Patching, Split};
 use crate::session::session;
 use crate::union::{Touched, UnionTable};
 use crate::view::{HotPush, ReadView};
@@ -618,6 +618,7 @@ async fn in_order(scene: &Scene, filter: Expr) -> (Vec<i64>, Arc<dyn ExecutionPl
     let split = Split {
         seq: view.seq,
         base_seq: view.base.base_seq,
+        moment: Moment::Present,
         overlay_rows: 0,
         freshness_ms: None,
     };
