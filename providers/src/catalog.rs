@@ -161,6 +161,15 @@ impl LakeSchema {
     }
 
     async fn pinned(&self, pinned: Pinned) -> Result<Arc<dyn TableProvider>> {
+        if self.view(&pinned.table).is_none()
+            && let Some(warehouse) = &self.warehouse
+        {
+            let (gateway, name) = (&self.views.gateway, &pinned.table);
+            let past = ForeignTable::load_as_of(warehouse, gateway, name, &pinned.as_of).await?;
+            if let Some(past) = past {
+                return Ok(Arc::new(past));
+            }
+        }
         let table = PastTable::new(&self.views, pinned)?;
         table.check().await?;
         Ok(Arc::new(table))

@@ -164,6 +164,14 @@ pub enum Error {
         /// The table of the statement.
         table: String,
     },
+    /// A table that another program made knows no such moment.
+    #[error("`{table}` cannot be read as of that moment: {reason}")]
+    ForeignMoment {
+        /// The table of the clause.
+        table: String,
+        /// What is not there and what is.
+        reason: String,
+    },
     /// A file of another program's table cannot be read exactly.
     #[error("`{table}` cannot be read: {reason}")]
     ForeignFile {

@@ -35,6 +35,7 @@ pub use horizon::Horizon;
 pub(crate) use horizon::base_at;
 pub use moment::{begun_at, hlc_of, micros_of, ref_of, seq_of, version_of};
 pub use past_table::PastTable;
+pub(crate) use pinned::time_text;
 pub use pinned::{Arrival, AsOf, Pinned};
 pub use register::register;
 
