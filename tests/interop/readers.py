@@ -9,12 +9,13 @@ import sqlite3
 
 import duckdb
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.expressions import AlwaysTrue
 
 CATALOG = "lakesync"
 
 
-def pyiceberg_rows(data_dir: str, table: str) -> list:
-    return pyiceberg_table(data_dir, table).scan().to_arrow().to_pylist()
+def pyiceberg_rows(data_dir: str, table: str, row_filter=AlwaysTrue()) -> list:
+    return pyiceberg_table(data_dir, table).scan(row_filter=row_filter).to_arrow().to_pylist()
 
 
 def pyiceberg_table(data_dir: str, table: str):

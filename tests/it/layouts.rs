@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use arrow::array::AsArray as _;
+use lakesync_compactor::CompactionConfig;
 use lakesync_proto::{Op, TableSchema, Value};
 use lakesync_providers::lake::{live_files, sort_order_id};
 use lakesync_tests::history::{History, Rng, Shape, Step};
@@ -167,4 +168,143 @@ async fn folders(world: &Sql) -> BTreeSet<String> {
         folder.split_once("/data/").unwrap().1.to_owned()
     };
     files.iter().map(|file| folder(&file.path)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fold_in_parts_is_sorted_as_a_whole() {
+    let world = Sql::open().await;
+    let rows = 2_000;
+    world
+        .run(
+            "create table wide (id bigint primary key, v bigint, at timestamp) \
+             partitioned by (bucket(3, id), year(at)) sorted by (v desc nulls last, id)",
+        )
+        .await
+        .unwrap();
+    let sql = format!(
+        "insert into wide (id, v, at) select value, nullif(value % 7, 3), \
+         to_timestamp((value % 2) * 40000000) from generate_series(1, {rows})"
+    );
+    world.check(&sql, &["2000"]).await;
+    world.run("call system.flush('wide')").await.unwrap();
+    let gateway = world.lake.gateway("public").unwrap();
+    let config = CompactionConfig {
+        part_bytes: 1 << 20,
+    };
+    let shown = lakesync_compactor::explain(gateway.live(), "wide", &config)
+        .await
+        .unwrap();
+    let parts: u64 = shown[0].1.parse().unwrap();
+    assert!(parts > 2, "{parts} parts");
+    let plan = &shown.last().unwrap().1;
+    assert!(
+        plan.contains("SortExec") && plan.contains("bucket(3)"),
+        "{plan}"
+    );
+
+    lakesync_compactor::compact(gateway.live(), "wide", Some(&gateway.fence()), &config)
+        .await
+        .unwrap();
+    let view = gateway.live().view("wide").unwrap();
+    let files = live_files(&view.base.table, view.base.snapshot_id)
+        .await
+        .unwrap();
+    assert_eq!(files.len(), 6, "a file a partition, whatever the parts");
+    for file in &files {
+        let path = view.warehouse.object_path(&file.path).unwrap();
+        let rows = rows_of(std::path::Path::new(&format!("/{path}")));
+        assert!(is_sorted(&view.schema, &rows), "{}", file.path);
+    }
+    world
+        .check(
+            "select count(*), count(distinct id), sum(id) from wide",
+            &["2000|2000|2001000"],
+        )
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partitioned_table_evolves_while_its_rows_are_hot_and_cold() {
+    let world = Sql::open().await;
+    for sql in [
+        "create table moves (id bigint primary key, price decimal(4, 2)) partitioned by (price, bucket(2, price)) \
+         sorted by (price)",
+        "insert into moves (id, price) values (1, 1.5), (2, -99.99), (3, null)",
+        "call system.flush('moves')",
+        "call system.compact('moves')",
+        "insert into moves (id, price) values (4, 99.99)",
+        "alter table moves alter column price type decimal(12, 2)",
+        "alter table moves add column note text",
+        "insert into moves (id, price, note) values (5, 1234567.89, 'dear'), (6, 1.5, 'again')",
+    ] {
+        world
+            .run(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    let expected = [
+        "1|1.50|",
+        "2|-99.99|",
+        "3||",
+        "4|99.99|",
+        "5|1234567.89|dear",
+        "6|1.50|again",
+    ];
+    for _ in 0..3 {
+        world
+            .check("select id, price, note from moves order by id", &expected)
+            .await;
+        world
+            .check(
+                "select id from moves where price = cast(1.5 as decimal(12, 2)) order by id",
+                &["1", "6"],
+            )
+            .await;
+        world
+            .check(
+                "select id from moves where price in (cast(-99.99 as decimal(12, 2)), cast('1234567.89' as decimal(12, 2))) order by id",
+                &["2", "5"],
+            )
+            .await;
+        world
+            .check("select id from moves where price is null", &["3"])
+            .await;
+        upkeep(&world).await;
+    }
+    assert_eq!(folders(&world).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_on_a_bucket_opens_the_files_of_that_bucket() {
+    let world = Sql::open().await;
+    for sql in [
+        "create table moves (id bigint primary key, country text) partitioned by (bucket(8, country))",
+        "insert into moves (id, country) select value, 'c' || (value % 50) from generate_series(1, 200)",
+    ] {
+        world.run(sql).await.unwrap();
+    }
+    upkeep(&world).await;
+    assert_eq!(folders(&world).await.len(), 8);
+    let files = async |condition: &str| {
+        let sql = format!("explain select id from moves where {condition}");
+        let plan = world.run(&sql).await.unwrap();
+        plan.matches(".parquet").count()
+    };
+    assert_eq!(files("country = 'c7'").await, 1);
+    assert_eq!(files("id > 0").await, 8);
+    // A row that moves out of the bucket is masked there, and one that moves in is found.
+    move_row(&world, "7", "c8").await;
+    move_row(&world, "9", "c7").await;
+    world
+        .check(
+            "select id from moves where country = 'c7' order by id",
+            &["9", "57", "107", "157"],
+        )
+        .await;
+    world
+        .check(
+            "select id from moves where country = 'c8' and id < 60 order by id",
+            &["7", "8", "58"],
+        )
+        .await;
 }

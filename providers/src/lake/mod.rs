@@ -37,7 +37,7 @@ pub use error::{Below, CommitError, CommitErrorKind, ForeignSnapshot, LakeError,
 pub(crate) use files::find_snapshot;
 pub(crate) use files::manifests as manifests_of;
 pub use files::{DataFileInfo, live_files};
-pub use partition_values::write_order;
+pub use partition_values::{bucket_of, write_order};
 pub use schema::{
     COLUMN_IDS, ColumnIds, LOG_SUFFIX, SCHEMA, arrow_schema, base_arrow_schema, column_ids,
     day_partition, log_arrow_schema, log_columns, sort_order_id, stored as stored_schema,

@@ -7,9 +7,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray as _, Int64Array, StructArray, new_empty_array};
-use arrow::datatypes::{DataType, Fields, Int64Type};
+use arrow::datatypes::{DataType, Fields, Int32Type, Int64Type};
 use arrow::record_batch::RecordBatch;
-use datafusion::common::{DataFusionError, Result as QueryResult};
+use datafusion::common::{DataFusionError, Result as QueryResult, ScalarValue};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, SortExpr,
     Volatility, ident,
@@ -108,6 +108,15 @@ fn values(transform: Transform, column: &ArrayRef) -> Result<ArrayRef> {
         }
         _ => create_transform_function(&transform)?.transform(Arc::clone(column)),
     }
+}
+
+/// The bucket of a value among so many; none for null, and for values that have none.
+#[must_use]
+pub fn bucket_of(parts: u32, value: &ScalarValue) -> Option<i32> {
+    let column = value.to_array().ok()?;
+    let buckets = values(Transform::Bucket(parts), &column).ok()?;
+    let buckets = buckets.as_primitive_opt::<Int32Type>()?;
+    buckets.iter().next().flatten()
 }
 
 /// A transform as a function of SQL plans.

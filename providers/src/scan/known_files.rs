@@ -15,6 +15,7 @@ use datafusion::physical_expr::{LexOrdering, PhysicalExpr};
 use datafusion::physical_optimizer::pruning::PruningPredicate;
 use iceberg::table::Table;
 
+use super::buckets::Buckets;
 use super::carried_bounds::bounds_decide;
 use super::file_bounds::file_bounds;
 use super::file_order::declared_order;
@@ -26,6 +27,7 @@ use crate::lake::DataFileInfo;
 pub(crate) struct KnownFiles {
     infos: Arc<[DataFileInfo]>,
     order: Option<LexOrdering>,
+    buckets: Buckets,
     written: Written,
     facts: OnceLock<Facts>,
 }
@@ -50,6 +52,7 @@ impl KnownFiles {
     pub(crate) fn new(table: &Table, schema: &Schema, infos: Arc<[DataFileInfo]>) -> Self {
         Self {
             order: declared_order(table, schema, &infos),
+            buckets: Buckets::of(table),
             infos,
             written: Written::ByUs,
             facts: OnceLock::new(),
@@ -60,6 +63,7 @@ impl KnownFiles {
     pub(crate) fn foreign(infos: Arc<[DataFileInfo]>) -> Self {
         Self {
             order: None,
+            buckets: Buckets::default(),
             infos,
             written: Written::ByOthers,
             facts: OnceLock::new(),
@@ -86,8 +90,23 @@ impl KnownFiles {
         &self.facts(schema).total
     }
 
-    /// Of each file whether one of these filters holds for none of its rows; nothing when that is not known of any.
+    /// Of each file whether one of these filters holds for none of its rows, by its bounds or its buckets.
     pub(crate) fn left_out(
+        &self,
+        state: &dyn Session,
+        schema: &SchemaRef,
+        filters: &[Expr],
+    ) -> Vec<bool> {
+        let mut left_out = self.buckets.leave_out(filters, &self.infos);
+        let by_bounds = self.left_out_by_bounds(state, schema, filters);
+        for (left_out, outside) in left_out.iter_mut().zip(by_bounds) {
+            *left_out |= outside;
+        }
+        left_out
+    }
+
+    /// The same by bounds alone; nothing when they tell nothing of any.
+    fn left_out_by_bounds(
         &self,
         state: &dyn Session,
         schema: &SchemaRef,

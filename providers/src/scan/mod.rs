@@ -8,7 +8,7 @@
 //! ([`key_indexes`]) and, beside the file, for the next process ([`key_index_file`]). [`locator`] asks those of the files
 //! that may have a row ([`asked`]) and reads what they name, which proves it; [`mask`] turns positions into what
 //! the Parquet reader skips; [`view_source`] is the leaf of the plan, which says what it does in `EXPLAIN`. Whole files are left out
-//! by the bounds of their manifests ([`file_bounds`]). A column is found in a file by its field id ([`field_ids`]).
+//! by the bounds of their manifests ([`file_bounds`]) and by their buckets ([`buckets`]). A column is found in a file by its field id ([`field_ids`]).
 //!
 //! **Invariant:** a masked scan gives exactly the rows of the base whose id is not in the overlay; what remains of a
 //! file is final, so every filter may be pushed into it.
@@ -17,6 +17,7 @@ mod asked;
 mod bounded_map;
 #[cfg(test)]
 mod bounds_tests;
+mod buckets;
 mod carried_bounds;
 mod data_file;
 mod division;
