@@ -17,10 +17,10 @@ use lakesync_proto::{ColumnType, Decimal, Value};
 use crate::error::{Error, Result};
 
 /// The most rows of a batch: what DataFusion itself makes.
-const BATCH_ROWS: usize = 8_192;
+pub(crate) const BATCH_ROWS: usize = 8_192;
 /// The most bytes of values in a batch of more than one row. Offsets into a text column have 32 bits, so a
 /// batch of everything that is hot could be one that Arrow cannot hold (2 GiB).
-const BATCH_BYTES: usize = 64 << 20;
+pub(crate) const BATCH_BYTES: usize = 64 << 20;
 
 /// `rows` in their order, cut so that each part makes a batch that Arrow can hold; `bytes` is the size of a
 /// row's values. A row that is larger than a batch may be stands alone: each of its columns has one value.

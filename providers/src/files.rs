@@ -6,19 +6,24 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, SchemaRef};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, Result as QueryResult, Statistics};
+use datafusion::common::{Result as QueryResult, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfigBuilder, FileSource, ParquetSource,
+};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::LexOrdering;
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::metrics::MetricBuilder;
 use iceberg::spec::DataContentType;
 use iceberg::table::Table;
 use object_store::ObjectMeta;
@@ -26,27 +31,30 @@ use object_store::ObjectMeta;
 use crate::error::{Error, Result};
 use crate::foreign::Layout;
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
-use crate::scan::{FieldIds, LimitInside, Masks, ViewSource, file_bounds};
+use crate::scan::{
+    Division, FieldIds, FilePatch, GuardedSource, KnownFiles, LakeReaders, Masks, PatchSource,
+    ViewSource, equal_orders, in_order,
+};
 
-/// The rows of one Iceberg snapshot that has data files only.
-#[derive(Debug)]
+/// The rows of one Iceberg snapshot that has data files only. A clone is cheap.
+#[derive(Clone, Debug)]
 pub struct ParquetTable {
     warehouse: Warehouse,
     schema: SchemaRef,
     ids: Arc<FieldIds>,
-    files: Arc<[DataFileInfo]>,
+    files: Arc<KnownFiles>,
     part: Part,
 }
 
 /// Which rows of the files are read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Part {
     /// All of them; nothing is said of a view.
     All,
     /// All of them, with this said in `EXPLAIN`.
     Labelled(Arc<str>),
-    /// All but the masked ones, with this said in `EXPLAIN`.
-    Masked(Arc<Masks>, Arc<str>),
+    /// As a view divides them between files and overlay.
+    Divided(Arc<Division>),
 }
 
 impl ParquetTable {
@@ -65,11 +73,12 @@ impl ParquetTable {
                 count: deletes,
             });
         }
+        let schema = arrow_schema(table)?;
         Ok(Self {
             warehouse: warehouse.clone(),
-            schema: arrow_schema(table)?,
             ids: Arc::default(),
-            files,
+            files: Arc::new(KnownFiles::new(table, &schema, files)),
+            schema,
             part: Part::All,
         })
     }
@@ -84,7 +93,7 @@ impl ParquetTable {
             warehouse: warehouse.clone(),
             schema: Arc::clone(layout.read()),
             ids: Arc::clone(layout.ids()),
-            files,
+            files: Arc::new(KnownFiles::foreign(files)),
             part: Part::All,
         }
     }
@@ -98,8 +107,15 @@ impl ParquetTable {
 
     /// Without the rows of `masks`, and with `label` in `EXPLAIN`.
     #[must_use]
-    pub(crate) fn without(mut self, masks: Arc<Masks>, label: String) -> Self {
-        self.part = Part::Masked(masks, label.into());
+    pub(crate) fn without(self, masks: &Masks, label: String) -> Self {
+        let division = Division::masked(masks, self.files(), label);
+        self.divided(division)
+    }
+
+    /// As a view divides its rows between files and overlay.
+    #[must_use]
+    pub(crate) fn divided(mut self, division: Division) -> Self {
+        self.part = Part::Divided(Arc::new(division));
         self
     }
 
@@ -110,7 +126,12 @@ impl ParquetTable {
 
     /// The files.
     pub(crate) fn files(&self) -> &[DataFileInfo] {
-        &self.files
+        self.files.infos()
+    }
+
+    /// Of each file whether one of these filters holds for none of its rows; nothing when that is not known of any.
+    pub(crate) fn left_out(&self, state: &dyn Session, filters: &[Expr]) -> Vec<bool> {
+        self.files.left_out(state, &self.schema, filters)
     }
 
     /// The place of a column.
@@ -121,12 +142,20 @@ impl ParquetTable {
         Ok(self.schema.index_of(name)?)
     }
 
+    /// A column.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub(crate) fn field(&self, name: &str) -> Result<&Field> {
+        Ok(self.schema.field_with_name(name)?)
+    }
+
     /// The file at `at` as DataFusion knows files, whole.
     ///
     /// # Errors
     /// When it is outside the lake.
     pub(crate) fn partitioned_file(&self, at: usize) -> Result<PartitionedFile> {
-        let file = &self.files[at];
+        let file = &self.files()[at];
         // Whole, because `PartitionedFile::new` would encode an encoded path again.
         Ok(PartitionedFile::new_from_meta(ObjectMeta {
             location: self.warehouse.object_path(&file.path)?,
@@ -139,52 +168,112 @@ impl ParquetTable {
 
     /// How its files are read.
     pub(crate) fn source(&self, options: TableParquetOptions) -> ParquetSource {
-        ParquetSource::new(Arc::clone(&self.schema)).with_table_parquet_options(options)
+        let readers = LakeReaders::new(self.warehouse.object_store());
+        ParquetSource::new(Arc::clone(&self.schema))
+            .with_table_parquet_options(options)
+            .with_parquet_file_reader_factory(Arc::new(readers))
     }
 
     /// A scan of these groups of its files.
     pub(crate) fn config(
         &self,
-        source: ParquetSource,
+        source: impl Into<Arc<dyn FileSource>>,
         groups: Vec<FileGroup>,
     ) -> FileScanConfigBuilder {
         let url = self.warehouse.object_store_url().clone();
-        FileScanConfigBuilder::new(url, Arc::new(source))
+        FileScanConfigBuilder::new(url, source.into())
             .with_file_groups(groups)
             .with_expr_adapter(Some(Arc::clone(&self.ids) as _))
     }
 
-    fn masks(&self) -> Option<&Masks> {
+    fn division(&self) -> Option<&Arc<Division>> {
         match &self.part {
-            Part::Masked(masks, _) => Some(masks),
+            Part::Divided(division) => Some(division),
             Part::All | Part::Labelled(_) => None,
         }
     }
 
-    /// Rows exactly; of values nothing, so that none of a masked row can be taken for one of the table.
-    fn statistics(&self) -> Statistics {
-        let rows: u64 = self.files.iter().map(|file| file.rows).sum();
-        let rows = rows - self.masks().map_or(0, Masks::rows);
-        Statistics {
-            num_rows: usize::try_from(rows).map_or(Precision::Absent, Precision::Exact),
-            total_byte_size: Precision::Absent,
-            column_statistics: vec![ColumnStatistics::new_unknown(); self.schema.fields().len()],
+    /// Rows exactly, without a filter; of values what is so of all rows, and an estimate where some are masked or patched.
+    fn statistics(&self, left_out: usize) -> Statistics {
+        let total = self.files.total(&self.schema).clone();
+        let Some(division) = self.division() else {
+            return if left_out > 0 {
+                total.to_inexact()
+            } else {
+                total
+            };
+        };
+        let masked = division.masked_rows();
+        if masked == 0 && !division.patches() && left_out == 0 {
+            return total;
         }
+        let rows: u64 = self.files().iter().map(|file| file.rows).sum();
+        let left = usize::try_from(rows - masked).map_or(Precision::Absent, Precision::Exact);
+        let mut statistics = total.to_inexact();
+        if left_out == 0 {
+            statistics.num_rows = left;
+        }
+        statistics
     }
 
-    /// The files dealt out to `partitions` groups, so that every core has work.
-    fn groups(&self, partitions: usize) -> Result<Vec<FileGroup>> {
-        let mut files = Vec::with_capacity(self.files.len());
-        for (at, info) in self.files.iter().enumerate() {
-            let mut file = self.partitioned_file(at)?;
-            let access = self.masks().and_then(|masks| masks.access(&info.path));
-            file.extensions = access.map(|access| access as _);
-            if let Some(bounds) = file_bounds(&self.schema, info) {
-                file = file.with_statistics(Arc::new(bounds));
+    /// The files that a scan with these filters opens, and how many it does not. One stays at least: a plan needs a leaf.
+    fn opened(
+        &self,
+        state: &dyn Session,
+        filters: &[Expr],
+    ) -> Result<(Vec<PartitionedFile>, usize)> {
+        let left_out = self.left_out(state, filters);
+        let mut files = Vec::with_capacity(self.files().len());
+        for at in 0..self.files().len() {
+            let extension = self.division().and_then(|files| files.extension(at));
+            // The rows of a patched file are not those that its bounds speak of.
+            let patched = extension
+                .as_ref()
+                .is_some_and(|known| known.is::<FilePatch>());
+            let last = at + 1 == self.files().len() && files.is_empty();
+            if left_out.get(at).copied().unwrap_or(false) && !patched && !last {
+                continue;
             }
+            let mut file = self.partitioned_file(at)?;
+            file.extensions = extension;
+            file.statistics = self.files.bounds(&self.schema, at);
             files.push(file);
         }
-        Ok(FileGroup::new(files).split_files(partitions.max(1)))
+        let spared = self.files().len() - files.len();
+        Ok((files, spared))
+    }
+
+    /// The files dealt out to groups, so that every core has work, and the orders that the rows of each group are in.
+    fn groups(
+        &self,
+        state: &dyn Session,
+        files: Vec<PartitionedFile>,
+    ) -> (Vec<FileGroup>, Vec<LexOrdering>) {
+        let partitions = state.config().target_partitions().max(1);
+        let mut files = files;
+        if let Some(order) = self.order() {
+            let split_from = state.config_options().optimizer.repartition_file_min_size;
+            match in_order(files, order, partitions, split_from) {
+                Ok(groups) => {
+                    let orders = equal_orders(order, &groups);
+                    return (groups, orders);
+                }
+                Err(back) => files = back,
+            }
+        }
+        (FileGroup::new(files).split_files(partitions), vec![])
+    }
+
+    /// The order of the rows of each file as they are given: a patch that sets a sorted column takes it away.
+    fn order(&self) -> Option<&LexOrdering> {
+        let order = self.files.order()?;
+        let columns = order.iter().map(|field| field.expr.as_any().downcast_ref());
+        let patched = |column: Option<&Column>| {
+            let column = column.map(Column::index);
+            let division = self.division();
+            division.is_some_and(|files| column.is_none_or(|column| files.patches_column(column)))
+        };
+        (!columns.into_iter().any(patched)).then_some(order)
     }
 }
 
@@ -214,10 +303,10 @@ impl TableProvider for ParquetTable {
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
-        if self.files.is_empty() {
+        if self.files().is_empty() {
             let schema = match projection {
                 Some(columns) => Arc::new(self.schema.project(columns)?),
                 None => Arc::clone(&self.schema),
@@ -228,21 +317,25 @@ impl TableProvider for ParquetTable {
             global: state.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
-        let groups = self.groups(state.config().target_partitions())?;
+        let (files, spared) = self.opened(state, filters)?;
+        let (groups, orders) = self.groups(state, files);
+        let source = self.source(options);
+        let metrics = MetricBuilder::new(FileSource::metrics(&source));
+        metrics.global_gauge("files_left_out").set(spared);
+        let source: Arc<dyn FileSource> = match &self.part {
+            Part::Divided(division) => PatchSource::new(source, Arc::clone(division)).into(),
+            Part::All | Part::Labelled(_) => source.into(),
+        };
         let config = self
-            .config(self.source(options), groups)
-            .with_statistics(self.statistics())
-            .with_projection_indices(projection.cloned())?;
+            .config(GuardedSource::around(source), groups)
+            .with_statistics(self.statistics(spared))
+            .with_output_ordering(orders)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit)
+            .build();
         let leaf = match &self.part {
-            Part::All => DataSourceExec::from_data_source(config.with_limit(limit).build()),
-            Part::Masked(masks, label) if masks.rows() > 0 => {
-                let config = Arc::new(config.build());
-                ViewSource::exec(config, Arc::clone(label), LimitInside::Never)
-            }
-            Part::Masked(_, label) | Part::Labelled(label) => {
-                let config = Arc::new(config.with_limit(limit).build());
-                ViewSource::exec(config, Arc::clone(label), LimitInside::Allowed)
-            }
+            Part::All | Part::Divided(_) => DataSourceExec::from_data_source(config),
+            Part::Labelled(label) => ViewSource::exec(Arc::new(config), Arc::clone(label)),
         };
         Ok(leaf)
     }

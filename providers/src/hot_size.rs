@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lakesync_proto::{Seq, SeqDelta, TableName};
 
-use crate::view::HotPush;
+use crate::hot_pushes::{HotPush, HotPushes};
 
 /// The size of hot deltas: those that the base does not hold yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,14 +68,13 @@ impl HotSize {
         self.bytes -= bytes;
     }
 
-    /// Looks again at the deltas above `flushed` among `hot`, which ascends by seq.
-    pub(crate) fn recount_unflushed(&mut self, hot: &[Arc<HotPush>], flushed: Seq) {
+    /// Looks again at the deltas above `flushed` among `hot`.
+    pub(crate) fn recount_unflushed(&mut self, hot: &HotPushes, flushed: Seq) {
         self.unflushed_deltas = 0;
         self.unflushed_bytes = 0;
         self.unflushed_since_ms = None;
         self.unflushed_from = None;
-        let above = |push: &&Arc<HotPush>| push.deltas.last().is_some_and(|d| d.seq > flushed);
-        for push in hot.iter().rev().take_while(above) {
+        for push in hot.after(flushed) {
             self.add_unflushed(push, flushed);
         }
     }
@@ -138,7 +137,7 @@ mod tests {
         assert_eq!(size.unflushed_since_ms, Some(40), "the clock was set back");
         assert_eq!(size.unflushed_from, Some(seq(1)));
         assert_eq!(size.bytes, size.unflushed_bytes);
-        let hot = hot.map(Arc::new);
+        let hot: HotPushes = hot.map(Arc::new).into_iter().collect();
         size.recount_unflushed(&hot, seq(5));
         assert_eq!((size.deltas, size.unflushed_deltas), (7, 2));
         assert_eq!(size.unflushed_since_ms, Some(40));
@@ -149,7 +148,7 @@ mod tests {
             (1, Some(60))
         );
         size.recount_unflushed(&hot, seq(7));
-        for push in &hot {
+        for push in hot.iter() {
             size.remove(push);
         }
         assert_eq!(size, HotSize::default());

@@ -19,12 +19,14 @@ mod bounded;
 mod bounded_tests;
 mod catalog;
 mod columnar;
+mod definition_sql;
 mod error;
 mod files;
 mod fold;
 mod foreign;
 mod functions;
 mod growth;
+mod hot_pushes;
 mod hot_size;
 pub mod lake;
 mod live;
@@ -32,6 +34,7 @@ mod log;
 mod log_rows;
 mod metadata;
 mod narrowed;
+mod overlay;
 pub mod predicate;
 mod resolve;
 mod row_states;
@@ -52,11 +55,12 @@ pub use files::ParquetTable;
 pub use fold::{Part, fold_sql};
 pub use foreign::ForeignTable;
 pub use functions::ReplayLimits;
+pub use hot_pushes::{HotPush, HotPushes};
 pub use hot_size::{HotSize, TableSize};
 pub use live::{Live, Views};
 pub use log::{LogPage, known_deltas, log_seqs, read_log};
 pub use log_rows::log_batches;
-pub use resolve::Resolved;
+pub use overlay::{Resolved, Work};
 pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
 pub use session::session;
@@ -65,7 +69,7 @@ pub use travel::{
     register, seq_of, version_of, view_at_seq,
 };
 pub use union::{Touched, UnionTable};
-pub use view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
+pub use view::{BaseSnapshot, LogSnapshot, ReadView};
 pub use visible_rows::{RowWithValues, visible_rows};
 pub use write::{
     Action, Assigned, InsertAction, Repeats, RowWrite, STATEMENT_BYTES_MAX, STATEMENT_ROWS_MAX,

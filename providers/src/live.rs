@@ -12,9 +12,11 @@ use lakesync_proto::{GatewayId, Hlc, Schemas, Seq, SeqDelta, TableName, TableSch
 use tokio::sync::OnceCell;
 
 use crate::error::Result;
+use crate::hot_pushes::{HotPush, HotPushes};
 use crate::hot_size::{HotSize, TableSize};
 use crate::lake::{TablePair, Warehouse};
-use crate::view::{BaseSnapshot, HotPush, LogSnapshot, ReadView};
+use crate::overlay::Overlay;
+use crate::view::{BaseSnapshot, LogSnapshot, ReadView};
 
 /// The tables of one gateway as they are now.
 #[derive(Debug)]
@@ -36,7 +38,9 @@ struct LiveTable {
     schema: Arc<TableSchema>,
     base: Arc<BaseSnapshot>,
     log: Arc<LogSnapshot>,
-    hot: Vec<Arc<HotPush>>,
+    hot: HotPushes,
+    /// What views make of the hot deltas, as long as base and schema stay.
+    overlay: Arc<Overlay>,
     size: HotSize,
     /// The last view given out, until something changes.
     view: Option<Arc<ReadView>>,
@@ -107,11 +111,12 @@ impl Live {
             schema: Arc::clone(&pair.schema),
             base: Arc::clone(&base),
             log: Arc::clone(&log),
-            hot: Vec::new(),
+            hot: HotPushes::default(),
+            overlay: Arc::default(),
             size: HotSize::default(),
             view: None,
         });
-        table.schema = pair.schema;
+        table.set_schema(pair.schema);
         table.set_log(log);
         // A base that another program changed or rolled back is not published over a good one: its rows cannot be
         // read, or the deltas that it lacks have left memory.
@@ -141,7 +146,14 @@ impl Live {
     /// # Panics
     /// When a delta is of a table that was never put.
     pub fn recover(&self, push: &HotPush) {
-        self.lock().add(push);
+        let mut inner = self.lock();
+        inner.add(push);
+        // An overlay takes deltas in the order of their seqs, and these may be below what it knows.
+        for table in inner.tables.values_mut() {
+            if table.overlay.is_begun() {
+                table.overlay = Arc::default();
+            }
+        }
     }
 
     /// Publishes the log after a flush.
@@ -271,6 +283,14 @@ impl Schemas for Live {
 }
 
 impl LiveTable {
+    fn set_schema(&mut self, schema: Arc<TableSchema>) {
+        if self.schema != schema {
+            self.overlay = Arc::default();
+        }
+        self.schema = schema;
+        self.view = None;
+    }
+
     fn set_log(&mut self, log: Arc<LogSnapshot>) {
         self.size.recount_unflushed(&self.hot, log.max_seq);
         self.log = log;
@@ -278,15 +298,15 @@ impl LiveTable {
     }
 
     fn set_base(&mut self, base: Arc<BaseSnapshot>) {
-        let covered = base.base_seq;
-        let size = &mut self.size;
-        self.hot.retain(|push| {
-            let stays = push.deltas.last().is_some_and(|delta| delta.seq > covered);
-            if !stays {
-                size.remove(push);
-            }
-            stays
-        });
+        if base.snapshot_id != self.base.snapshot_id
+            || base.table.metadata().current_schema_id()
+                != self.base.table.metadata().current_schema_id()
+        {
+            self.overlay = Arc::default();
+        }
+        for push in self.hot.take_up_to(base.base_seq) {
+            self.size.remove(&push);
+        }
         self.size.recount_unflushed(&self.hot, self.log.max_seq);
         self.base = base;
         self.view = None;
@@ -302,6 +322,7 @@ impl LiveTable {
                 log: Arc::clone(&self.log),
                 seq,
                 hot: self.hot.clone(),
+                overlay: Arc::clone(&self.overlay),
                 resolved: OnceCell::new(),
             })
         });

@@ -10,7 +10,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col, lit};
 use datafusion::prelude::{DataFrame, SessionContext};
 use futures::TryStreamExt as _;
-use lakesync_proto::{Hlc, RowId, Seq, SeqDelta, TableSchema, columns};
+use lakesync_proto::{Hlc, RowId, RowState, Seq, SeqDelta, TableSchema, Value, columns};
 
 use crate::error::{Error, Result};
 use crate::lake::{Warehouse, arrow_schema};
@@ -178,13 +178,46 @@ pub(crate) async fn evidence(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
+    read_deltas(evidence_frame(ctx, view, rows, oldest).await?, &view.schema).await
+}
+
+/// The clocks of the evidence about `rows`, folded by row: a fold needs no value of it.
+pub(crate) async fn evidence_clocks(
+    ctx: &SessionContext,
+    view: &ReadView,
+    rows: &BTreeSet<RowId>,
+    oldest: Hlc,
+) -> Result<BTreeMap<RowId, RowState>> {
+    let mut known: BTreeMap<RowId, RowState> = BTreeMap::new();
+    if rows.is_empty() {
+        return Ok(known);
+    }
+    let frame = evidence_frame(ctx, view, rows, oldest).await?;
+    let mut batches = frame.execute_stream().await?;
+    while let Some(batch) = batches.try_next().await? {
+        for mut delta in log_rows::deltas(&view.schema, &batch)? {
+            let changes = delta.delta.columns.iter_mut();
+            changes.for_each(|change| change.value = Value::Null);
+            let row_id = delta.delta.row_id.clone();
+            known.entry(row_id).or_default().apply(&delta.delta);
+        }
+    }
+    Ok(known)
+}
+
+async fn evidence_frame(
+    ctx: &SessionContext,
+    view: &ReadView,
+    rows: &BTreeSet<RowId>,
+    oldest: Hlc,
+) -> Result<DataFrame> {
     let frame = log_frame(ctx, &view.warehouse, &view.log).await?;
     let frame = frame.filter(
         col(columns::SEQ)
             .lt_eq(lit(view.base.base_seq.as_i64()))
             .and(col(columns::HLC).gt_eq(lit(oldest.as_i64()))),
     )?;
-    read_deltas(only_rows(ctx, frame, rows.iter())?, &view.schema).await
+    only_rows(ctx, frame, rows.iter())
 }
 
 /// The deltas of a frame over log rows, ascending by seq.

@@ -1,35 +1,26 @@
-//! The overlay resolved: the complete rows that a view's hot deltas touch, as Arrow.
+//! Rows of the base, and of other tables, by their ids.
 //!
-//! Steps: fold the hot deltas by row; look up evidence in the log for rows that a late delta touches (one
-//! not newer than the base's newest); read those rows' values from the base, by their positions when key
-//! indexes know them; fold all three by the merge rule.
-//!
-//! **Invariant:** the resolved rows are exactly the view's rows whose id a hot delta names; rows that the
-//! merge rule says do not exist are not among them.
+//! **Invariant:** of rows that are asked for by id, all that are there are given, and no other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::JoinType;
 use datafusion::logical_expr::{col, lit};
 use datafusion::prelude::{DataFrame, SessionContext};
-use lakesync_proto::{
-    ColumnName, Folded, Hlc, RowId, RowState, TableSchema, Value, columns, fold_row,
-};
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use lakesync_proto::{ColumnName, RowId, TableSchema, Value, columns};
 
-use crate::columnar::{chunks, column, value_at};
+use crate::columnar::{chunks, value_at};
 use crate::error::{Error, Result};
-use crate::lake::arrow_schema;
-use crate::log::evidence;
-use crate::scan::{KeyIndexes, Located, Masks, locate};
-use crate::session::session;
+use crate::files::ParquetTable;
+use crate::overlay::{WANTED, row_id_schema};
+use crate::scan::{Columns, KeyIndexes, Locator, Next};
 use crate::view::ReadView;
-
-/// The column of row ids that tables are joined with: no user column can have this name.
-pub(crate) const WANTED: &str = "wanted$";
 
 /// So many row ids are looked up by name: bounds and bloom filters of the files then spare most of them.
 const FEW_IDS: usize = 20;
@@ -37,96 +28,7 @@ const FEW_IDS: usize = 20;
 /// A row of the base: the columns that its files have.
 pub(crate) type BaseRow = BTreeMap<ColumnName, Value>;
 
-impl ReadView {
-    /// What the hot deltas make of the rows they touch; made once for the view.
-    ///
-    /// # Errors
-    /// When the base or the log cannot be read.
-    pub async fn resolved(&self) -> Result<&Resolved> {
-        self.resolved.get_or_try_init(|| resolve(self)).await
-    }
-}
-
-/// The overlay of a view, completed from base and log.
-#[derive(Debug)]
-pub struct Resolved {
-    /// The ids of the rows that hot deltas touch, in a column of their own: the base no longer speaks for them.
-    pub touched: Vec<RecordBatch>,
-    /// Those of them that exist, complete, in row id order, with the base's schema.
-    pub rows: Vec<RecordBatch>,
-    /// The base without the touched rows; none when there are no key indexes to know them by.
-    pub(crate) masks: Option<Arc<Masks>>,
-}
-
-async fn resolve(view: &ReadView) -> Result<Resolved> {
-    let overlay = view.overlay();
-    let ctx = session(&view.warehouse);
-    let known = known_evidence(&ctx, view).await?;
-    let (base, masks) = match located(&ctx, view, overlay.keys().collect()).await? {
-        Some(located) => (located.rows, Some(Arc::new(located.masks))),
-        None => (base_rows(&ctx, view, overlay.keys()).await?, None),
-    };
-    let nothing = RowState::default();
-    let mut rows = Vec::new();
-    for (row_id, candidates) in &overlay {
-        let evidence = known.get(row_id).unwrap_or(&nothing);
-        if let Folded::Row(mut values) = fold_row(base.get(row_id), candidates, evidence) {
-            values.extend(key_values(&view.schema, row_id)?);
-            rows.push((row_id, values));
-        }
-    }
-    Ok(Resolved {
-        touched: row_ids(overlay.keys())?,
-        rows: batches(&view.schema, &arrow_schema(&view.base.table)?, &rows)?,
-        masks,
-    })
-}
-
-/// Where the base has the rows with these ids, and what it has of them.
-async fn located(
-    ctx: &SessionContext,
-    view: &ReadView,
-    ids: BTreeSet<&RowId>,
-) -> Result<Option<Located>> {
-    let base = view.base.scan(&view.warehouse).await?;
-    locate(KeyIndexes::of_process(), ctx, &base, &view.schema, &ids).await
-}
-
-/// The key columns of a row: no write decides them, its id does.
-fn key_values(schema: &TableSchema, row_id: &RowId) -> Result<Vec<(ColumnName, Value)>> {
-    schema
-        .key_values(row_id)
-        .map_err(|error| Error::BrokenDelta {
-            table: schema.table.clone(),
-            seq: 0,
-            reason: error.to_string(),
-        })
-}
-
-/// What the log knows of the rows that a late delta touches, folded by row.
-async fn known_evidence(
-    ctx: &SessionContext,
-    view: &ReadView,
-) -> Result<BTreeMap<RowId, RowState>> {
-    let mut late = BTreeSet::new();
-    let mut oldest = Hlc::MAX;
-    for delta in view.hot_deltas() {
-        if delta.delta.hlc <= view.base.max_hlc {
-            late.insert(delta.delta.row_id.clone());
-            oldest = oldest.min(delta.delta.hlc);
-        }
-    }
-    let mut known: BTreeMap<RowId, RowState> = BTreeMap::new();
-    for delta in evidence(ctx, view, &late, oldest).await? {
-        known
-            .entry(delta.delta.row_id.clone())
-            .or_default()
-            .apply(&delta.delta);
-    }
-    Ok(known)
-}
-
-/// The base's values of the rows with these ids.
+/// The base's values of the rows with these ids: read at their positions when key indexes know them, else by a join.
 pub(crate) async fn base_rows<'a>(
     ctx: &SessionContext,
     view: &ReadView,
@@ -136,12 +38,46 @@ pub(crate) async fn base_rows<'a>(
     if ids.len() == 0 || view.base.snapshot_id.is_none() {
         return Ok(rows);
     }
+    let ids: BTreeSet<&RowId> = ids.collect();
     let base = view.base.scan(&view.warehouse).await?;
-    let found = only_rows(ctx, ctx.read_table(Arc::new(base))?, ids)?;
-    for batch in found.collect().await? {
+    let asked = ids.iter().copied().collect();
+    if let Some(mut locator) = Locator::new(KeyIndexes::of_process(), ctx, &base, asked)? {
+        loop {
+            match locator.next(Columns::All).await? {
+                Next::Rows(found) => rows.extend(read_rows(&view.schema, &found.rows)?),
+                Next::End => return Ok(rows),
+                Next::Unknown => break,
+            }
+        }
+    }
+    let mut found = rows_by_join(ctx, &base, ids.into_iter(), Columns::All).await?;
+    while let Some(batch) = found.try_next().await? {
         rows.extend(read_rows(&view.schema, &batch)?);
     }
     Ok(rows)
+}
+
+/// The rows of `base` with these ids, of which there is one at least, wherever they are.
+pub(crate) async fn rows_by_join<'a>(
+    ctx: &SessionContext,
+    base: &ParquetTable,
+    ids: impl Iterator<Item = &'a RowId>,
+    wanted: Columns,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let mut frame = ctx.read_table(Arc::new(base.clone()))?;
+    if wanted == Columns::RowId {
+        frame = frame.select_columns(&[columns::ROW_ID])?;
+    }
+    let batches = only_rows(ctx, frame, ids)?.execute_stream().await?;
+    Ok(batches.map_err(Error::from).boxed())
+}
+
+/// The row ids of a batch.
+pub(crate) fn ids_of(batch: &RecordBatch) -> Result<StringArray> {
+    let ids = batch.column_by_name(columns::ROW_ID);
+    let ids = ids.and_then(|ids| ids.as_string_opt::<i32>());
+    let none = || ArrowError::SchemaError("a row id is a text in every table".to_owned());
+    Ok(ids.ok_or_else(none)?.clone())
 }
 
 /// The rows of one batch of the base, in its order.
@@ -173,41 +109,6 @@ pub(crate) fn read_rows(
     Ok(rows)
 }
 
-fn batches(
-    schema: &TableSchema,
-    arrow: &SchemaRef,
-    rows: &[(&RowId, BaseRow)],
-) -> Result<Vec<RecordBatch>> {
-    let bytes = |(id, values): &(&RowId, BaseRow)| {
-        id.as_str().len() + values.values().map(Value::bytes).sum::<usize>()
-    };
-    chunks(rows, bytes)
-        .into_iter()
-        .map(|rows| batch(schema, arrow, rows))
-        .collect()
-}
-
-fn batch(
-    schema: &TableSchema,
-    arrow: &SchemaRef,
-    rows: &[(&RowId, BaseRow)],
-) -> Result<RecordBatch> {
-    let mut arrays: Vec<ArrayRef> = Vec::with_capacity(arrow.fields().len());
-    for field in arrow.fields() {
-        let array = match schema.column(field.name()) {
-            Some(known) => column(
-                known.column_type,
-                rows.iter().map(|(_, values)| values.get(&known.name)),
-            )?,
-            None => Arc::new(StringArray::from_iter_values(
-                rows.iter().map(|(id, _)| *id),
-            )),
-        };
-        arrays.push(array);
-    }
-    Ok(RecordBatch::try_new(Arc::clone(arrow), arrays)?)
-}
-
 /// The rows of `frame`, which has a column `row_id`, whose id is among `ids`; there is at least one.
 pub(crate) fn only_rows<'a>(
     ctx: &SessionContext,
@@ -235,10 +136,4 @@ fn row_ids<'a>(ids: impl Iterator<Item = &'a RowId>) -> Result<Vec<RecordBatch>>
             Ok(RecordBatch::try_new(Arc::clone(&schema), vec![ids])?)
         })
         .collect()
-}
-
-/// The schema of [`Resolved::touched`].
-pub(crate) fn row_id_schema() -> SchemaRef {
-    let ids = Field::new(WANTED, DataType::Utf8, false);
-    Arc::new(Schema::new(vec![ids]))
 }

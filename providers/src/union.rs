@@ -13,7 +13,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -29,18 +29,22 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::ExecutionPlan;
 use lakesync_proto::columns;
 
+use crate::definition_sql::create_table_sql;
 use crate::error::{Error, Result};
+use crate::files::ParquetTable;
 use crate::lake::arrow_schema;
 use crate::narrowed::narrowed;
-use crate::resolve::{WANTED, row_id_schema};
-use crate::scan::Split;
+use crate::overlay::{WANTED, completed, row_id_schema};
+use crate::scan::{Division, LiveChunk, OverlayTable, Patching, Split};
 use crate::view::ReadView;
 use crate::write::{Assigned, Columns, InsertAction, Repeats, WritePlan, WriteSink, WriteTarget};
 
 /// How the base is read without the rows that hot deltas touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Touched {
-    /// They are masked by their positions, or joined away when key indexes do not know these.
+    /// Files are patched or masked, whichever is best, or joined when key indexes do not know the rows' positions.
+    Patched,
+    /// They are masked by their positions, always; or joined as above.
     Masked,
     /// They are joined away, always: what masked reads are compared with.
     Joined,
@@ -54,6 +58,8 @@ pub struct UnionTable {
     touched: Touched,
     /// What an INSERT without a row id means: "derive it".
     derive_row_id: Expr,
+    /// The statement that makes it, once somebody has asked.
+    definition: OnceLock<String>,
 }
 
 impl UnionTable {
@@ -66,8 +72,9 @@ impl UnionTable {
             schema: arrow_schema(&view.base.table)?,
             view,
             sink,
-            touched: Touched::Masked,
+            touched: Touched::Patched,
             derive_row_id: lit(""),
+            definition: OnceLock::new(),
         })
     }
 
@@ -108,11 +115,8 @@ impl UnionTable {
         })
     }
 
-    /// The merged rows as a logical plan, projected to nothing less than all columns.
-    ///
-    /// # Errors
-    /// When the base or the log cannot be read.
-    pub async fn plan(&self) -> Result<LogicalPlan> {
+    /// The merged rows as a logical plan, projected to nothing less than all columns; made for a query with these filters.
+    async fn plan(&self, state: &dyn Session, filters: &[Expr]) -> Result<LogicalPlan> {
         let view = &self.view;
         let name = view.table().to_string();
         let base = view.base.scan(&view.warehouse).await?;
@@ -120,32 +124,75 @@ impl UnionTable {
             return scan(&name, Arc::new(base))?.build().map_err(Error::from);
         }
         let resolved = view.resolved().await?;
-        let split = Split {
+        let mut split = self.split(state);
+        let patching = match self.touched {
+            Touched::Patched => Some(Patching::WhereBest),
+            Touched::Masked => Some(Patching::Never),
+            Touched::Joined => None,
+        };
+        let Some((masks, patching)) = resolved.masks.as_ref().zip(patching) else {
+            split.overlay_rows = resolved.row_count();
+            let files = base.files().len();
+            let whole = base.clone();
+            let base = scan(&name, Arc::new(base.labelled(split.joined(files))))?;
+            let ids = in_memory(row_id_schema(), &resolved.touched()?)?;
+            let ids = scan("overlay", ids)?.build()?;
+            let keys = (vec![columns::ROW_ID], vec![WANTED]);
+            let untouched = base.join(ids, JoinType::LeftAnti, keys, None)?;
+            return self.with_overlay(untouched, whole, &resolved.chunks, split);
+        };
+        let left_out = base.left_out(state, filters);
+        let choice = (patching, left_out.as_slice());
+        let division = Division::choose(split, resolved, masks, base.files(), choice);
+        let chunks = division.overlay(&resolved.chunks);
+        split.overlay_rows = chunks.iter().map(LiveChunk::row_count).sum();
+        let whole = base.clone();
+        let division = division.with_overlay_rows(split.overlay_rows);
+        let base = scan(&name, Arc::new(base.divided(division)))?;
+        self.with_overlay(base, whole, &chunks, split)
+    }
+
+    /// With the rows of the overlay's chunks: those that are held whole, and those that `whole`, the whole base, completes.
+    fn with_overlay(
+        &self,
+        mut rows: LogicalPlanBuilder,
+        whole: ParquetTable,
+        chunks: &[LiveChunk],
+        split: Split,
+    ) -> Result<LogicalPlan> {
+        let name = self.view.table().as_ref();
+        let (held, decided): (Vec<LiveChunk>, Vec<LiveChunk>) =
+            chunks.iter().cloned().partition(LiveChunk::is_whole);
+        if !held.is_empty() {
+            let held: Vec<RecordBatch> =
+                held.iter().map(LiveChunk::batch).collect::<Result<_>>()?;
+            let held = OverlayTable::new(Arc::clone(&self.schema), &held, split.to_string())?;
+            rows = rows.union(scan(name, Arc::new(held))?.build()?)?;
+        }
+        if !decided.is_empty() {
+            let whole = scan(name, Arc::new(whole))?;
+            rows = rows.union(completed(whole, &decided, &self.schema)?)?;
+        }
+        Ok(rows.build()?)
+    }
+
+    fn split(&self, state: &dyn Session) -> Split {
+        let view = &self.view;
+        let newest = view.hot.newest_ms();
+        let now = state.execution_props().query_execution_start_time;
+        let now = now.and_then(|now| u64::try_from(now.timestamp_millis()).ok());
+        Split {
             seq: view.seq,
             base_seq: view.base.base_seq,
-            files: base.files().len(),
-            overlay_rows: resolved.rows.iter().map(RecordBatch::num_rows).sum(),
-        };
-        let untouched = match (&resolved.masks, self.touched) {
-            (Some(masks), Touched::Masked) => {
-                let label = split.masked(masks);
-                scan(&name, Arc::new(base.without(Arc::clone(masks), label)))?
-            }
-            _ => {
-                let base = scan(&name, Arc::new(base.labelled(split.joined())))?;
-                let ids = in_memory(row_id_schema(), &resolved.touched)?;
-                let ids = scan("overlay", ids)?.build()?;
-                let keys = (vec![columns::ROW_ID], vec![WANTED]);
-                base.join(ids, JoinType::LeftAnti, keys, None)?
-            }
-        };
-        let resolved = in_memory(Arc::clone(&self.schema), &resolved.rows)?;
-        let resolved = scan(&name, resolved)?;
-        Ok(untouched.union(resolved.build()?)?.build()?)
+            overlay_rows: 0,
+            freshness_ms: now
+                .zip(newest)
+                .map(|(now, newest)| now.saturating_sub(newest)),
+        }
     }
 }
 
-fn scan(name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlanBuilder> {
+pub(crate) fn scan(name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlanBuilder> {
     let source = provider_as_source(table);
     Ok(LogicalPlanBuilder::scan(name, source, None)?)
 }
@@ -187,6 +234,12 @@ impl TableProvider for UnionTable {
         TableType::Base
     }
 
+    fn get_table_definition(&self) -> Option<&str> {
+        let view = &self.view;
+        let made = || create_table_sql(&view.gateway, &view.schema);
+        Some(self.definition.get_or_init(made))
+    }
+
     fn get_column_default(&self, column: &str) -> Option<&Expr> {
         (column == columns::ROW_ID).then_some(&self.derive_row_id)
     }
@@ -205,7 +258,8 @@ impl TableProvider for UnionTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
-        let plan = narrowed(self.plan().await?, projection, filters, limit)?;
+        let plan = self.plan(state, filters).await?;
+        let plan = narrowed(plan, projection, filters, limit)?;
         state.create_physical_plan(&plan).await
     }
 

@@ -5,20 +5,21 @@
 //!        └── in the base ──┘└───── hot deltas: above base seq ─────┘
 //!        └────────── flushed log ───────────┘└── not yet flushed ──┘
 //! ```
-//! The overlay of a view is the fold of its hot deltas; it is resolved against the base once and kept
-//! with the view, so that a second query over the same view pays nothing for it.
+//! The overlay of a view is the fold of its hot deltas; it is resolved against the base once, and a later view over the
+//! same base goes on from there, so that a query pays for what was pushed since the one before.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use iceberg::table::Table;
-use lakesync_proto::{GatewayId, Hlc, RowId, RowState, Seq, SeqDelta, TableName, TableSchema};
+use lakesync_proto::{GatewayId, Hlc, Seq, SeqDelta, TableName, TableSchema};
 use tokio::sync::OnceCell;
 
 use crate::error::Result;
 use crate::files::ParquetTable;
-use crate::lake::{DataFileInfo, ForeignSnapshot, LakeError, Warehouse, live_files, summary};
-use crate::resolve::Resolved;
+pub(crate) use crate::hot_pushes::HotPush;
+use crate::hot_pushes::HotPushes;
+use crate::lake::{ForeignSnapshot, LakeError, Warehouse, live_files, summary};
+use crate::overlay::{Overlay, Resolved};
 
 /// One snapshot of a base table, with what its summary says of it.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ pub struct BaseSnapshot {
     /// Set when another program changed the snapshot's rows: they cannot be read, and seq and HLC are those of the
     /// newest snapshot of ours below.
     pub foreign: Option<ForeignSnapshot>,
-    files: OnceCell<Arc<[DataFileInfo]>>,
+    files: OnceCell<ParquetTable>,
 }
 
 impl BaseSnapshot {
@@ -69,9 +70,8 @@ impl BaseSnapshot {
     /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
         refuse_foreign(self.foreign.as_ref())?;
-        let list = || list_files(&self.table, self.snapshot_id);
-        let files = Arc::clone(self.files.get_or_try_init(list).await?);
-        ParquetTable::open(warehouse, &self.table, files)
+        let list = || list_files(warehouse, &self.table, self.snapshot_id);
+        self.files.get_or_try_init(list).await.cloned()
     }
 }
 
@@ -88,7 +88,7 @@ pub struct LogSnapshot {
     pub max_hlc: Hlc,
     /// As [`BaseSnapshot::foreign`].
     pub foreign: Option<ForeignSnapshot>,
-    files: OnceCell<Arc<[DataFileInfo]>>,
+    files: OnceCell<ParquetTable>,
 }
 
 impl LogSnapshot {
@@ -122,17 +122,9 @@ impl LogSnapshot {
     /// # Errors
     /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
-        ParquetTable::open(warehouse, &self.table, self.files().await?)
-    }
-
-    /// The files of the log; its manifests are read once.
-    ///
-    /// # Errors
-    /// As [`LogSnapshot::scan`].
-    pub(crate) async fn files(&self) -> Result<Arc<[DataFileInfo]>> {
         refuse_foreign(self.foreign.as_ref())?;
-        let list = || list_files(&self.table, self.snapshot_id);
-        Ok(Arc::clone(self.files.get_or_try_init(list).await?))
+        let list = || list_files(warehouse, &self.table, self.snapshot_id);
+        self.files.get_or_try_init(list).await.cloned()
     }
 }
 
@@ -143,20 +135,16 @@ fn refuse_foreign(foreign: Option<&ForeignSnapshot>) -> Result<()> {
     }
 }
 
-async fn list_files(table: &Table, snapshot_id: Option<i64>) -> Result<Arc<[DataFileInfo]>> {
-    match snapshot_id {
-        Some(_) => Ok(live_files(table, snapshot_id).await?.into()),
-        None => Ok(Arc::new([])),
-    }
-}
-
-/// The deltas of one push to one table, ascending by seq.
-#[derive(Clone, Debug)]
-pub struct HotPush {
-    /// When the gateway accepted them, in milliseconds since 1970.
-    pub arrived_ms: u64,
-    /// The deltas.
-    pub deltas: Vec<Arc<SeqDelta>>,
+async fn list_files(
+    warehouse: &Warehouse,
+    table: &Table,
+    snapshot_id: Option<i64>,
+) -> Result<ParquetTable> {
+    let files = match snapshot_id {
+        Some(_) => live_files(table, snapshot_id).await?.into(),
+        None => Arc::new([]) as _,
+    };
+    ParquetTable::open(warehouse, table, files)
 }
 
 /// What a query sees of one table.
@@ -175,9 +163,11 @@ pub struct ReadView {
     /// Every delta up to this one is in the view, and none above it.
     pub seq: Seq,
     /// The deltas above the base seq, by push, ascending by seq.
-    pub hot: Vec<Arc<HotPush>>,
-    /// The overlay against the base, once somebody has asked for it.
-    pub(crate) resolved: OnceCell<Resolved>,
+    pub hot: HotPushes,
+    /// The overlay that this view shares with later ones.
+    pub(crate) overlay: Arc<Overlay>,
+    /// What it shows of this view, once somebody has asked for it.
+    pub(crate) resolved: OnceCell<Arc<Resolved>>,
 }
 
 impl ReadView {
@@ -194,22 +184,37 @@ impl ReadView {
 
     /// The hot deltas above `seq` with the moment each was accepted (milliseconds since 1970).
     pub fn arrivals(&self, seq: Seq) -> impl Iterator<Item = (&Arc<SeqDelta>, u64)> {
-        let deltas = self.hot.iter().flat_map(|push| {
+        let deltas = self.hot.after(seq).flat_map(|push| {
             let arrived_ms = push.arrived_ms;
             push.deltas.iter().map(move |delta| (delta, arrived_ms))
         });
         deltas.filter(move |(delta, _)| delta.seq > seq)
     }
 
-    /// The overlay: the hot deltas folded by row.
+    /// What the hot deltas make of the rows they touch: asked once for a view, and begun where an earlier view of the
+    /// same base ended.
+    ///
+    /// # Errors
+    /// When the base or the log cannot be read.
+    pub async fn resolved(&self) -> Result<&Resolved> {
+        let resolve = || self.overlay.resolved(self);
+        let resolved = self.resolved.get_or_try_init(resolve).await?;
+        Ok(resolved)
+    }
+
+    /// The same view with an overlay of its own, of which nothing is made yet.
     #[must_use]
-    pub fn overlay(&self) -> BTreeMap<RowId, RowState> {
-        let mut rows: BTreeMap<RowId, RowState> = BTreeMap::new();
-        for delta in self.hot_deltas() {
-            rows.entry(delta.delta.row_id.clone())
-                .or_default()
-                .apply(&delta.delta);
+    pub fn anew(&self) -> Self {
+        Self {
+            warehouse: self.warehouse.clone(),
+            gateway: self.gateway.clone(),
+            schema: Arc::clone(&self.schema),
+            base: Arc::clone(&self.base),
+            log: Arc::clone(&self.log),
+            seq: self.seq,
+            hot: self.hot.clone(),
+            overlay: Arc::default(),
+            resolved: OnceCell::new(),
         }
-        rows
     }
 }

@@ -1,4 +1,4 @@
-//! The masked read against the joined read and the oracle, on random histories and random queries: filters on every
+//! The patched, the masked and the joined read against the oracle, on random histories and random queries: filters on every
 //! column, limits, the first rows by a column, aggregates, counts and joins.
 
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use lakesync_proto::TableSchema;
 use lakesync_providers::{Touched, UnionTable, session};
 use lakesync_tests::cells;
 use lakesync_tests::history::{History, Rng, Shape, Step};
+use lakesync_tests::layouts::give;
 use lakesync_tests::oracle::AsOf;
 use lakesync_tests::world::World;
 
@@ -25,15 +26,18 @@ fn seeds() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn masked_and_joined_reads_agree_with_the_oracle_whatever_is_asked() {
+async fn patched_masked_and_joined_reads_agree_with_the_oracle_whatever_is_asked() {
     let shape = Shape {
         rows: 16,
         push_deltas: 8,
         ..Shape::default()
     };
-    let mut masked = 0;
+    let (mut patched, mut masked) = (0, 0);
     for seed in 0..seeds() {
-        let history = History::generate(seed, shape);
+        let mut history = History::generate(seed, shape);
+        if seed % 2 == 1 {
+            give(&mut history, &mut Rng::new(seed));
+        }
         let folder = tempfile::tempdir().unwrap();
         let mut world = World::open(folder.path().join("lake"), &history).await;
         let mut rng = Rng::new(seed);
@@ -41,11 +45,15 @@ async fn masked_and_joined_reads_agree_with_the_oracle_whatever_is_asked() {
             world.step(step).await;
             let asks = matches!(step, Step::Push(_)) && rng.chance(40);
             for schema in world.schemas.iter().filter(|_| asks) {
-                masked += Asked::new(&world, schema, &mut rng).await.all().await;
+                let asked = Asked::new(&world, schema, &mut rng).await;
+                patched += said(&asked.ways[0], "patched_rows=").await;
+                masked += said(&asked.ways[1], "masked_rows=").await;
+                asked.all().await;
             }
         }
     }
     assert!(masked > 0, "some rows of a base were masked");
+    assert!(patched > 0, "some rows of a base were patched");
 }
 
 /// One table at one moment, read in three ways.
@@ -53,47 +61,45 @@ struct Asked<'a> {
     seed: u64,
     schema: &'a TableSchema,
     rng: &'a mut Rng,
-    masked: DataFrame,
-    joined: DataFrame,
+    ways: [DataFrame; 3],
     /// What the oracle says, as a plain table.
     truth: DataFrame,
     rows: RecordBatch,
 }
 
 impl<'a> Asked<'a> {
-    /// All rows, both ways, are the oracle's.
+    /// All rows, in every way, are the oracle's.
     async fn new(world: &World, schema: &'a TableSchema, rng: &'a mut Rng) -> Asked<'a> {
         let view = world.gateway().live().view(schema.table.as_str()).unwrap();
         let ctx = session(&view.warehouse);
-        inside(&ctx, rng.chance(50));
+        inside(&ctx, rng.chance(50), rng.pick(&[3, 8_192, 8_192]));
         let frame = |touched| {
             let table = UnionTable::new(Arc::clone(&view), None).unwrap();
             ctx.read_table(Arc::new(table.with_touched(touched)))
                 .unwrap()
         };
-        let (masked, joined) = (frame(Touched::Masked), frame(Touched::Joined));
+        let ways = [Touched::Patched, Touched::Masked, Touched::Joined].map(frame);
         let expected = world.expected(schema, AsOf::NOW);
-        for way in [&masked, &joined] {
+        for way in &ways {
             let batches = way.clone().collect().await.unwrap();
             let found = cells::rows(schema, &batches);
             assert_eq!(found, expected, "seed {}, {}", world.seed, schema.table);
         }
-        let all = masked.clone().collect().await.unwrap();
-        let arrow = Arc::clone(masked.schema().inner());
+        let all = ways[0].clone().collect().await.unwrap();
+        let arrow = Arc::clone(ways[0].schema().inner());
         let rows = arrow::compute::concat_batches(&arrow, &all).unwrap();
         Asked {
             seed: world.seed,
             schema,
             rng,
             truth: ctx.read_batch(rows.clone()).unwrap(),
-            masked,
-            joined,
+            ways,
             rows,
         }
     }
 
-    /// Asks about one column; the number of masked rows.
-    async fn all(mut self) -> u64 {
+    /// Asks about one column.
+    async fn all(mut self) {
         let column = self.rng.pick(&self.schema.columns).name.to_string();
         let filter = self.filter(&column);
         let k = usize::try_from(self.rng.between(1, 6)).unwrap();
@@ -127,7 +133,6 @@ impl<'a> Asked<'a> {
             .await;
         self.same(|rows| joined(rows, &column, &filter)).await;
         self.limited(&filter, k).await;
-        masked_rows(&self.masked).await
     }
 
     /// A filter on a column, with the value of a row for a bound.
@@ -159,7 +164,7 @@ impl<'a> Asked<'a> {
     /// The question has one answer, in every way of reading.
     async fn same(&self, ask: impl Fn(DataFrame) -> datafusion::error::Result<DataFrame>) {
         let truth = self.answer(&ask, &self.truth).await;
-        for way in [&self.masked, &self.joined] {
+        for way in &self.ways {
             let found = self.answer(&ask, way).await;
             let plan = ask(way.clone()).unwrap().into_optimized_plan().unwrap();
             assert_eq!(found, truth, "seed {}: {plan}", self.seed);
@@ -182,7 +187,7 @@ impl<'a> Asked<'a> {
             .answer(|rows| rows.filter(filter.clone()), &self.truth)
             .await;
         let few = |rows: DataFrame| rows.filter(filter.clone())?.limit(0, Some(k));
-        for way in [&self.masked, &self.joined] {
+        for way in &self.ways {
             let found = self.answer(few, way).await;
             assert_eq!(found.len(), k.min(matching.len()), "seed {}", self.seed);
             let mut rest = matching.clone();
@@ -203,12 +208,14 @@ fn joined(rows: DataFrame, column: &str, filter: &Expr) -> datafusion::error::Re
     left.join(rows, JoinType::Inner, &["cell"], &[column], None)
 }
 
-/// Whether the Parquet reader itself filters.
-fn inside(ctx: &SessionContext, filters: bool) {
+/// Whether the Parquet reader itself filters, and how many rows a batch has.
+fn inside(ctx: &SessionContext, filters: bool, batch_rows: &usize) {
     let state = ctx.state_ref();
     let mut state = state.write();
     let options = state.config_mut().options_mut();
     options.execution.parquet.pushdown_filters = filters;
+    options.execution.batch_size = *batch_rows;
+    options.optimizer.repartition_file_min_size = 1;
 }
 
 /// The rows as texts, sorted.
@@ -225,11 +232,11 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
     rows
 }
 
-/// What EXPLAIN says of masked rows.
-async fn masked_rows(way: &DataFrame) -> u64 {
+/// The number that EXPLAIN tells behind this word.
+async fn said(way: &DataFrame, word: &str) -> u64 {
     let plan = way.clone().explain(false, false).unwrap();
     let shown = lines(&plan.collect().await.unwrap()).join("\n");
-    let said = shown.split_once("masked_rows=");
+    let said = shown.split_once(word);
     said.map_or(0, |(_, after)| {
         let digits = after.chars().take_while(char::is_ascii_digit);
         digits.collect::<String>().parse().unwrap()

@@ -141,14 +141,13 @@ impl ForeignTable {
         let mut whole: Option<LogicalPlan> = None;
         for (deletes, files) in groups {
             let rows = ParquetTable::of_files(&self.warehouse, &self.layout, files.into());
-            let masks = Arc::new(masks(&ctx, &rows, &deleted).await?);
+            let masks = masks(&ctx, &rows, &deleted).await?;
             let label = format!(
-                "snapshot={}, masked_rows={}, equality_deletes={}",
+                "snapshot={}, equality_deletes={}",
                 self.snapshot.unwrap_or_default(),
-                masks.rows(),
                 deletes.len()
             );
-            let rows = Arc::new(rows.without(masks, label));
+            let rows = Arc::new(rows.without(&masks, label));
             let scan = LogicalPlanBuilder::scan(name.clone(), provider_as_source(rows), None)?;
             let equality = deletes.iter().map(|at| &sorted.equality[*at]);
             let plan = self.without(scan, equality)?;

@@ -36,6 +36,8 @@ pub struct DataFileInfo {
     pub upper_bounds: HashMap<i32, Datum>,
     /// Nulls by field id.
     pub null_counts: HashMap<i32, u64>,
+    /// The order of its rows, by the id of one of the table's sort orders; none when it is not known to have any.
+    pub sort_order_id: Option<i32>,
     /// The data sequence number: an equality delete applies to files below its own, a position
     /// delete also to those equal to it.
     pub sequence_number: i64,
@@ -114,6 +116,7 @@ fn info(entry: &ManifestEntry, manifest: &ManifestFile) -> DataFileInfo {
         lower_bounds: file.lower_bounds().clone(),
         upper_bounds: file.upper_bounds().clone(),
         null_counts: file.null_value_counts().clone(),
+        sort_order_id: file.sort_order_id(),
         sequence_number: entry.sequence_number().unwrap_or(manifest.sequence_number),
         snapshot_id: entry.snapshot_id(),
         referenced_data_file: super::commit::only_target(file),

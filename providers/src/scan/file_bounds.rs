@@ -1,13 +1,13 @@
-//! What a manifest says of the values of a data file, as DataFusion leaves out whole files by it.
+//! What a manifest says of the values of a data file, as DataFusion leaves out whole files by it, and takes a column with
+//! one value for a constant.
 //!
-//! Only least and greatest values are told, and only where they bound every value: a floating point column has none,
-//! since NaN is outside any bounds. Nulls and rows are not told either: DataFusion would take a column whose bounds meet
-//! for a constant of the file. Timestamps have none: DataFusion 53.1 prunes by the bounds of a cast, and a cast to a time of
-//! day keeps no order.
+//! A value of floating point is finite everywhere in the lake, since nothing else is let in: so its bounds hold too.
+//! Which filters may look at bounds at all is said in `carried_bounds`.
 //!
-//! **Invariant:** a value of a row of the file lies within the bounds; so do those of the rows that a mask leaves.
+//! **Invariant:** a value of a row of the file lies within the bounds; so do those of the rows that a mask leaves. Where
+//! both bounds are the same text, every row has it: a shortened lower bound goes without an upper one.
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use iceberg::spec::{Datum, PrimitiveLiteral};
@@ -21,25 +21,37 @@ pub(crate) fn file_bounds(schema: &Schema, file: &DataFileInfo) -> Option<Statis
     let columns: Vec<ColumnStatistics> = columns.collect();
     let unknown = ColumnStatistics::new_unknown();
     columns.iter().any(|column| *column != unknown).then(|| {
-        let mut bounds = Statistics::new_unknown(schema);
-        bounds.column_statistics = columns;
-        bounds
+        let rows = usize::try_from(file.rows);
+        Statistics {
+            num_rows: rows.map_or(Precision::Absent, Precision::Exact),
+            total_byte_size: Precision::Absent,
+            column_statistics: columns,
+        }
     })
+}
+
+/// The Iceberg field id of a column.
+pub(super) fn field_id(field: &Field) -> Option<i32> {
+    let id = field.metadata().get(PARQUET_FIELD_ID_META_KEY)?;
+    id.parse().ok()
 }
 
 fn column(field: &Field, file: &DataFileInfo) -> ColumnStatistics {
     let unknown = ColumnStatistics::new_unknown();
-    let Some(id) = field.metadata().get(PARQUET_FIELD_ID_META_KEY) else {
-        return unknown;
-    };
-    let Ok(id) = id.parse::<i32>() else {
+    let Some(id) = field_id(field) else {
         return unknown;
     };
     let bound = |datum: Option<&Datum>| {
         let value = datum.and_then(|datum| value(datum, field.data_type()));
         value.map_or(Precision::Absent, Precision::Exact)
     };
+    let nulls = file.null_counts.get(&id).copied().map(usize::try_from);
+    let nulls = match nulls {
+        Some(Ok(nulls)) => Precision::Exact(nulls),
+        _ => Precision::Absent,
+    };
     unknown
+        .with_null_count(nulls)
         .with_min_value(bound(file.lower_bounds.get(&id)))
         .with_max_value(bound(file.upper_bounds.get(&id)))
 }
@@ -51,6 +63,10 @@ fn value(bound: &Datum, column: &DataType) -> Option<ScalarValue> {
         (PrimitiveLiteral::Int(value), DataType::Int32) => ScalarValue::from(*value),
         (PrimitiveLiteral::Int(value), DataType::Int64) => ScalarValue::from(i64::from(*value)),
         (PrimitiveLiteral::Long(value), DataType::Int64) => ScalarValue::from(*value),
+        (PrimitiveLiteral::Double(value), DataType::Float64) => ScalarValue::from(value.0),
+        (PrimitiveLiteral::Long(value), DataType::Timestamp(TimeUnit::Microsecond, zone)) => {
+            ScalarValue::TimestampMicrosecond(Some(*value), zone.clone())
+        }
         (PrimitiveLiteral::Int(value), DataType::Date32) => ScalarValue::Date32(Some(*value)),
         (PrimitiveLiteral::Int128(value), DataType::Decimal128(precision, scale)) => {
             ScalarValue::Decimal128(Some(*value), *precision, *scale)
@@ -63,8 +79,6 @@ fn value(bound: &Datum, column: &DataType) -> Option<ScalarValue> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::datatypes::TimeUnit;
-
     use super::*;
 
     #[test]
@@ -77,14 +91,17 @@ mod tests {
             (Datum::long(7), DataType::Int64),
             (Datum::date(7), DataType::Date32),
             (Datum::string("7"), DataType::Utf8),
+            (Datum::double(7.0), DataType::Float64),
+            (Datum::timestamptz_micros(7), micros.clone()),
         ];
         for (bound, column) in known {
             let found = value(&bound, &column).map(|value| value.data_type());
             assert_eq!(found, Some(column), "{bound}");
         }
         let unknown = [
-            (Datum::double(7.0), DataType::Float64),
-            (Datum::timestamptz_micros(7), micros),
+            (Datum::double(7.0), DataType::Float32),
+            (Datum::timestamptz_micros(7), DataType::Int32),
+            (Datum::string("7"), micros),
             (Datum::binary([7]), DataType::LargeBinary),
             (Datum::long(7), DataType::Utf8),
             (Datum::string("7"), decimal),

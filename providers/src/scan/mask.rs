@@ -8,7 +8,7 @@
 //! **Invariant:** `without` and `only` divide a file: every row is in one of them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
@@ -16,33 +16,61 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use super::key_index::wide;
 
 /// The masks of one view's base, by the path of the file; a file without one is read whole.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Masks {
-    files: HashMap<String, Arc<ParquetAccessPlan>>,
-    rows: u64,
+    files: HashMap<Arc<str>, Arc<FileMask>>,
 }
 
 impl Masks {
+    /// Masks a file in this way, and in no other.
+    pub(crate) fn put(&mut self, path: &str, mask: FileMask) {
+        self.files.insert(path.into(), Arc::new(mask));
+    }
+
     /// Leaves the rows at `positions`, ascending and one at least, out of a file with these row groups.
     pub(crate) fn add(&mut self, path: &str, row_groups: &[u32], positions: &[u32]) {
-        self.rows += u64::try_from(positions.len()).expect("32 bits count them");
-        let left = Arc::new(without(row_groups, positions));
-        self.files.insert(path.to_owned(), left);
+        self.put(path, FileMask::new(row_groups.into(), positions.into()));
     }
 
     /// What is left of a file; none when all of it is.
     pub(crate) fn access(&self, path: &str) -> Option<Arc<ParquetAccessPlan>> {
-        self.files.get(path).map(Arc::clone)
+        self.files.get(path).map(|mask| mask.left())
     }
 
-    /// How many rows are left out.
-    pub(crate) fn rows(&self) -> u64 {
-        self.rows
+    /// How many rows of a file are left out.
+    pub(crate) fn rows_of(&self, path: &str) -> u64 {
+        self.files.get(path).map_or(0, |mask| mask.rows())
+    }
+}
+
+/// The rows that are left out of one file.
+#[derive(Debug)]
+pub(crate) struct FileMask {
+    row_groups: Arc<[u32]>,
+    positions: Box<[u32]>,
+    /// Made when somebody reads the file without them: most views are never asked.
+    left: OnceLock<Arc<ParquetAccessPlan>>,
+}
+
+impl FileMask {
+    /// Leaves the rows at `positions`, ascending and one at least, out of a file with these row groups.
+    pub(crate) fn new(row_groups: Arc<[u32]>, positions: Box<[u32]>) -> Self {
+        Self {
+            row_groups,
+            positions,
+            left: OnceLock::new(),
+        }
     }
 
-    /// How many files have a row that is left out.
-    pub(crate) fn files(&self) -> usize {
-        self.files.len()
+    fn left(&self) -> Arc<ParquetAccessPlan> {
+        let left = self
+            .left
+            .get_or_init(|| Arc::new(without(&self.row_groups, &self.positions)));
+        Arc::clone(left)
+    }
+
+    fn rows(&self) -> u64 {
+        u64::try_from(self.positions.len()).expect("32 bits count them")
     }
 }
 

@@ -5,31 +5,57 @@
 //!                                                                          └─► mask: every other row of the file
 //! ```
 //! A key index ([`key_index`]) is made by reading one column of a file once and is kept for all views of the process
-//! ([`key_indexes`]). [`located`] asks it and reads what it names, which proves it; [`mask`] turns positions into what
+//! ([`key_indexes`]) and, beside the file, for the next process ([`key_index_file`]). [`locator`] asks those of the files
+//! that may have a row ([`asked`]) and reads what they name, which proves it; [`mask`] turns positions into what
 //! the Parquet reader skips; [`view_source`] is the leaf of the plan, which says what it does in `EXPLAIN`. Whole files are left out
 //! by the bounds of their manifests ([`file_bounds`]). A column is found in a file by its field id ([`field_ids`]).
 //!
 //! **Invariant:** a masked scan gives exactly the rows of the base whose id is not in the overlay; what remains of a
 //! file is final, so every filter may be pushed into it.
 
+mod asked;
+mod bounded_map;
+#[cfg(test)]
+mod bounds_tests;
+mod carried_bounds;
 mod data_file;
+mod division;
 mod field_ids;
 mod file_bounds;
-mod key_index;
-mod key_indexes;
-mod located;
-mod mask;
-mod positions;
-mod split;
+mod file_order;
+mod footers;
+mod guarded_source;
 #[cfg(test)]
-mod tests;
+mod index_tests;
+mod key_index;
+mod key_index_file;
+mod key_indexes;
+mod known_files;
+mod locator;
+mod mask;
+#[cfg(test)]
+mod order_tests;
+mod overlay_table;
+mod patch;
+mod positions;
+mod seed;
+mod split;
+mod table_statistics;
+#[cfg(test)]
+pub(crate) mod tests;
 mod view_source;
 
+pub(crate) use division::{Division, Patching};
 pub(crate) use field_ids::FieldIds;
-pub(crate) use file_bounds::file_bounds;
+pub(crate) use file_order::{equal_orders, in_order};
+pub(crate) use footers::LakeReaders;
+pub(crate) use guarded_source::GuardedSource;
 pub(crate) use key_indexes::KeyIndexes;
-pub(crate) use located::{Located, locate};
-pub(crate) use mask::Masks;
+pub(crate) use known_files::KnownFiles;
+pub(crate) use locator::{Columns, Found, Locator, Next};
+pub(crate) use mask::{FileMask, Masks};
+pub(crate) use overlay_table::OverlayTable;
+pub(crate) use patch::{Chunk, Completion, FilePatch, LiveChunk, PatchSource, PatchedRow, Place};
 pub(crate) use positions::masks;
 pub(crate) use split::Split;
-pub(crate) use view_source::{LimitInside, ViewSource};
+pub(crate) use view_source::ViewSource;

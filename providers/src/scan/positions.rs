@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use datafusion::prelude::SessionContext;
 
-use super::data_file::DataFile;
+use super::data_file::{DataFile, row_groups};
 use super::key_index::wide;
 use super::mask::Masks;
 use crate::error::{Error, Result};
@@ -23,12 +23,17 @@ pub(crate) async fn masks(
 ) -> Result<Masks> {
     let mut masks = Masks::default();
     for at in 0..table.files().len() {
-        let file = DataFile { ctx, table, at };
-        let path = &file.info().path;
+        let path = &table.files()[at].path;
         let Some(places) = positions.get(path) else {
             continue;
         };
-        let row_groups = file.row_groups().await?.ok_or_else(|| Error::ForeignFile {
+        let file = DataFile {
+            task: ctx.task_ctx(),
+            table: table.clone(),
+            at,
+        };
+        let row_groups = row_groups(file.footer().await?.as_ref());
+        let row_groups = row_groups.ok_or_else(|| Error::ForeignFile {
             table: path.clone(),
             reason: "a row group of it has more rows than can be counted".to_owned(),
         })?;

@@ -1,7 +1,7 @@
 //! Masked scans of files with several row groups and pages: rows, limits, statistics, and what EXPLAIN says.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{AsArray as _, Int64Array, RecordBatch, StringArray};
@@ -11,13 +11,17 @@ use datafusion::logical_expr::{col, lit};
 use datafusion::physical_plan::metrics::MetricValue;
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{DataFrame, SessionContext};
+use iceberg::TableUpdate;
+use iceberg::spec::{
+    DataFile, DataFileBuilder, NullOrder, SortDirection, SortField, SortOrder, Transform,
+};
+use iceberg::table::Table;
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, GatewayId, Hlc, Op, RowDelta, RowId, Seq,
     SeqDelta, TableDefinition, TableName, TableSchema, Value,
 };
 use tempfile::TempDir;
 
-use super::*;
 use crate::lake::{Commit, Warehouse, WriteOptions, summary, write_data_files};
 use crate::live::Live;
 use crate::session::session;
@@ -28,29 +32,26 @@ use crate::view::{HotPush, ReadView};
 const GROUPED: i64 = 1_000;
 const PAGED: i64 = 50_000;
 
-struct Scene {
-    live: Live,
+pub(crate) struct Scene {
+    pub(crate) live: Live,
     seq: u64,
-    _folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
-fn row_id(v: i64) -> RowId {
+pub(crate) fn row_id(v: i64) -> RowId {
     RowId::parse(&format!("row {v}")).unwrap()
 }
 
 /// A base with the rows `v = 0 .. 51,000` in two files.
-async fn scene() -> Scene {
-    let folder = tempfile::tempdir().unwrap();
-    let warehouse = Warehouse::open_local(folder.path()).await.unwrap();
-    let gateway = GatewayId::parse("public").unwrap();
-    warehouse.create_namespace(&gateway).await.unwrap();
+pub(crate) async fn scene() -> Scene {
+    let files = [(0..GROUPED, 100), (GROUPED..GROUPED + PAGED, 60_000)];
+    scene_of(&files, row_id).await
+}
+
+/// A base of these files: the rows of each, and how many of them a row group has.
+pub(super) async fn scene_of(files: &[(Range<i64>, usize)], row_id: fn(i64) -> RowId) -> Scene {
     let definition = r#"{"table": "t", "columns": [{"name": "v", "type": "long"}, {"name": "s", "type": "string"}]}"#;
-    let definition = TableDefinition::from_json(definition.as_bytes()).unwrap();
-    let schema = TableSchema::from_definition(&definition).unwrap();
-    warehouse.create_table(&gateway, &schema).await.unwrap();
-    let pair = warehouse.load(&gateway, &schema.table).await.unwrap();
-    let mut files = Vec::new();
-    for (rows, row_group_rows) in [(0..GROUPED, 100), (GROUPED..GROUPED + PAGED, 60_000)] {
+    let batches = files.iter().cloned().map(|(rows, row_group_rows)| {
         let ids = rows.clone().map(|v| row_id(v).to_string());
         let texts = rows.clone().map(|v| Some(format!("text {}", v % 7)));
         let batch = RecordBatch::try_from_iter([
@@ -58,14 +59,49 @@ async fn scene() -> Scene {
             ("v", Arc::new(Int64Array::from_iter_values(rows)) as _),
             ("s", Arc::new(texts.collect::<StringArray>()) as _),
         ]);
+        (batch.unwrap(), row_group_rows)
+    });
+    scene_with(definition, batches.collect()).await
+}
+
+/// A base of a table with this definition: the rows of each file, and how many of them a row group has.
+pub(super) async fn scene_with(definition: &str, files: Vec<(RecordBatch, usize)>) -> Scene {
+    scene_in_order(definition, None, files).await
+}
+
+/// The same, with every file said to be in an order, `<column>` or `<column> desc`, with nulls at the end.
+pub(super) async fn scene_in_order(
+    definition: &str,
+    order: Option<&str>,
+    files: Vec<(RecordBatch, usize)>,
+) -> Scene {
+    let folder = tempfile::tempdir().unwrap();
+    let warehouse = Warehouse::open_local(folder.path()).await.unwrap();
+    let gateway = GatewayId::parse("public").unwrap();
+    warehouse.create_namespace(&gateway).await.unwrap();
+    let definition = TableDefinition::from_json(definition.as_bytes()).unwrap();
+    let schema = TableSchema::from_definition(&definition).unwrap();
+    warehouse.create_table(&gateway, &schema).await.unwrap();
+    let mut pair = warehouse.load(&gateway, &schema.table).await.unwrap();
+    let mut order_id = None;
+    if let Some(order) = order {
+        pair.base = with_order(&warehouse, &pair.base, order).await;
+        order_id = i32::try_from(pair.base.metadata().default_sort_order_id()).ok();
+    }
+    let mut data_files = Vec::new();
+    for (batch, row_group_rows) in files {
         let options = WriteOptions {
             row_group_rows,
             ..WriteOptions::new("test")
         };
-        let written = write_data_files(&pair.base, vec![batch.unwrap()], &options).await;
-        files.extend(written.unwrap());
+        let written = write_data_files(&pair.base, vec![batch], &options).await;
+        let written = written.unwrap().into_iter();
+        data_files.extend(written.map(|file| match order_id {
+            Some(order) => in_order(&file, order),
+            None => file,
+        }));
     }
-    Commit::append(files)
+    Commit::append(data_files)
         .with_property(summary::BASE_SEQ, 7)
         .with_property(summary::MAX_HLC, Hlc::new(1, 0).unwrap())
         .run(&warehouse, pair.base.identifier())
@@ -81,39 +117,101 @@ async fn scene() -> Scene {
     Scene {
         live,
         seq: 7,
-        _folder: folder,
+        folder,
     }
+}
+
+/// The table, its rows to be sorted so from now on.
+async fn with_order(warehouse: &Warehouse, table: &Table, order: &str) -> Table {
+    let (column, direction) = match order.split_once(' ') {
+        None => (order, SortDirection::Ascending),
+        Some((column, _)) => (column, SortDirection::Descending),
+    };
+    let schema = table.metadata().current_schema();
+    let order = SortOrder::builder()
+        .with_sort_field(SortField {
+            source_id: schema.field_id_by_name(column).unwrap(),
+            transform: Transform::Identity,
+            direction,
+            null_order: NullOrder::Last,
+        })
+        .build(schema);
+    let updates = vec![
+        TableUpdate::AddSortOrder {
+            sort_order: order.unwrap(),
+        },
+        TableUpdate::SetDefaultSortOrder { sort_order_id: -1 },
+    ];
+    let catalog = warehouse.catalog();
+    let ident = table.identifier();
+    catalog.commit(ident, vec![], updates, None).await.unwrap()
+}
+
+/// The same file, said to be in this order.
+fn in_order(file: &DataFile, order: i32) -> DataFile {
+    DataFileBuilder::default()
+        .content(file.content_type())
+        .file_path(file.file_path().to_owned())
+        .file_format(file.file_format())
+        .partition(file.partition().clone())
+        .record_count(file.record_count())
+        .file_size_in_bytes(file.file_size_in_bytes())
+        .null_value_counts(file.null_value_counts().clone())
+        .lower_bounds(file.lower_bounds().clone())
+        .upper_bounds(file.upper_bounds().clone())
+        .sort_order_id(order)
+        .build()
+        .unwrap()
 }
 
 impl Scene {
     /// Sets `v` of a row to `to`, or deletes the row.
-    fn edit(&mut self, row: i64, to: Option<i64>) {
-        self.seq += 1;
-        let key = DeltaKey {
-            table: TableName::parse("t").unwrap(),
-            row_id: row_id(row),
-            client_id: ClientId::parse("ana").unwrap(),
-            hlc: Hlc::new(1_000 + self.seq, 0).unwrap(),
-        };
-        let change = to.map(|v| ColumnChange {
-            column: ColumnName::parse("v").unwrap(),
-            value: Value::Long(v),
-        });
-        let op = if to.is_some() { Op::Update } else { Op::Delete };
-        let delta = RowDelta::new(op, key, change.into_iter().collect());
-        let seq = Seq::from_u64(self.seq).unwrap();
-        let push = HotPush {
-            arrived_ms: 0,
-            deltas: vec![Arc::new(SeqDelta { seq, delta })],
-        };
-        self.live.append(&push, seq);
+    pub(crate) fn edit(&mut self, row: i64, to: Option<i64>) {
+        self.change(row_id(row).as_str(), to);
     }
 
-    fn view(&self) -> Arc<ReadView> {
+    /// The same of many rows, in one push.
+    pub(crate) fn push(&mut self, edits: &[(i64, Option<i64>)]) {
+        let ids = edits.iter().map(|(row, to)| (row_id(*row), *to));
+        self.change_all(ids.collect());
+    }
+
+    /// The same of a row with this id.
+    pub(super) fn change(&mut self, id: &str, to: Option<i64>) {
+        self.change_all(vec![(RowId::parse(id).unwrap(), to)]);
+    }
+
+    fn change_all(&mut self, edits: Vec<(RowId, Option<i64>)>) {
+        let mut deltas = Vec::new();
+        for (row_id, to) in edits {
+            self.seq += 1;
+            let key = DeltaKey {
+                table: TableName::parse("t").unwrap(),
+                row_id,
+                client_id: ClientId::parse("ana").unwrap(),
+                hlc: Hlc::new(1_000 + self.seq, 0).unwrap(),
+            };
+            let change = to.map(|v| ColumnChange {
+                column: ColumnName::parse("v").unwrap(),
+                value: Value::Long(v),
+            });
+            let op = if to.is_some() { Op::Update } else { Op::Delete };
+            let delta = RowDelta::new(op, key, change.into_iter().collect());
+            let seq = Seq::from_u64(self.seq).unwrap();
+            deltas.push(Arc::new(SeqDelta { seq, delta }));
+        }
+        let push = HotPush {
+            arrived_ms: 0,
+            deltas,
+        };
+        self.live.append(&push, Seq::from_u64(self.seq).unwrap());
+    }
+
+    pub(crate) fn view(&self) -> Arc<ReadView> {
         self.live.view("t").unwrap()
     }
 
-    fn frame(&self, ctx: &SessionContext, touched: Touched) -> DataFrame {
+    pub(super) fn frame(&self, ctx: &SessionContext, touched: Touched) -> DataFrame {
         let table = UnionTable::new(self.view(), None).unwrap();
         ctx.read_table(Arc::new(table.with_touched(touched)))
             .unwrap()
@@ -131,7 +229,7 @@ fn filters_inside(view: &ReadView) -> SessionContext {
     ctx
 }
 
-async fn numbers(frame: DataFrame) -> Vec<i64> {
+pub(super) async fn numbers(frame: DataFrame) -> Vec<i64> {
     let batches = frame.collect().await.unwrap();
     let mut numbers = Vec::new();
     for batch in &batches {
@@ -142,7 +240,7 @@ async fn numbers(frame: DataFrame) -> Vec<i64> {
     numbers
 }
 
-async fn plan(frame: DataFrame) -> String {
+pub(super) async fn plan(frame: DataFrame) -> String {
     let plan = frame.create_physical_plan().await.unwrap();
     displayable(plan.as_ref()).indent(false).to_string()
 }
@@ -170,7 +268,7 @@ async fn touched_rows_come_once_and_changed_whatever_row_group_and_page_they_are
         session(&scene.view().warehouse),
         filters_inside(&scene.view()),
     ] {
-        for touched in [Touched::Masked, Touched::Joined] {
+        for touched in [Touched::Patched, Touched::Masked, Touched::Joined] {
             let all = scene.frame(&ctx, touched);
             assert_eq!(numbers(all.clone()).await, expected, "{touched:?}");
             for (low, high) in [
@@ -240,12 +338,16 @@ async fn the_plan_names_view_files_masks_and_overlay() {
         scene.edit(row, to);
     }
     let masked = plan(scene.frame(&ctx, Touched::Masked)).await;
-    let said =
-        "view_seq=10, base_seq=7, overlay_rows=2, files_plain=1, files_masked=1, masked_rows=2";
+    let said = "files_plain=1, files_patched=0, files_masked=1, masked_rows=2, patched_rows=0, \
+                overlay_rows=2, view_seq=10, base_seq=7";
     assert!(masked.contains(said), "{masked}");
+    let patched = plan(scene.frame(&ctx, Touched::Patched)).await;
+    let said = "files_plain=1, files_patched=1, files_masked=0, masked_rows=1, patched_rows=1, \
+                overlay_rows=1, view_seq=10, base_seq=7";
+    assert!(patched.contains(said), "{patched}");
     assert!(!masked.contains("Join"), "{masked}");
     let joined = plan(scene.frame(&ctx, Touched::Joined)).await;
-    let said = "view_seq=10, base_seq=7, overlay_rows=2, files_joined=2";
+    let said = "files_joined=2, overlay_rows=2, view_seq=10, base_seq=7";
     assert!(joined.contains(said), "{joined}");
     assert!(joined.contains("Anti"), "{joined}");
 }
@@ -302,7 +404,7 @@ async fn a_query_that_needs_no_column_counts_no_masked_row() {
 }
 
 /// How many files the scans of a plan have left out by their bounds, and how many not.
-async fn files_left_out(frame: DataFrame) -> (usize, usize) {
+pub(super) async fn files_left_out(frame: DataFrame) -> (usize, usize) {
     let ctx = frame.task_ctx();
     let plan = frame.create_physical_plan().await.unwrap();
     collect(Arc::clone(&plan), Arc::new(ctx)).await.unwrap();
@@ -319,6 +421,11 @@ async fn files_left_out(frame: DataFrame) -> (usize, usize) {
             {
                 found.0 += pruning_metrics.pruned();
                 found.1 += pruning_metrics.matched();
+            }
+            if let MetricValue::Gauge { name, gauge } = metric.value()
+                && name == "files_left_out"
+            {
+                found.0 += gauge.value();
             }
         }
     }
@@ -345,59 +452,4 @@ async fn files_whose_bounds_exclude_a_filter_are_not_opened() {
     }
     let ids = all.filter(col("row_id").eq(lit("row 1500"))).unwrap();
     assert_eq!(numbers(ids).await, [2_000_000]);
-}
-
-/// A hasher that knows no difference.
-#[derive(Default)]
-struct Blind;
-
-impl Hasher for Blind {
-    fn finish(&self) -> u64 {
-        7
-    }
-
-    fn write(&mut self, _: &[u8]) {}
-}
-
-async fn found<S: BuildHasher + Sync>(
-    indexes: &KeyIndexes<S>,
-    view: &ReadView,
-    rows: &[i64],
-) -> Option<(Vec<RowId>, u64)> {
-    let ctx = session(&view.warehouse);
-    let base = view.base.scan(&view.warehouse).await.unwrap();
-    let ids: Vec<RowId> = rows.iter().copied().map(row_id).collect();
-    let ids: BTreeSet<&RowId> = ids.iter().collect();
-    let located = locate(indexes, &ctx, &base, &view.schema, &ids).await;
-    let located = located.unwrap()?;
-    let rows = located.rows.into_keys().collect();
-    Some((rows, located.masks.rows()))
-}
-
-#[tokio::test]
-async fn an_index_that_names_too_much_masks_no_row_too_many() {
-    let scene = scene().await;
-    let view = scene.view();
-    let rows = [999, 0, 77_777, 1_000];
-    let expected = [row_id(0), row_id(1_000), row_id(999)];
-    let sharp = KeyIndexes::new(1 << 20, RandomState::new());
-    let blind = KeyIndexes::new(1 << 20, BuildHasherDefault::<Blind>::default());
-    for _again in 0..2 {
-        let by_hash = found(&sharp, &view, &rows).await;
-        assert_eq!(by_hash, Some((expected.to_vec(), 3)));
-        let (rows, masked) = found(&blind, &view, &rows).await.unwrap();
-        assert_eq!(masked, 3);
-        assert_eq!(rows, expected);
-    }
-}
-
-#[tokio::test]
-async fn indexes_that_have_no_room_are_not_made() {
-    let scene = scene().await;
-    let view = scene.view();
-    // 51,000 rows take 51,000 × 8 bytes and those of the buckets.
-    let small = KeyIndexes::new(408_000, RandomState::new());
-    assert_eq!(found(&small, &view, &[0]).await, None);
-    let large = KeyIndexes::new(460_000, RandomState::new());
-    assert_eq!(found(&large, &view, &[0]).await, Some((vec![row_id(0)], 1)));
 }

@@ -1,11 +1,6 @@
-//! The leaf of a read view's plan: another source, with what `EXPLAIN` says of the view, and without a limit inside
-//! when rows are masked.
+//! The leaf of a read view's plan: another source, with what `EXPLAIN` says of the view.
 //!
-//! DataFusion 53.1 replaces the rows that a file may give by whole row groups when their statistics prove that a filter
-//! holds for all of their rows and a limit is in the scan (datafusion#22941): the masked rows would be back. So a masked
-//! source takes no limit; one above it ends the stream all the same.
-//!
-//! **Invariant:** a source in which rows are masked never has a fetch. Everything else is the inner source's.
+//! **Invariant:** everything but the label is the inner source's.
 
 use std::any::Any;
 use std::fmt;
@@ -24,42 +19,23 @@ use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{DisplayFormatType, SortOrderPushdownResult};
 
-/// Whether the inner source may stop by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LimitInside {
-    /// Its rows are all that it has.
-    Allowed,
-    /// Rows of it are masked.
-    Never,
-}
-
 /// A source with a label.
 #[derive(Clone, Debug)]
 pub(crate) struct ViewSource {
     inner: Arc<dyn DataSource>,
     label: Arc<str>,
-    limit: LimitInside,
 }
 
 impl ViewSource {
     /// The leaf of a plan.
-    pub(crate) fn exec(
-        inner: Arc<dyn DataSource>,
-        label: Arc<str>,
-        limit: LimitInside,
-    ) -> Arc<DataSourceExec> {
-        Arc::new(DataSourceExec::new(Arc::new(Self {
-            inner,
-            label,
-            limit,
-        })))
+    pub(crate) fn exec(inner: Arc<dyn DataSource>, label: Arc<str>) -> Arc<DataSourceExec> {
+        Arc::new(DataSourceExec::new(Arc::new(Self { inner, label })))
     }
 
     fn around(&self, inner: Arc<dyn DataSource>) -> Arc<dyn DataSource> {
         Arc::new(Self {
             inner,
             label: Arc::clone(&self.label),
-            limit: self.limit,
         })
     }
 }
@@ -123,10 +99,7 @@ impl DataSource for ViewSource {
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn DataSource>> {
-        match self.limit {
-            LimitInside::Allowed => Some(self.around(self.inner.with_fetch(limit)?)),
-            LimitInside::Never => None,
-        }
+        Some(self.around(self.inner.with_fetch(limit)?))
     }
 
     fn fetch(&self) -> Option<usize> {

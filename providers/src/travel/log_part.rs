@@ -39,7 +39,7 @@ impl<'a> LogPart<'a> {
         latest: Option<Hlc>,
     ) -> Result<Self> {
         let log = &view.log;
-        let files = log.files().await?;
+        let rows = log.scan(&view.warehouse).await?;
         let seqs = Bounds::of(&log.table, columns::SEQ);
         let hlcs = Bounds::of(&log.table, columns::HLC);
         let meets = |file: &&DataFileInfo| {
@@ -49,7 +49,7 @@ impl<'a> LogPart<'a> {
                 .is_some_and(|latest| hlcs.least(file).is_some_and(|hlc| hlc > latest.as_i64()));
             !(below || above || later)
         };
-        let files: Vec<DataFileInfo> = files.iter().filter(meets).cloned().collect();
+        let files: Vec<DataFileInfo> = rows.files().iter().filter(meets).cloned().collect();
         let mut within = col(columns::SEQ).gt(lit(from.as_i64()));
         within = within.and(col(columns::SEQ).lt_eq(lit(to.as_i64())));
         if let Some(latest) = latest {
@@ -129,7 +129,7 @@ pub(crate) async fn first_after(
     let seqs = Bounds::of(&log.table, columns::SEQ);
     let mut first: Option<i64> = None;
     let mut undecided = Vec::new();
-    for file in log.files().await?.iter() {
+    for file in log.scan(&view.warehouse).await?.files() {
         match (
             arrivals.least(file),
             arrivals.greatest(file),

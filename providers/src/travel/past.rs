@@ -99,7 +99,7 @@ pub(super) fn parts(now: &ReadView, cut: Cut) -> Result<Option<Parts>> {
 fn within(now: &ReadView, cut: Cut) -> Vec<Arc<HotPush>> {
     let above = now.base.base_seq;
     let mut kept = Vec::new();
-    for push in &now.hot {
+    for push in now.hot.iter() {
         let sees = |delta: &&Arc<_>| cut.sees(delta) && delta.seq > above;
         let seen = push.deltas.iter().filter(sees).count();
         if seen == push.deltas.len() {
@@ -146,7 +146,8 @@ fn at(now: &ReadView, base: Arc<BaseSnapshot>, seq: Seq, hot: Vec<Arc<HotPush>>)
         base,
         log: Arc::clone(&now.log),
         seq,
-        hot,
+        hot: hot.into(),
+        overlay: Arc::default(),
         resolved: tokio::sync::OnceCell::new(),
     }
 }
