@@ -57,5 +57,5 @@ pub(crate) use mask::{FileMask, Masks};
 pub(crate) use overlay_table::OverlayTable;
 pub(crate) use patch::{Chunk, Completion, FilePatch, LiveChunk, PatchSource, PatchedRow, Place};
 pub(crate) use positions::masks;
-pub(crate) use split::Split;
+pub(crate) use split::{Moment, Split};
 pub(crate) use view_source::ViewSource;
