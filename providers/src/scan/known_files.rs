@@ -164,7 +164,7 @@ mod tests {
 
     use arrow::datatypes::{DataType, Field};
     use datafusion::common::ScalarValue;
-    use iceberg::spec::{DataContentType, Datum, Struct};
+    use iceberg::spec::{DataContentType, DataFileFormat, Datum, Struct};
     use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
     use super::*;
@@ -183,6 +183,7 @@ mod tests {
         let file = DataFileInfo {
             path: "file:///f".to_owned(),
             content: DataContentType::Data,
+            format: DataFileFormat::Parquet,
             bytes: 1,
             rows: 2,
             partition: Struct::empty(),
