@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   log (t$deltas, flushed) ──┐
-//!                             ├── fold.rs: one SQL query with lww ──► new base files ──► one commit
-//!   base (t) ─────────────────┘
+//!                             ├── fold_sql: one SQL query with lww ──► new base files ──► one commit
+//!   base (t) ─────────────────┘   (sorted by partition and order)
 //! ```
 //! [`fold_sql`] prints the query, [`explain`] its plan, [`compact`] runs it.
 //!
@@ -13,9 +13,9 @@
 mod compact;
 mod config;
 mod error;
-mod fold;
+mod order;
 
 pub use compact::{CompactReport, compact, explain};
 pub use config::CompactionConfig;
 pub use error::{Error, Result};
-pub use fold::{Part, fold_sql};
+pub use lakesync_providers::{Part, fold_sql};

@@ -13,7 +13,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -22,7 +22,6 @@ use datafusion::catalog::{MemTable, Session, TableProvider};
 use datafusion::common::utils::get_available_parallelism;
 use datafusion::common::{JoinType, Result as QueryResult, plan_err};
 use datafusion::datasource::provider_as_source;
-use datafusion::datasource::sink::DataSinkExec;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, lit,
@@ -30,14 +29,15 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::ExecutionPlan;
 use lakesync_proto::columns;
 
+use crate::definition_sql::create_table_sql;
 use crate::error::{Error, Result};
 use crate::files::ParquetTable;
 use crate::lake::arrow_schema;
 use crate::narrowed::narrowed;
 use crate::overlay::{WANTED, completed, row_id_schema};
 use crate::scan::{Division, LiveChunk, OverlayTable, Patching, Split};
-use crate::sink::{InsertSink, WriteSink};
 use crate::view::ReadView;
+use crate::write::{Assigned, Columns, InsertAction, Repeats, WritePlan, WriteSink, WriteTarget};
 
 /// How the base is read without the rows that hot deltas touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct UnionTable {
     touched: Touched,
     /// What an INSERT without a row id means: "derive it".
     derive_row_id: Expr,
+    /// The statement that makes it, once somebody has asked.
+    definition: OnceLock<String>,
 }
 
 impl UnionTable {
@@ -72,6 +74,7 @@ impl UnionTable {
             sink,
             touched: Touched::Patched,
             derive_row_id: lit(""),
+            definition: OnceLock::new(),
         })
     }
 
@@ -80,6 +83,36 @@ impl UnionTable {
     pub fn with_touched(mut self, touched: Touched) -> Self {
         self.touched = touched;
         self
+    }
+
+    /// The view that it reads.
+    #[must_use]
+    pub fn view(&self) -> &Arc<ReadView> {
+        &self.view
+    }
+
+    /// What takes the rows of `plan`, which have the schema `input`.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`]; a planning error that names a column which cannot hold what it would be given.
+    pub fn target(&self, plan: WritePlan, input: SchemaRef) -> Result<WriteTarget> {
+        let Some(sink) = &self.sink else {
+            return Err(Error::ReadOnly {
+                table: self.view.table().to_string(),
+            });
+        };
+        let columns = Columns {
+            schema: Arc::clone(&self.view.schema),
+            arrow: Arc::clone(&self.schema),
+        };
+        plan.check(&columns, &input)?;
+        Ok(WriteTarget {
+            view: Arc::clone(&self.view),
+            columns,
+            sink: Arc::clone(sink),
+            plan,
+            input,
+        })
     }
 
     /// The merged rows as a logical plan, projected to nothing less than all columns; made for a query with these filters.
@@ -201,6 +234,12 @@ impl TableProvider for UnionTable {
         TableType::Base
     }
 
+    fn get_table_definition(&self) -> Option<&str> {
+        let view = &self.view;
+        let made = || create_table_sql(&view.gateway, &view.schema);
+        Some(self.definition.get_or_init(made))
+    }
+
     fn get_column_default(&self, column: &str) -> Option<&Expr> {
         (column == columns::ROW_ID).then_some(&self.derive_row_id)
     }
@@ -230,20 +269,20 @@ impl TableProvider for UnionTable {
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
-        let Some(sink) = &self.sink else {
-            return Err(Error::ReadOnly {
-                table: self.view.table().to_string(),
-            }
-            .into());
-        };
         if insert_op != InsertOp::Append {
             return plan_err!("only INSERT INTO is supported on `{}`", self.view.table());
         }
-        let sink = InsertSink::new(
-            Arc::clone(&self.view),
-            Arc::clone(&self.schema),
-            Arc::clone(sink),
-        );
-        Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
+        // DataFusion's planner gives every column, in the table's order.
+        let fields = self.schema.fields().iter().enumerate();
+        let columns = fields.filter_map(|(input, field)| {
+            let column = self.view.schema.column(field.name())?.name.clone();
+            Some(Assigned { column, input })
+        });
+        let plan = WritePlan::insert(InsertAction {
+            row_id: self.schema.index_of(columns::ROW_ID).ok(),
+            columns: columns.collect(),
+            repeats: Repeats::Refused,
+        });
+        Ok(self.target(plan, Arc::clone(&self.schema))?.exec(input))
     }
 }

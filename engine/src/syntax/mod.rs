@@ -1,7 +1,8 @@
 //! SQL text in, what the engine runs out.
 //!
 //! ```text
-//! text ─ tokens ─ nesting check ─ token pass ─ DataFusion's parser ─ time travel ─ Query | Call | ExplainCall
+//! text ─ tokens ─ nesting check ─ token passes ─ DataFusion's parser ─ time travel ─ Query | Call | ExplainCall | Ddl
+//!                                                                       when it runs └─ the moments that are expressions
 //! ```
 //!
 //! Invariant: a text is parsed as a whole before any of it runs, and what comes out holds no clause that a later step
@@ -9,11 +10,14 @@
 
 mod as_of;
 mod call;
+mod clause;
 mod dialect;
 mod error;
 mod nesting;
+mod pin;
 mod tokens;
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use datafusion::common::DataFusionError;
@@ -24,8 +28,11 @@ use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer};
 
 use dialect::LakeDialect;
 
+use crate::ddl::{Clauses, Ddl, take_clauses};
+
 pub use call::{Arguments, Call, CallArgument, CallValue, PROCEDURE_SCHEMA};
 pub use error::{Position, SyntaxError, SyntaxErrorKind};
+pub(crate) use pin::pin;
 
 /// The longest SQL text that is read, in bytes: large enough for generated INSERTs, small enough to hold as a tree.
 pub const SQL_BYTES_MAX: usize = 1 << 20;
@@ -41,12 +48,15 @@ const STACK_BYTES: usize = 32 << 20;
 #[derive(Clone, Debug, PartialEq)]
 pub enum LakeStatement {
     /// A statement for DataFusion, with its time-travel clauses turned into the names of
-    /// [`Pinned`](lakesync_providers::Pinned) tables.
+    /// [`Pinned`](lakesync_providers::Pinned) tables. Those whose moments are expressions are still there, checked, and
+    /// are turned when the statement runs.
     Query(Box<Statement>),
     /// `CALL system.…(…)`.
     Call(Call),
     /// `EXPLAIN … CALL system.…(…)`.
     ExplainCall(ExplainCall),
+    /// A statement that makes, changes or describes a table.
+    Ddl(Ddl),
 }
 
 /// `EXPLAIN [ANALYZE] [VERBOSE] [FORMAT …] CALL system.…(…)`.
@@ -79,7 +89,10 @@ pub fn parse(sql: &str) -> Result<Vec<LakeStatement>, SyntaxError> {
     }
     stacker::grow(STACK_BYTES, || {
         statements(sql)
-            .and_then(|statements| statements.into_iter().map(finish).collect())
+            .and_then(|(statements, clauses)| {
+                let finish = |statement| finish(statement, &clauses);
+                statements.into_iter().map(finish).collect()
+            })
             .map_err(|error| error.in_text(sql))
     })
 }
@@ -109,12 +122,13 @@ fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, SyntaxError> {
         .map_err(|error| parser_error(&ParserError::from(error), sql))
 }
 
-fn statements(sql: &str) -> Result<impl IntoIterator<Item = Statement>, SyntaxError> {
+fn statements(sql: &str) -> Result<(VecDeque<Statement>, Clauses), SyntaxError> {
     let tokens = tokenize(sql)?;
     nesting::check_tokens(&tokens)?;
+    let (tokens, clauses) = take_clauses(tokens)?;
     let dialect = LakeDialect::for_tokens(tokens.len());
     let rewritten = tokens::rewrite(tokens)?;
-    DFParserBuilder::new(rewritten.tokens)
+    let statements = DFParserBuilder::new(rewritten.tokens)
         .with_dialect(&dialect)
         .with_recursion_limit(RECURSION_MAX)
         .build()
@@ -126,12 +140,18 @@ fn statements(sql: &str) -> Result<impl IntoIterator<Item = Statement>, SyntaxEr
                 Some(at) if rewritten.clauses.contains(&at) => misplaced(at),
                 _ => error,
             }
-        })
+        })?;
+    Ok((statements, clauses))
 }
 
-fn finish(mut statement: Statement) -> Result<LakeStatement, SyntaxError> {
+fn finish(mut statement: Statement, clauses: &Clauses) -> Result<LakeStatement, SyntaxError> {
     nesting::check_statement(&mut statement)?;
     as_of::rewrite(&mut statement)?;
+    if let Statement::Statement(inner) = &statement
+        && let Some(ddl) = Ddl::of(inner, clauses)?
+    {
+        return Ok(LakeStatement::Ddl(ddl));
+    }
     match statement {
         Statement::Statement(inner) => match *inner {
             SqlStatement::Call(function) => Call::from_function(function).map(LakeStatement::Call),
@@ -178,7 +198,7 @@ fn visit_parts<V: VisitorMut>(statement: &mut Statement, visitor: &mut V) -> Con
 }
 
 /// A name as DataFusion looks it up: unquoted in lower case.
-fn lookup_name(name: &Ident) -> String {
+pub(crate) fn lookup_name(name: &Ident) -> String {
     match name.quote_style {
         Some(_) => name.value.clone(),
         None => name.value.to_ascii_lowercase(),
