@@ -20,11 +20,10 @@ use lakesync_providers::lake::{
     Commit, Fence, LakeError, WriteOptions, live_files, summary, write_data_stream,
 };
 use lakesync_providers::proto::{Hlc, Seq, TableName, columns};
-use lakesync_providers::{BaseSnapshot, Live, ReadView, session};
+use lakesync_providers::{BaseSnapshot, Live, Part, ReadView, fold_sql, session};
 
 use crate::config::CompactionConfig;
 use crate::error::{Error, Result};
-use crate::fold::{Part, fold_sql};
 
 /// What one folded cell takes: its stamps, its value, and their places in the aggregates' tables.
 const CELL_BYTES: u64 = 400;

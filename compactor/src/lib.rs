@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   log (t$deltas, flushed) ──┐
-//!                             ├── fold.rs: one SQL query with lww ──► new base files ──► one commit
+//!                             ├── fold_sql: one SQL query with lww ──► new base files ──► one commit
 //!   base (t) ─────────────────┘
 //! ```
 //! [`fold_sql`] prints the query, [`explain`] its plan, [`compact`] runs it.
@@ -13,9 +13,8 @@
 mod compact;
 mod config;
 mod error;
-mod fold;
 
 pub use compact::{CompactReport, compact, explain};
 pub use config::CompactionConfig;
 pub use error::{Error, Result};
-pub use fold::{Part, fold_sql};
+pub use lakesync_providers::{Part, fold_sql};

@@ -111,6 +111,23 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the same request may succeed once somebody has freed space on the disk.
+    #[must_use]
+    pub fn is_storage_full(&self) -> bool {
+        match self {
+            Self::Query(error) => match error.find_root() {
+                DataFusionError::External(inner) => matches!(
+                    inner.downcast_ref(),
+                    Some(lakesync_providers::WriteError::StorageFull { .. })
+                ),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
 impl From<DataFusionError> for Error {
     fn from(error: DataFusionError) -> Self {
         Self::Query(Box::new(error))
@@ -133,7 +150,12 @@ fn is_statements(error: &DataFusionError) -> bool {
                 error,
                 lakesync_providers::Error::UnknownTable { .. }
                     | lakesync_providers::Error::UnknownSnapshot { .. }
+                    | lakesync_providers::Error::UnknownRef { .. }
+                    | lakesync_providers::Error::AmbiguousRef { .. }
+                    | lakesync_providers::Error::NotYet { .. }
                     | lakesync_providers::Error::BelowHorizon { .. }
+                    | lakesync_providers::Error::Argument { .. }
+                    | lakesync_providers::Error::UnknownMetadata { .. }
                     | lakesync_providers::Error::ReadOnly { .. }
                     | lakesync_providers::Error::RowId { .. }
             ),
@@ -178,8 +200,6 @@ fn sentence(error: &DataFusionError) -> String {
 fn next_step(text: &str) -> &'static str {
     if text.contains("table '") && text.ends_with("not found") {
         "; `show tables` lists those that are there, and a name with capitals needs double quotes"
-    } else if text.contains("UPDATE not supported") || text.contains("DELETE not supported") {
-        "; push the change as a delta instead (`lakesync push`, or POST /v1/sync/{gateway}/push)"
     } else {
         ""
     }
@@ -188,15 +208,15 @@ fn next_step(text: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::DataType;
-    use lakesync_proto::{ColumnType, TableName};
-    use lakesync_providers::Error as Table;
+    use lakesync_proto::{ColumnType, Hlc, Seq, TableName};
+    use lakesync_providers::{Error as Table, Horizon};
 
     use super::*;
 
     #[test]
     fn only_what_the_statement_got_wrong_is_its_authors_fault() {
         let name = || TableName::parse("t").unwrap();
-        let callers: [Table; 5] = [
+        let callers: [Table; 8] = [
             Table::UnknownTable {
                 gateway: "public".to_owned(),
                 table: "t".to_owned(),
@@ -207,8 +227,27 @@ mod tests {
             },
             Table::BelowHorizon {
                 table: name(),
-                snapshot: 7,
-                horizon: 9,
+                asked: "seq 7".to_owned(),
+                horizon: Horizon {
+                    seq: Seq::ZERO,
+                    hlc: Hlc::ZERO,
+                    committed_ms: 0,
+                },
+            },
+            Table::UnknownRef {
+                table: name(),
+                name: "audit".to_owned(),
+            },
+            Table::AmbiguousRef {
+                table: name(),
+                name: "audit".to_owned(),
+                base: Seq::ZERO,
+                log: Seq::ZERO,
+            },
+            Table::NotYet {
+                table: name(),
+                asked: "seq 9".to_owned(),
+                reached: "its gateway is at seq 8".to_owned(),
             },
             Table::ReadOnly {
                 table: "t".to_owned(),

@@ -152,7 +152,8 @@ impl Lake {
     /// Plans one SQL statement of the default gateway; `collect` or `execute_stream` on the answer runs it.
     ///
     /// Besides DataFusion's SQL: `t VERSION AS OF <snapshot id>`, the metadata tables `t$deltas` and
-    /// `t$snapshots`, `INSERT INTO`, and `CALL system.flush('t')`, `CALL system.compact('t')` with their
+    /// `t$snapshots`, `INSERT … ON CONFLICT`, `UPDATE … FROM`, `DELETE … USING` and `MERGE`, which become deltas, and
+    /// `CALL system.flush('t')`, `CALL system.compact('t')` with their
     /// `EXPLAIN`. Procedures run at once. What would be gone after the statement is refused: DDL and `SET`.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod directory;
+mod dml;
 mod error;
 mod json;
 mod lake;

@@ -7,6 +7,8 @@
 
 use lakesync_proto::{DeltaError, ErrorCode, Hlc, Push, RowDelta, Schemas, limits, verify_delta};
 
+use lakesync_providers::STATEMENT_ROWS_MAX;
+
 use crate::config::DeltaIds;
 use crate::error::Refusal;
 
@@ -34,6 +36,30 @@ pub(crate) struct Terms {
     pub(crate) delta_ids: DeltaIds,
     pub(crate) now_ms: u64,
     pub(crate) drift_ms: u64,
+    pub(crate) size: SizeMax,
+}
+
+/// How large a push may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SizeMax {
+    pub(crate) deltas: usize,
+    /// Bytes of its values in memory.
+    pub(crate) bytes: usize,
+}
+
+impl SizeMax {
+    /// What a client may send at once.
+    pub(crate) const PUSH: Self = Self {
+        deltas: limits::PUSH_DELTAS_MAX,
+        bytes: VALUE_BYTES_MAX,
+    };
+
+    /// What a SQL statement may write: it is counted as it is gathered, so that its author reads of rows and not of
+    /// deltas. What a delta has beside its values is not counted there, hence no second limit in bytes.
+    pub(crate) const STATEMENT: Self = Self {
+        deltas: STATEMENT_ROWS_MAX,
+        bytes: usize::MAX,
+    };
 }
 
 /// Checks a decoded push against the schemas and the wall clock.
@@ -43,23 +69,24 @@ pub(crate) struct Terms {
 /// # Errors
 /// A [`Refusal`] that names the delta by index.
 pub(crate) fn check(push: &Push, schemas: &dyn Schemas, terms: &Terms) -> Result<usize, Refusal> {
-    if push.deltas.len() > limits::PUSH_DELTAS_MAX {
+    let size = terms.size;
+    if push.deltas.len() > size.deltas {
         return Err(Refusal::new(
             ErrorCode::ValidationError,
             format!(
                 "Too many deltas: {} in one push, at most {} are taken; send them in several",
                 push.deltas.len(),
-                limits::PUSH_DELTAS_MAX
+                size.deltas
             ),
         ));
     }
     let bytes = push.deltas.iter().map(RowDelta::bytes).sum();
-    if bytes > VALUE_BYTES_MAX {
+    if bytes > size.bytes {
         return Err(Refusal::new(
             ErrorCode::ValidationError,
             format!(
-                "Payload too large: {bytes} bytes of values in one push, at most {VALUE_BYTES_MAX} are taken; send them \
-                 in several"
+                "Payload too large: {bytes} bytes of values in one push, at most {} are taken; send them in several",
+                size.bytes
             ),
         ));
     }

@@ -1,7 +1,8 @@
 //! The durable log: one SQLite row a push, one commit a group, fsynced before anyone hears of it.
 //!
 //! ```text
-//! pushes    first_seq │ last_seq │ arrived_ms │ deltas (blob: proto::encode_batch) │ members (blob: rules::moved)
+//! pushes    first_seq │ last_seq │ arrived_ms │ deltas (blob: proto::encode_batch) │ members (blob: rules::moved);
+//!           what a large statement writes is cut into several rows, stored in one transaction
 //! clients   client_id │ newest_hlc            the high-water mark of what each client has sent
 //! rule_rows version │ table_name │ row_id │ state    what the rules look at of each row: rules::ledger
 //! meta      key │ value                       fence, pending_fence, floor, rules, rules_since, rules_epoch, …
@@ -11,15 +12,15 @@
 //! **Invariant:** the rows of `pushes` are ascending and disjoint in seq; a row is whole or absent. WAL
 //! mode with `synchronous=FULL` makes COMMIT the moment of durability.
 
+mod rows;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakesync_proto::{
-    ClientId, DecodeErrorKind, Hlc, Schemas, Seq, SeqDelta, decode_batch, encode_batch,
-};
+use lakesync_proto::{ClientId, DecodeErrorKind, Hlc, Schemas, Seq, SeqDelta, decode_batch};
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
 };
@@ -27,6 +28,7 @@ use rusqlite::{
 use crate::error::{Error, Result};
 use crate::rules::moved::{self, Moved};
 use crate::rules::rows::{RULE_ROWS, RuleRow, put_rule_rows};
+use rows::insert;
 
 /// The pushes with deltas above a seq. The first one is searched by its key, which bounds the scan from below.
 const READ: &str = "select first_seq, arrived_ms, deltas, last_seq, members from pushes
@@ -386,25 +388,6 @@ impl DurableLog {
             .map(|_| ())
             .map_err(|error| broken(&self.path, &error))
     }
-}
-
-fn insert(tx: &Transaction<'_>, pushes: &[StoredPush]) -> rusqlite::Result<()> {
-    let mut insert = tx.prepare_cached("insert into pushes values (?1, ?2, ?3, ?4, ?5)")?;
-    for push in pushes {
-        let (Some(first), Some(last)) = (push.deltas.first(), push.deltas.last()) else {
-            continue;
-        };
-        let arrived_ms = i64::try_from(push.arrived_ms).unwrap_or(i64::MAX);
-        let blob = encode_batch(&push.deltas);
-        insert.execute(params![
-            first.seq.as_i64(),
-            last.seq.as_i64(),
-            arrived_ms,
-            blob,
-            moved::encode(&push.moved)
-        ])?;
-    }
-    Ok(())
 }
 
 /// Makes an empty database under another name and moves it into place whole, so that a crash never leaves

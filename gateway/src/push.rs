@@ -12,7 +12,7 @@ use lakesync_proto::{
 use lakesync_providers::known_deltas;
 use tokio::sync::oneshot;
 
-use crate::admission::{self, Author, Terms};
+use crate::admission::{self, Author, SizeMax, Terms};
 use crate::auth::{Identity, Role};
 use crate::config::DeltaIds;
 use crate::error::{Refusal, Result};
@@ -20,6 +20,14 @@ use crate::gateway::Gateway;
 use crate::round::{is_same, reused};
 use crate::rules::Audience;
 use crate::writer::{Answer, Job, Sender};
+
+/// By what door a push comes in.
+struct Door {
+    author: Author,
+    sender: Sender,
+    delta_ids: DeltaIds,
+    size: SizeMax,
+}
 
 impl Gateway {
     /// Accepts a push whole: when this returns, its deltas are fsynced and the next query sees them.
@@ -76,19 +84,48 @@ impl Gateway {
         }
     }
 
+    /// Accepts what a SQL statement writes: a push as large as a statement may be, of deltas that were made here.
+    ///
+    /// # Errors
+    /// As [`Gateway::push`].
+    pub(crate) async fn push_statement(&self, push: Push) -> Result<PushAck> {
+        let audience = Arc::new(Audience::everything());
+        let sender = Sender::Audience(Arc::clone(&audience));
+        let door = Door {
+            author: Author::Itself,
+            sender,
+            // Each was hashed a moment ago.
+            delta_ids: DeltaIds::Accept,
+            size: SizeMax::STATEMENT,
+        };
+        self.push_through(door, push, &audience).await
+    }
+
     async fn push_from(
         &self,
         push: Push,
         (author, sender): (Author, Sender),
         audience: &Audience,
     ) -> Result<PushAck> {
+        let door = Door {
+            author,
+            sender,
+            delta_ids: self.config.delta_ids,
+            size: SizeMax::PUSH,
+        };
+        self.push_through(door, push, audience).await
+    }
+
+    async fn push_through(&self, door: Door, push: Push, audience: &Audience) -> Result<PushAck> {
+        let sender = door.sender;
         let now_ms = self.components.clock.now_ms();
         if let Some(steady) = &self.steady {
             steady.check(now_ms, self.monotonic_ms())?;
         }
         let terms = Terms {
-            author,
-            delta_ids: self.config.delta_ids,
+            author: door.author,
+            delta_ids: door.delta_ids,
+            size: door.size,
             now_ms,
             drift_ms: u64::try_from(self.config.drift.as_millis()).unwrap_or(u64::MAX),
         };
@@ -134,7 +171,7 @@ impl Gateway {
             self.learn(newest, now_ms);
         }
         Ok(PushAck {
-            accepted: u32::try_from(outcomes.len()).expect("a push is bounded by PUSH_DELTAS_MAX"),
+            accepted: u32::try_from(outcomes.len()).expect("a push is bounded by SizeMax"),
             cursor: self.feed.cursor_after_push(&client_id, last_seen, audience),
             outcomes,
             ignored,

@@ -20,6 +20,8 @@ pub(crate) struct Sent {
 
 #[derive(Debug)]
 struct Marks {
+    /// The greatest of them all.
+    greatest: Hlc,
     /// The greatest stamp that each client has sent.
     newest: HashMap<ClientId, Hlc>,
     /// The same when deltas were forgotten last; none while memory knows all of them.
@@ -42,8 +44,13 @@ impl Sent {
             newest: newest.clone(),
             anyone,
         });
+        let greatest = newest.values().max().copied().unwrap_or_default();
         Self {
-            marks: Mutex::new(Marks { newest, forgotten }),
+            marks: Mutex::new(Marks {
+                greatest,
+                newest,
+                forgotten,
+            }),
             trims: AtomicU64::new(0),
         }
     }
@@ -52,9 +59,15 @@ impl Sent {
     pub(crate) fn raise(&self, stamps: HashMap<ClientId, Hlc>) {
         let mut marks = self.lock();
         for (client, stamp) in stamps {
+            marks.greatest = marks.greatest.max(stamp);
             let mark = marks.newest.entry(client).or_default();
             *mark = (*mark).max(stamp);
         }
+    }
+
+    /// The greatest stamp of all that anybody has sent, as far as the database knows: nothing hot is stamped above it.
+    pub(crate) fn newest(&self) -> Hlc {
+        self.lock().greatest
     }
 
     /// How often memory has forgotten deltas.
@@ -129,6 +142,18 @@ mod tests {
     fn nothing_is_suspect_while_memory_knows_everything() {
         let sent = Sent::new([(client("ana"), stamp(9))].into(), None);
         assert!(!is_suspect(&sent, "ana", 5));
+    }
+
+    #[test]
+    fn the_newest_stamp_is_the_greatest_of_any_client() {
+        let sent = Sent::new(
+            [(client("ana"), stamp(9)), (client("bo"), stamp(4))].into(),
+            None,
+        );
+        assert_eq!(sent.newest(), stamp(9));
+        sent.raise([(client("bo"), stamp(12))].into());
+        sent.raise([(client("ana"), stamp(10))].into());
+        assert_eq!(sent.newest(), stamp(12));
     }
 
     #[test]

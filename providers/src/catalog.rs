@@ -11,24 +11,27 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::Result as QueryResult;
-use datafusion::datasource::ViewTable;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::foreign::ForeignTable;
 use crate::lake::Warehouse;
 use crate::live::Views;
-use crate::log::deltas_plan;
-use crate::sink::WriteSink;
-use crate::snapshots::snapshots;
-use crate::travel::{Pinned, at_snapshot};
+use crate::metadata::{MetadataCatalog, MetadataSchema, metadata_table};
+use crate::travel::{PastTable, Pinned};
 use crate::union::UnionTable;
 use crate::view::ReadView;
+use crate::write::WriteSink;
+
+/// The gateway of tables that are named without one, unless another was set.
+const PUBLIC: &str = "public";
 
 /// The tables of all gateways at the moment a statement began.
 #[derive(Debug, Default)]
 pub struct LakeCatalog {
     schemas: BTreeMap<String, Arc<LakeSchema>>,
     warehouse: Option<Warehouse>,
+    /// The gateway of tables without a schema.
+    default: Option<String>,
 }
 
 #[derive(Debug)]
@@ -46,8 +49,8 @@ impl LakeCatalog {
     #[must_use]
     pub fn over(warehouse: Warehouse) -> Self {
         Self {
-            schemas: BTreeMap::new(),
             warehouse: Some(warehouse),
+            ..Self::default()
         }
     }
 
@@ -80,6 +83,32 @@ impl LakeCatalog {
         }
         Ok(())
     }
+
+    /// With `gateway` for tables that are named without one: `t.snapshots` is then of its table `t`.
+    #[must_use]
+    pub fn with_default(mut self, gateway: &str) -> Self {
+        self.default = Some(gateway.to_owned());
+        self
+    }
+
+    /// Each gateway as a catalog of metadata tables.
+    pub(crate) fn metadata(&self) -> impl Iterator<Item = (&str, MetadataCatalog)> {
+        let schemas = self.schemas.iter();
+        schemas.map(|(name, schema)| (name.as_str(), MetadataCatalog(schema.views.clone())))
+    }
+
+    /// The tables of a gateway.
+    pub(crate) fn views(&self, gateway: &str) -> Option<&Views> {
+        Some(&self.schemas.get(gateway)?.views)
+    }
+
+    /// The lakes that the tables are in; some more than once.
+    pub(crate) fn warehouses(&self) -> impl Iterator<Item = &Warehouse> {
+        let views = self.schemas.values();
+        let first = views.filter_map(|schema| schema.views.tables.values().next());
+        let first = first.map(|view| &view.warehouse);
+        self.warehouse.iter().chain(first)
+    }
 }
 
 impl CatalogProvider for LakeCatalog {
@@ -92,8 +121,12 @@ impl CatalogProvider for LakeCatalog {
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        let schema = self.schemas.get(name)?;
-        Some(Arc::clone(schema) as Arc<dyn SchemaProvider>)
+        if let Some(schema) = self.schemas.get(name) {
+            return Some(Arc::clone(schema) as Arc<dyn SchemaProvider>);
+        }
+        let default = self.default.as_deref().unwrap_or(PUBLIC);
+        let view = self.schemas.get(default)?.view(name)?;
+        Some(Arc::new(MetadataSchema(Arc::clone(view))))
     }
 }
 
@@ -104,7 +137,7 @@ impl LakeSchema {
 
     async fn provider(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if let Some(pinned) = Pinned::parse(name) {
-            return Ok(Some(self.pinned(&pinned).await?));
+            return Ok(Some(self.pinned(pinned).await?));
         }
         if let Some(view) = self.view(name) {
             let sink = self.sink.as_ref().map(Arc::clone);
@@ -116,14 +149,7 @@ impl LakeSchema {
         let Some(view) = self.view(table) else {
             return Ok(None);
         };
-        match kind {
-            "deltas" => Ok(Some(Arc::new(ViewTable::new(
-                deltas_plan(view).await?,
-                None,
-            )))),
-            "snapshots" => Ok(Some(Arc::new(snapshots(view)?))),
-            _ => Ok(None),
-        }
+        Ok(Some(metadata_table(view, kind).await?))
     }
 
     async fn foreign(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -134,15 +160,19 @@ impl LakeSchema {
         Ok(table.map(|table| Arc::new(table) as Arc<dyn TableProvider>))
     }
 
-    async fn pinned(&self, pinned: &Pinned) -> Result<Arc<dyn TableProvider>> {
-        let now = self
-            .view(&pinned.table)
-            .ok_or_else(|| Error::UnknownTable {
-                gateway: self.views.gateway.to_string(),
-                table: pinned.table.clone(),
-            })?;
-        let past = at_snapshot(now, pinned.snapshot).await?;
-        Ok(Arc::new(UnionTable::new(Arc::new(past), None)?))
+    async fn pinned(&self, pinned: Pinned) -> Result<Arc<dyn TableProvider>> {
+        if self.view(&pinned.table).is_none()
+            && let Some(warehouse) = &self.warehouse
+        {
+            let (gateway, name) = (&self.views.gateway, &pinned.table);
+            let past = ForeignTable::load_as_of(warehouse, gateway, name, &pinned.as_of).await?;
+            if let Some(past) = past {
+                return Ok(Arc::new(past));
+            }
+        }
+        let table = PastTable::new(&self.views, pinned)?;
+        table.check().await?;
+        Ok(Arc::new(table))
     }
 }
 

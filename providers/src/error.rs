@@ -3,10 +3,11 @@
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
-use lakesync_proto::{ColumnType, TableName, Value};
+use lakesync_proto::{ColumnType, Seq, TableName, Value};
 use thiserror::Error;
 
 use crate::lake::LakeError;
+use crate::travel::Horizon;
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -41,15 +42,77 @@ pub enum Error {
         /// The snapshot id of the clause.
         snapshot: i64,
     },
-    /// The view lies before the oldest base snapshot that is kept.
-    #[error("snapshot {snapshot} of `{table}` is older than the oldest kept state (seq {horizon})")]
+    /// No snapshot of the table has that name.
+    #[error(
+        "`{table}` has no tag or branch `{name}`; `select * from \"{table}$snapshots\"` lists its snapshots, which are named by number"
+    )]
+    UnknownRef {
+        /// The table of the clause.
+        table: TableName,
+        /// The name of the clause.
+        name: String,
+    },
+    /// Base and log have different snapshots of that name.
+    #[error(
+        "`{name}` names two states of `{table}`: seq {base} in its base, seq {log} in its log; name the one you mean by its snapshot id or seq"
+    )]
+    AmbiguousRef {
+        /// The table of the clause.
+        table: TableName,
+        /// The name of the clause.
+        name: String,
+        /// What the base's snapshot covers.
+        base: Seq,
+        /// What the log's snapshot covers.
+        log: Seq,
+    },
+    /// The moment has not come.
+    #[error("`{table}` cannot be read as of {asked} yet: {reached}; ask for an earlier moment")]
+    NotYet {
+        /// The table of the clause.
+        table: TableName,
+        /// The moment of the clause.
+        asked: String,
+        /// How far things are.
+        reached: String,
+    },
+    /// The moment lies before the oldest base snapshot that is kept.
+    #[error(
+        "`{table}` cannot be read as of {asked}: its history is kept from {horizon} on; ask for a later moment"
+    )]
     BelowHorizon {
         /// The table of the clause.
         table: TableName,
-        /// The snapshot id of the clause.
-        snapshot: i64,
-        /// The oldest seq that can still be read.
-        horizon: u64,
+        /// The moment of the clause.
+        asked: String,
+        /// The oldest state that can still be read.
+        horizon: Horizon,
+    },
+    /// A table function is called with what it does not take.
+    #[error("`{call}`: {reason}")]
+    Argument {
+        /// The function.
+        call: &'static str,
+        /// Which argument, what is wrong with it, and what to write instead.
+        reason: String,
+    },
+    /// The table has no metadata table of that name.
+    #[error("`{table}` has no metadata table `${kind}`; there are {known}")]
+    UnknownMetadata {
+        /// The table.
+        table: TableName,
+        /// What stands behind the `$`.
+        kind: String,
+        /// What may stand there.
+        known: String,
+    },
+    /// The metadata of a table cannot be read.
+    #[error("the metadata of `{table}` cannot be read: {reason}")]
+    Metadata {
+        /// The Iceberg table.
+        table: String,
+        /// What is wrong with it.
+        reason: String,
     },
     /// A value is not of its column's type: a defect, since admission checks every value.
     #[error("a {actual} cannot be stored in a column of type {expected}")]
@@ -100,6 +163,14 @@ pub enum Error {
     ForeignTable {
         /// The table of the statement.
         table: String,
+    },
+    /// A table that another program made knows no such moment.
+    #[error("`{table}` cannot be read as of that moment: {reason}")]
+    ForeignMoment {
+        /// The table of the clause.
+        table: String,
+        /// What is not there and what is.
+        reason: String,
     },
     /// A file of another program's table cannot be read exactly.
     #[error("`{table}` cannot be read: {reason}")]

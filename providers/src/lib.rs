@@ -5,7 +5,8 @@
 //!                          │
 //!        union ────────────┤  t            base ⊳ rows that hot touches  ∪  those rows, folded
 //!        log   ────────────┤  t$deltas     flushed log files ∪ hot deltas not yet flushed
-//!        snapshots ────────┘  t$snapshots  snapshots of base and log, with their seq
+//!        metadata  ────────┤  t$snapshots  snapshots of base and log, files, conflicts, …
+//!        functions ────────┘  changes('t', from_seq, to_seq), history, cell_info
 //! ```
 //!
 //! Read [`ReadView`] first: a query pins one and never looks at anything else.
@@ -13,7 +14,6 @@
 //! **Invariant:** the rows of a view are those of the merge rule over all deltas with `seq` up to the
 //! view's; flush and compaction publish new views and change no answer.
 
-mod as_of_seq;
 mod bounded;
 #[cfg(test)]
 mod bounded_tests;
@@ -21,7 +21,9 @@ mod catalog;
 mod columnar;
 mod error;
 mod files;
+mod fold;
 mod foreign;
+mod functions;
 mod growth;
 mod hot_pushes;
 mod hot_size;
@@ -29,6 +31,7 @@ pub mod lake;
 mod live;
 mod log;
 mod log_rows;
+mod metadata;
 mod narrowed;
 mod overlay;
 pub mod predicate;
@@ -37,20 +40,20 @@ mod row_states;
 mod rows_at;
 mod scan;
 mod session;
-mod sink;
-mod snapshots;
 mod travel;
 mod union;
 mod view;
 mod visible_rows;
+mod write;
 
 pub use lakesync_proto as proto;
 
-pub use as_of_seq::view_at_seq;
 pub use catalog::LakeCatalog;
 pub use error::{Error, Result};
 pub use files::ParquetTable;
+pub use fold::{Part, fold_sql};
 pub use foreign::ForeignTable;
+pub use functions::ReplayLimits;
 pub use hot_pushes::{HotPush, HotPushes};
 pub use hot_size::{HotSize, TableSize};
 pub use live::{Live, Views};
@@ -60,8 +63,14 @@ pub use overlay::{Resolved, Work};
 pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
 pub use session::session;
-pub use sink::{InsertRows, WriteError, WriteSink};
-pub use travel::Pinned;
+pub use travel::{
+    Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, begun_at, hlc_of, micros_of, ref_of,
+    register, seq_of, version_of, view_at_seq,
+};
 pub use union::{Touched, UnionTable};
 pub use view::{BaseSnapshot, LogSnapshot, ReadView};
 pub use visible_rows::{RowWithValues, visible_rows};
+pub use write::{
+    Action, Assigned, InsertAction, Repeats, RowWrite, STATEMENT_BYTES_MAX, STATEMENT_ROWS_MAX,
+    StatementWrites, Verb, WriteError, WritePlan, WriteSink, WriteTarget,
+};

@@ -22,7 +22,6 @@ use datafusion::catalog::{MemTable, Session, TableProvider};
 use datafusion::common::utils::get_available_parallelism;
 use datafusion::common::{JoinType, Result as QueryResult, plan_err};
 use datafusion::datasource::provider_as_source;
-use datafusion::datasource::sink::DataSinkExec;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{
     Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, lit,
@@ -36,8 +35,8 @@ use crate::lake::arrow_schema;
 use crate::narrowed::narrowed;
 use crate::overlay::{WANTED, completed, row_id_schema};
 use crate::scan::{Division, LiveChunk, OverlayTable, Patching, Split};
-use crate::sink::{InsertSink, WriteSink};
 use crate::view::ReadView;
+use crate::write::{Assigned, Columns, InsertAction, Repeats, WritePlan, WriteSink, WriteTarget};
 
 /// How the base is read without the rows that hot deltas touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +79,36 @@ impl UnionTable {
     pub fn with_touched(mut self, touched: Touched) -> Self {
         self.touched = touched;
         self
+    }
+
+    /// The view that it reads.
+    #[must_use]
+    pub fn view(&self) -> &Arc<ReadView> {
+        &self.view
+    }
+
+    /// What takes the rows of `plan`, which have the schema `input`.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`]; a planning error that names a column which cannot hold what it would be given.
+    pub fn target(&self, plan: WritePlan, input: SchemaRef) -> Result<WriteTarget> {
+        let Some(sink) = &self.sink else {
+            return Err(Error::ReadOnly {
+                table: self.view.table().to_string(),
+            });
+        };
+        let columns = Columns {
+            schema: Arc::clone(&self.view.schema),
+            arrow: Arc::clone(&self.schema),
+        };
+        plan.check(&columns, &input)?;
+        Ok(WriteTarget {
+            view: Arc::clone(&self.view),
+            columns,
+            sink: Arc::clone(sink),
+            plan,
+            input,
+        })
     }
 
     /// The merged rows as a logical plan, projected to nothing less than all columns; made for a query with these filters.
@@ -230,20 +259,20 @@ impl TableProvider for UnionTable {
         input: Arc<dyn ExecutionPlan>,
         insert_op: InsertOp,
     ) -> QueryResult<Arc<dyn ExecutionPlan>> {
-        let Some(sink) = &self.sink else {
-            return Err(Error::ReadOnly {
-                table: self.view.table().to_string(),
-            }
-            .into());
-        };
         if insert_op != InsertOp::Append {
             return plan_err!("only INSERT INTO is supported on `{}`", self.view.table());
         }
-        let sink = InsertSink::new(
-            Arc::clone(&self.view),
-            Arc::clone(&self.schema),
-            Arc::clone(sink),
-        );
-        Ok(Arc::new(DataSinkExec::new(input, Arc::new(sink), None)))
+        // DataFusion's planner gives every column, in the table's order.
+        let fields = self.schema.fields().iter().enumerate();
+        let columns = fields.filter_map(|(input, field)| {
+            let column = self.view.schema.column(field.name())?.name.clone();
+            Some(Assigned { column, input })
+        });
+        let plan = WritePlan::insert(InsertAction {
+            row_id: self.schema.index_of(columns::ROW_ID).ok(),
+            columns: columns.collect(),
+            repeats: Repeats::Refused,
+        });
+        Ok(self.target(plan, Arc::clone(&self.schema))?.exec(input))
     }
 }

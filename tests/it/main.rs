@@ -5,6 +5,7 @@
 mod checkpoint;
 mod checkpoint_rules;
 mod client;
+mod dml;
 mod evolution;
 mod foreign;
 mod gateway;
@@ -12,6 +13,7 @@ mod large;
 mod merge_agreement;
 mod names;
 mod overlay;
+mod replay;
 mod restore;
 mod rules;
 mod slt;

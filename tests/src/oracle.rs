@@ -33,11 +33,12 @@ pub struct OracleDelta {
 
 impl OracleDelta {
     /// The order of writes.
-    fn stamp(&self) -> (u64, &[u8], [u8; 32]) {
+    pub fn stamp(&self) -> (u64, &[u8], [u8; 32]) {
         (self.hlc, self.client.as_bytes(), self.id)
     }
 
-    fn is_delete(&self) -> bool {
+    /// Whether it deletes its row.
+    pub fn is_delete(&self) -> bool {
         self.op == 'D'
     }
 }

@@ -8,8 +8,6 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use arrow::util::display::array_value_to_string;
 use clap::Args;
-use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::StreamExt as _;
 use lakesync_proto::GatewayId;
 
@@ -17,6 +15,7 @@ use super::connection::Connection;
 use super::remote::Remote;
 use super::render::{Format, RenderError, RowWriter};
 use super::{CliError, DirArgs};
+use crate::dml::writes;
 use crate::lake::Lake;
 use crate::server::ARROW_STREAM;
 use crate::statement::Access;
@@ -159,16 +158,8 @@ impl Output {
 fn reads(statement: &LakeStatement) -> bool {
     match statement {
         LakeStatement::Call(_) => false,
-        LakeStatement::Query(statement) => !inserts(statement),
+        LakeStatement::Query(statement) => !writes(statement),
         LakeStatement::ExplainCall { .. } => true,
-    }
-}
-
-fn inserts(statement: &Statement) -> bool {
-    match statement {
-        Statement::Statement(statement) => matches!(statement.as_ref(), SqlStatement::Insert(_)),
-        Statement::Explain(explain) => inserts(&explain.statement),
-        _ => false,
     }
 }
 

@@ -74,7 +74,7 @@ async fn read(
     }
 }
 
-/// Runs one statement that may also be `INSERT` or `CALL`.
+/// Runs one statement that may also be `INSERT`, `UPDATE`, `DELETE`, `MERGE` or `CALL`.
 #[utoipa::path(
     operation_id = "sql_write",
     post,
@@ -171,9 +171,10 @@ fn error_response(error: &Error) -> Response {
     if error.is_unavailable() {
         return unavailable_answer(&error.to_string());
     }
-    let (status, code) = match error.is_callers() {
-        true => (StatusCode::BAD_REQUEST, ErrorCode::ValidationError),
-        false => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::InternalError),
+    let (status, code) = match (error.is_callers(), error.is_storage_full()) {
+        (true, _) => (StatusCode::BAD_REQUEST, ErrorCode::ValidationError),
+        (_, true) => (StatusCode::INSUFFICIENT_STORAGE, ErrorCode::StorageFull),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::InternalError),
     };
     error_answer(status, code, &error.to_string(), None)
 }

@@ -3,9 +3,10 @@
 //! `FROM s.t VERSION AS OF 41 AS x` becomes `FROM s."t@version:41" AS x`; without an alias of its own the table keeps
 //! its name as alias, so that `t.col` still resolves. `EXPLAIN` shows the pinned name, so a plan says what it reads.
 //!
-//! Invariant: after [`rewrite`] no clause is left in the statement. DataFusion plans a table with `..` and would answer
-//! with today's rows; so a clause that cannot be honoured is an error here, and so are the other clauses that
-//! DataFusion would drop without a word (`TABLESAMPLE`, hints, partitions, ordinality).
+//! Invariant: after [`rewrite`] the clauses that are left are right in form and place, on tables, and name moments that
+//! have to be evaluated: [`pin`](super::pin) does that before the statement is planned. DataFusion plans a table with
+//! `..` and would answer with today's rows; so a clause that cannot be honoured is an error here, and so are the other
+//! clauses that DataFusion would drop without a word (`TABLESAMPLE`, hints, partitions, ordinality, argument names).
 //!
 //! A pinned name needs no secret mark: `@` and `:` cannot stand in a table name of ours, and the token pass refuses a
 //! pinned name that somebody types. Through a plain DataFusion session such a name may be typed, and then means the same.
@@ -14,22 +15,51 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Delete, Expr, FromTable, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
-    FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Spanned,
+    Delete, FromTable, FunctionArg, Ident, ObjectName, ObjectNamePart, Query, Spanned,
     Statement as SqlStatement, TableAlias, TableFactor, TableVersion, TableWithJoins, Update,
-    Value, VisitMut, VisitorMut, With,
+    VisitMut, VisitorMut, With,
 };
-use lakesync_providers::Pinned;
+use lakesync_providers::{Arrival, AsOf, Pinned};
 
+use super::clause::{Clause, WORKS, literal, refuse};
 use super::error::{Position, SyntaxError, SyntaxErrorKind};
 use super::{lookup_name, visit_parts};
 
 /// What to tell somebody who types a pinned name.
 pub(super) fn typed_pin(pinned: &Pinned) -> SyntaxError {
+    let (table, as_of) = (&pinned.table, &pinned.as_of);
+    let arrival = as_of.arrival().map(|arrival| match arrival {
+        Arrival::Version(id) => ("VERSION", id.to_string()),
+        Arrival::Ref(name) => ("VERSION", quoted(name)),
+        Arrival::Seq(seq) => ("SEQ", seq.to_string()),
+        Arrival::Timestamp(_) => ("TIMESTAMP", quoted(&time_of(as_of))),
+    });
+    let hlc = as_of.hlc().map(|hlc| ("HLC", hlc.to_string()));
+    let clause = match (arrival, hlc) {
+        (Some((kind @ ("VERSION" | "TIMESTAMP"), value)), None) => format!("{kind} AS OF {value}"),
+        (arrival, hlc) => {
+            let parts = arrival.into_iter().chain(hlc);
+            let parts: Vec<_> = parts
+                .map(|(kind, value)| format!("{kind} => {value}"))
+                .collect();
+            format!("AT ({})", parts.join(", "))
+        }
+    };
     refuse(
         format!("\"{}\" is not a name to type", pinned.name()),
-        format!("write {} VERSION AS OF {}", pinned.table, pinned.snapshot),
+        format!("write {table} {clause}"),
     )
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// The time of a moment, as its name has it.
+fn time_of(as_of: &AsOf) -> String {
+    let name = as_of.to_string();
+    let time = name.strip_prefix("timestamp:").unwrap_or(&name);
+    time.split('@').next().unwrap_or(time).to_owned()
 }
 
 /// Rewrites all time-travel clauses of a statement.
@@ -118,10 +148,10 @@ impl VisitorMut for Travel {
         else {
             return ControlFlow::Continue(());
         };
-        let Some(clause) = version.take() else {
+        let Some(clause) = version else {
             return ControlFlow::Continue(());
         };
-        let at = clause_position(&clause, name);
+        let at = clause_position(clause, name);
         if args.is_some() {
             return stop(
                 refuse(
@@ -131,9 +161,19 @@ impl VisitorMut for Travel {
                 at,
             );
         }
-        match snapshot_of(&clause) {
-            Ok(snapshot) => self.pin(name, alias, snapshot, at),
-            Err(error) => stop(error, at),
+        if let Some(error) = self.cannot_travel(name) {
+            return stop(error, at);
+        }
+        let as_of = Clause::of(clause).and_then(|clause| clause.as_of(|expr| Ok(literal(expr))));
+        match as_of {
+            Ok(Some(as_of)) => {
+                *version = None;
+                pin_table(name, alias, as_of);
+                ControlFlow::Continue(())
+            }
+            // Its moment is known when the statement runs.
+            Ok(None) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(Box::new(error.or_at(at))),
         }
     }
 }
@@ -145,148 +185,49 @@ impl Travel {
         }
     }
 
-    fn pin(
-        &self,
-        name: &mut ObjectName,
-        alias: &mut Option<TableAlias>,
-        snapshot: i64,
-        at: Option<Position>,
-    ) -> Flow {
-        let bare = name.0.len() == 1;
-        let Some(ObjectNamePart::Identifier(last)) = name.0.last_mut() else {
-            return stop(
-                refuse(
-                    "only a table name can be read as of an earlier state",
-                    WORKS,
-                ),
-                at,
-            );
+    /// What is wrong with reading `name` as of an earlier state, when something is.
+    fn cannot_travel(&self, name: &ObjectName) -> Option<SyntaxError> {
+        let Some(ObjectNamePart::Identifier(last)) = name.0.last() else {
+            return Some(refuse(
+                "only a table name can be read as of an earlier state",
+                WORKS,
+            ));
         };
         let table = lookup_name(last);
         if table.contains('$') {
-            return stop(
-                refuse(
-                    format!("{table} is a metadata table, which has no earlier state"),
-                    "leave the clause out and filter on snapshot_id or _seq",
-                ),
-                at,
-            );
+            return Some(refuse(
+                format!("{table} is a metadata table, which has no earlier state"),
+                "leave the clause out and filter on snapshot_id or _seq",
+            ));
         }
-        if bare && self.names.iter().flatten().any(|name| *name == table) {
-            return stop(
-                refuse(
-                    format!("{table} is a WITH query, which has no earlier state"),
-                    "put the clause after the table name inside the WITH query",
-                ),
-                at,
-            );
-        }
-        let pinned = Pinned { table, snapshot };
-        let pinned = Ident::with_quote_and_span('"', last.span, pinned.name());
-        let typed = std::mem::replace(last, pinned);
-        alias.get_or_insert(TableAlias {
-            explicit: true,
-            name: typed,
-            columns: Vec::new(),
-        });
-        ControlFlow::Continue(())
+        let is_with_query = self.names.iter().flatten().any(|name| *name == table);
+        (name.0.len() == 1 && is_with_query).then(|| {
+            refuse(
+                format!("{table} is a WITH query, which has no earlier state"),
+                "put the clause after the table name inside the WITH query",
+            )
+        })
     }
 }
 
-const WORKS: &str = "what works is t VERSION AS OF <snapshot id> and t AT (VERSION => <snapshot id>); \
-     the ids are in the table t$snapshots";
-
-fn refuse(message: impl Into<String>, next: impl Into<String>) -> SyntaxError {
-    SyntaxError::new(SyntaxErrorKind::TimeTravel, message, next)
+/// Gives a table the name that it is planned by as of a moment; what it was called stays its alias.
+pub(super) fn pin_table(name: &mut ObjectName, alias: &mut Option<TableAlias>, as_of: AsOf) {
+    let Some(ObjectNamePart::Identifier(last)) = name.0.last_mut() else {
+        return;
+    };
+    let table = lookup_name(last);
+    let pinned = Pinned { table, as_of };
+    let pinned = Ident::with_quote_and_span('"', last.span, pinned.name());
+    let typed = std::mem::replace(last, pinned);
+    alias.get_or_insert(TableAlias {
+        explicit: true,
+        name: typed,
+        columns: Vec::new(),
+    });
 }
 
 fn stop(error: SyntaxError, at: Option<Position>) -> Flow {
     ControlFlow::Break(Box::new(error.at(at)))
-}
-
-/// The snapshot id a clause names; any other coordinate is refused.
-fn snapshot_of(clause: &TableVersion) -> Result<i64, SyntaxError> {
-    match clause {
-        TableVersion::VersionAsOf(value) => snapshot_id(value),
-        TableVersion::TimestampAsOf(_) | TableVersion::ForSystemTimeAsOf(_) => {
-            Err(refuse("reading as of a time is not supported", WORKS))
-        }
-        TableVersion::Function(Expr::Function(function)) => argument(function),
-        TableVersion::Function(other) => Err(refuse(
-            format!("{other} is not a time-travel clause"),
-            WORKS,
-        )),
-    }
-}
-
-/// The `VERSION` argument of `AT (VERSION => …)`.
-fn argument(function: &Function) -> Result<i64, SyntaxError> {
-    let name = function.name.to_string();
-    if name.eq_ignore_ascii_case("BEFORE") {
-        return Err(refuse("BEFORE (…) is not supported", WORKS));
-    }
-    let plain = function.filter.is_none()
-        && function.over.is_none()
-        && function.null_treatment.is_none()
-        && function.within_group.is_empty()
-        && function.parameters == FunctionArguments::None;
-    let FunctionArguments::List(list) = &function.args else {
-        return Err(refuse(
-            format!("{name} takes VERSION => <snapshot id>"),
-            WORKS,
-        ));
-    };
-    if !plain || !list.clauses.is_empty() || list.duplicate_treatment.is_some() {
-        return Err(refuse(
-            format!("{function} is more than a time-travel clause"),
-            WORKS,
-        ));
-    }
-    match list.args.as_slice() {
-        [
-            FunctionArg::Named {
-                name: coordinate,
-                arg: FunctionArgExpr::Expr(value),
-                operator: FunctionArgOperator::RightArrow,
-            },
-        ] if coordinate.quote_style.is_none() => {
-            if coordinate.value.eq_ignore_ascii_case("VERSION") {
-                return snapshot_id(value);
-            }
-            Err(refuse(
-                format!("{name} ({coordinate} => …) is not supported"),
-                WORKS,
-            ))
-        }
-        [_, _, ..] => Err(refuse(
-            format!("{name} takes one coordinate, found {}", list.args.len()),
-            WORKS,
-        )),
-        _ => Err(refuse(
-            format!("{name} takes VERSION => <snapshot id>"),
-            WORKS,
-        )),
-    }
-}
-
-fn snapshot_id(value: &Expr) -> Result<i64, SyntaxError> {
-    let Expr::Value(value) = value else {
-        return Err(refuse(format!("{value} is not a snapshot id"), WORKS));
-    };
-    match &value.value {
-        Value::Number(digits, _) if digits.bytes().all(|b| b.is_ascii_digit()) => digits
-            .parse()
-            .map_err(|_| refuse(format!("{digits} is too large for a snapshot id"), WORKS)),
-        Value::Placeholder(name) => Err(refuse(
-            format!("the parameter {name} cannot name a snapshot"),
-            "write the snapshot id into the statement",
-        )),
-        Value::Number(other, _) => Err(refuse(format!("{other} is not a snapshot id"), WORKS)),
-        tag => Err(refuse(
-            format!("{tag} would be a tag or branch, which are not supported"),
-            WORKS,
-        )),
-    }
 }
 
 fn relation(table: &TableWithJoins) -> &TableFactor {
@@ -312,6 +253,16 @@ fn refuse_written(factor: &TableFactor) -> Flow {
 
 /// Clauses that DataFusion's planner drops, which would make wrong answers of right ones.
 fn refuse_ignored(factor: &TableFactor) -> Flow {
+    if let Some(argument) = named_argument(factor) {
+        let error = SyntaxError::new(
+            SyntaxErrorKind::Statement,
+            format!(
+                "a table function takes its arguments by position, and the name in {argument} would be dropped"
+            ),
+            "write the values alone, in their order",
+        );
+        return stop(error, Position::of(argument.span()));
+    }
     let (clause, span) = match factor {
         TableFactor::Table {
             name,
@@ -354,10 +305,24 @@ fn refuse_ignored(factor: &TableFactor) -> Flow {
 }
 
 /// Where a clause is: at its value, or at the table's name when the parser did not keep that place.
-fn clause_position(clause: &TableVersion, name: &ObjectName) -> Option<Position> {
+pub(super) fn clause_position(clause: &TableVersion, name: &ObjectName) -> Option<Position> {
     let (TableVersion::ForSystemTimeAsOf(value)
     | TableVersion::TimestampAsOf(value)
     | TableVersion::VersionAsOf(value)
     | TableVersion::Function(value)) = clause;
     Position::of(value.span()).or_else(|| Position::of(name.span()))
+}
+
+/// The first argument of a table function that is no plain value.
+fn named_argument(factor: &TableFactor) -> Option<&FunctionArg> {
+    let arguments = match factor {
+        TableFactor::Table {
+            args: Some(arguments),
+            ..
+        } => &arguments.args,
+        TableFactor::Function { args, .. } => args,
+        _ => return None,
+    };
+    let mut arguments = arguments.iter();
+    arguments.find(|argument| !matches!(argument, FunctionArg::Unnamed(_)))
 }

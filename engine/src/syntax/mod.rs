@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! text ─ tokens ─ nesting check ─ token pass ─ DataFusion's parser ─ time travel ─ Query | Call | ExplainCall
+//!                                                                       when it runs └─ the moments that are expressions
 //! ```
 //!
 //! Invariant: a text is parsed as a whole before any of it runs, and what comes out holds no clause that a later step
@@ -9,9 +10,11 @@
 
 mod as_of;
 mod call;
+mod clause;
 mod dialect;
 mod error;
 mod nesting;
+mod pin;
 mod tokens;
 
 use std::ops::ControlFlow;
@@ -26,6 +29,7 @@ use dialect::LakeDialect;
 
 pub use call::{Arguments, Call, CallArgument, CallValue, PROCEDURE_SCHEMA};
 pub use error::{Position, SyntaxError, SyntaxErrorKind};
+pub(crate) use pin::pin;
 
 /// The longest SQL text that is read, in bytes: large enough for generated INSERTs, small enough to hold as a tree.
 pub const SQL_BYTES_MAX: usize = 1 << 20;
@@ -41,7 +45,8 @@ const STACK_BYTES: usize = 32 << 20;
 #[derive(Clone, Debug, PartialEq)]
 pub enum LakeStatement {
     /// A statement for DataFusion, with its time-travel clauses turned into the names of
-    /// [`Pinned`](lakesync_providers::Pinned) tables.
+    /// [`Pinned`](lakesync_providers::Pinned) tables. Those whose moments are expressions are still there, checked, and
+    /// are turned when the statement runs.
     Query(Box<Statement>),
     /// `CALL system.…(…)`.
     Call(Call),
@@ -178,7 +183,7 @@ fn visit_parts<V: VisitorMut>(statement: &mut Statement, visitor: &mut V) -> Con
 }
 
 /// A name as DataFusion looks it up: unquoted in lower case.
-fn lookup_name(name: &Ident) -> String {
+pub(crate) fn lookup_name(name: &Ident) -> String {
     match name.quote_style {
         Some(_) => name.value.clone(),
         None => name.value.to_ascii_lowercase(),

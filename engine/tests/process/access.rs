@@ -28,6 +28,19 @@ fn no_endpoint_writes_a_file_or_runs_what_it_may_not_inside_an_explain() {
         ("/v1/admin/sql", explained(&copy), "COPY"),
         ("/v1/sql", insert.to_owned(), "only reads"),
         ("/v1/sql", explained(insert), "only reads"),
+        ("/v1/sql", "update t set batch = 2".to_owned(), "only reads"),
+        ("/v1/sql", explained("delete from t"), "only reads"),
+        (
+            "/v1/sql",
+            "with one as (select 1) delete from t".to_owned(),
+            "only reads",
+        ),
+        (
+            "/v1/sql",
+            "merge into t using (select 1 as one) s on t.batch = s.one when matched then delete"
+                .to_owned(),
+            "only reads",
+        ),
         (
             "/v1/admin/sql",
             "drop table t".to_owned(),

@@ -9,6 +9,7 @@
 //!
 //! **Invariant:** what cannot be read exactly (deletion vectors, files that are no Parquet) is an error, never other rows.
 
+mod as_of;
 mod deletes;
 mod layout;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::lake::{DataFileInfo, LakeError, Warehouse, find_snapshot, live_files}
 use crate::narrowed::narrowed;
 use crate::scan::masks;
 use crate::session::session;
+use crate::travel::AsOf;
 use deletes::{Equality, Read, applicable, positions, sorted_out};
 pub(crate) use layout::Layout;
 
@@ -70,6 +72,23 @@ impl ForeignTable {
             snapshot: table.metadata().current_snapshot_id(),
             table,
         }))
+    }
+
+    /// The table called `name` as of a past moment: one of its snapshots, tags or branches, or a time.
+    ///
+    /// # Errors
+    /// [`Error::ForeignMoment`] for a moment that its metadata does not know; as [`ForeignTable::load`].
+    pub async fn load_as_of(
+        warehouse: &Warehouse,
+        gateway: &GatewayId,
+        name: &str,
+        as_of: &AsOf,
+    ) -> Result<Option<Self>> {
+        let Some(table) = warehouse.foreign_table(gateway, name).await? else {
+            return Ok(None);
+        };
+        let snapshot = as_of::snapshot(&table, as_of)?;
+        Self::at(warehouse, table, snapshot).map(Some)
     }
 
     /// `table` as of the snapshot with this id, with the columns of then.

@@ -233,15 +233,27 @@ async fn deletes_by_position_apply_to_their_files_and_limits_and_counts_hold() {
     scene
         .says("select min(id), max(id) from t where id > 0", &["|1|98|"])
         .await;
-    let past = ForeignTable::at(&scene.warehouse, scene.load("t").await, before).unwrap();
-    let ctx = session(&scene.warehouse);
-    let rows = ctx
-        .read_table(Arc::new(past))
-        .unwrap()
-        .count()
-        .await
-        .unwrap();
-    assert_eq!(rows, 100);
+    let count = |clause: String| format!("select count(*) from \"t@{clause}\"");
+    scene
+        .says(&count(format!("version:{before}")), &["|100|"])
+        .await;
+    scene.says(&count("ref:main".to_owned()), &["|67|"]).await;
+    scene
+        .says(
+            &count("timestamp:2999-01-01T00:00:00Z".to_owned()),
+            &["|67|"],
+        )
+        .await;
+    for (moment, said) in [
+        ("version:7", "no snapshot 7"),
+        ("ref:audit", "no tag or branch `audit`"),
+        ("timestamp:2001-01-01T00:00:00Z", "begins after 2001"),
+        ("seq:7", "neither seq nor HLC"),
+        ("hlc:7", "neither seq nor HLC"),
+    ] {
+        let error = scene.asked(&count(moment.to_owned())).await.unwrap_err();
+        assert!(error.contains(said), "{moment}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ pub(crate) fn find_snapshot(table: &Table, id: i64) -> Result<&SnapshotRef, Lake
 }
 
 /// The manifests of a snapshot.
-pub(super) async fn manifests(
+pub(crate) async fn manifests(
     table: &Table,
     snapshot: &SnapshotRef,
 ) -> iceberg::Result<Vec<ManifestFile>> {

@@ -34,6 +34,7 @@ pub use catalog::{CATALOG_NAME, CatalogCommit, FENCE, Fence, Properties, SqliteC
 pub use commit::{Commit, RetryPolicy, change_table};
 pub use error::{Below, CommitError, CommitErrorKind, ForeignSnapshot, LakeError, LakeErrorKind};
 pub(crate) use files::find_snapshot;
+pub(crate) use files::manifests as manifests_of;
 pub use files::{DataFileInfo, live_files};
 pub use schema::{
     COLUMN_IDS, ColumnIds, LOG_SUFFIX, SCHEMA, arrow_schema, base_arrow_schema, column_ids,

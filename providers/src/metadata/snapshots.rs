@@ -34,7 +34,7 @@ struct SnapshotRow {
 }
 
 /// The table `t$snapshots` of a view, oldest first.
-pub(crate) fn snapshots(view: &ReadView) -> Result<MemTable> {
+pub(super) fn snapshots(view: &ReadView) -> Result<MemTable> {
     let mut rows = rows_of("log", &view.log.table)?;
     rows.extend(rows_of("base", &view.base.table)?);
     rows.sort_by_key(|row| (row.committed_at_ms, row.seq, row.kind == "base"));

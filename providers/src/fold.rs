@@ -10,11 +10,11 @@
 //! Names of ours stand beside the user's columns, which may be called anything (`id`, `deleted`, `seq_1`), so every
 //! name says which table it is of; `deltas` and `folded` have names of ours only.
 //!
-//! **Invariant:** this is [`fold_row`](lakesync_providers::proto::fold_row) by column; random histories hold the two together.
+//! **Invariant:** this is [`fold_row`](lakesync_proto::fold_row) by column; random histories hold the two together.
 
 use std::fmt::Write as _;
 
-use lakesync_providers::proto::{Column, ColumnType, Seq, TableSchema};
+use lakesync_proto::{Column, ColumnType, Seq, TableSchema};
 
 /// One of several even parts of a table's rows, by a hash of the row id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +147,7 @@ fn fold_onto(schema: &TableSchema, base_seq: Seq, part: Part) -> String {
          where (folded.written is not null and (folded.deleted is null or folded.written > folded.deleted))\n   \
          or (base.row_id is not null and folded.deleted_now is null)\n\
          union all\n\
-         select base.row_id{kept}\nfrom {base} left anti join folded on base.row_id = folded.id"
+         select base.row_id{kept}\nfrom folded right anti join {base} on base.row_id = folded.id"
     )
 }
 
