@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::error::ClientError;
 use crate::local::{Local, News, Work};
-use crate::schema::Registry;
+use crate::schema::{Registry, take_over};
 use crate::watch::Hub;
 use crate::{format, state};
 
@@ -82,11 +82,17 @@ impl LocalDb {
         wall_clock: Arc<dyn WallClock>,
     ) -> Result<LocalDb, ClientError> {
         let flags = OpenFlags::default().difference(OpenFlags::SQLITE_OPEN_CREATE);
-        let connection = Connection::open_with_flags(path, flags)?;
+        let mut connection = Connection::open_with_flags(path, flags)?;
         let Some(client_id) = format::owner(&connection)? else {
             return Err(ClientError::NoClient);
         };
         prepare(&connection)?;
+        if format::is_older(&connection)? {
+            let behavior = TransactionBehavior::Immediate;
+            let transaction = connection.transaction_with_behavior(behavior)?;
+            format::initialise(&transaction)?;
+            transaction.commit()?;
+        }
         let registry = Registry::load(&connection)?;
         Ok(LocalDb::over(Local {
             connection,
@@ -159,7 +165,7 @@ fn prepare(connection: &Connection) -> Result<(), ClientError> {
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON;",
     )?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    Ok(())
+    take_over(connection)
 }
 
 impl fmt::Debug for LocalDb {

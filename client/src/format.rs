@@ -20,10 +20,11 @@ use lakesync_proto::ClientId;
 use rusqlite::Connection;
 
 use crate::error::ClientError;
+use crate::schema::{CHANGES, Registry, loosen_changes};
 use crate::state;
 
 /// The newest format of the local database that this client reads, and the one it writes.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS _lakesync_state (
@@ -39,10 +40,6 @@ CREATE TABLE IF NOT EXISTS _lakesync_columns (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS _lakesync_gate (applying INTEGER NOT NULL) STRICT;
 INSERT INTO _lakesync_gate SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM _lakesync_gate);
-CREATE TABLE IF NOT EXISTS _lakesync_changes (
-    change INTEGER PRIMARY KEY, kind INTEGER NOT NULL, table_number INTEGER NOT NULL, at_ms INTEGER NOT NULL,
-    row_id TEXT, new_row_id TEXT
-) STRICT;
 CREATE TABLE IF NOT EXISTS _lakesync_commits (
     last INTEGER PRIMARY KEY, first INTEGER NOT NULL, at_ms INTEGER NOT NULL
 ) STRICT;
@@ -66,39 +63,67 @@ CREATE TABLE IF NOT EXISTS _lakesync_seen (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Makes the client's own tables, or finds that they are of a format that it may use.
+/// The format before it: its `_lakesync_changes` had types and constraints, and so its triggers were slower.
+const STRICT_CHANGES: i64 = 2;
+
+/// Makes the client's own tables, or brings those of an older format up to this one. Needs the write lock.
 pub(crate) fn initialise(connection: &Connection) -> Result<(), ClientError> {
     match found(connection)? {
-        Some(_) => Ok(()),
-        None => {
+        Found::Nothing => {
             connection.execute_batch(TABLES)?;
+            connection.execute_batch(CHANGES)?;
             state::set_format(connection, FORMAT)
         }
+        Found::Older => {
+            loosen_changes(connection)?;
+            Registry::load(connection)?.write_triggers(connection)?;
+            state::set_format(connection, FORMAT)
+        }
+        Found::This => Ok(()),
     }
 }
 
 /// Whose file it is; none when it is no client's.
 pub(crate) fn owner(connection: &Connection) -> Result<Option<ClientId>, ClientError> {
     match found(connection)? {
-        Some(_) => state::client(connection),
-        None => Ok(None),
+        Found::Nothing => Ok(None),
+        Found::Older | Found::This => state::client(connection),
     }
 }
 
-fn found(connection: &Connection) -> Result<Option<i64>, ClientError> {
+/// Whether [`initialise`] would bring the file up to this format.
+pub(crate) fn is_older(connection: &Connection) -> Result<bool, ClientError> {
+    Ok(matches!(found(connection)?, Found::Older))
+}
+
+/// What a file was found to be.
+enum Found {
+    /// No client's, or one that is being made.
+    Nothing,
+    /// Of a format that can be brought up to this one.
+    Older,
+    This,
+}
+
+fn found(connection: &Connection) -> Result<Found, ClientError> {
     let known: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '_lakesync_state')",
         [],
         |row| row.get(0),
     )?;
-    match known {
-        false => Ok(None),
-        true => match state::format(connection)? {
-            Some(found) if found != FORMAT => Err(ClientError::OtherFormat {
-                found,
-                known: FORMAT,
-            }),
-            found => Ok(found),
-        },
+    if !known {
+        return Ok(Found::Nothing);
+    }
+    match state::format(connection)? {
+        None => Ok(Found::Nothing),
+        Some(STRICT_CHANGES) => Ok(Found::Older),
+        Some(FORMAT) => Ok(Found::This),
+        Some(found) => Err(ClientError::OtherFormat {
+            found,
+            known: FORMAT,
+        }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! name        value
-//! format      2                   another one is refused
+//! format      3                   2 is brought up to it, another one is refused
 //! client      the client id       fixed at the first opening
 //! registry    counts up           raised with every change of a registered schema: other connections load it anew
 //! migrations  how many of the application's migrations have run

@@ -11,19 +11,17 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::functions_aggregate::expr_fn::{count, max};
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{DataFrame, SessionContext, col, lit};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lakesync_providers::lake::{
-    Commit, Fence, LakeError, WriteOptions, live_files, summary, write_data_stream,
+    Commit, Fence, LakeError, WriteOptions, live_files, sort_order_id, summary, write_data_stream,
 };
 use lakesync_providers::proto::{Hlc, Seq, TableName, columns};
 use lakesync_providers::{BaseSnapshot, Live, Part, ReadView, fold_sql, session};
 
 use crate::config::CompactionConfig;
 use crate::error::{Error, Result};
+use crate::order::in_write_order;
 
 /// What one folded cell takes: its stamps, its value, and their places in the aggregates' tables.
 const CELL_BYTES: u64 = 400;
@@ -81,7 +79,10 @@ pub async fn compact(
     let max_hlc = candidates.max_hlc.max(view.base.max_hlc);
     let base = &view.base;
     let rows = folded(&ctx, &view, candidates.parts(&view, config)).await?;
-    let new = write_data_stream(&base.table, rows, &WriteOptions::new("base")).await?;
+    let rows = rows.execute_stream().await?;
+    let order = sort_order_id(&base.table, &view.schema);
+    let options = WriteOptions::new("base").with_write_order(order);
+    let new = write_data_stream(&base.table, rows, &options).await?;
 
     report.base_seq = base_seq;
     report.files_added = new.len();
@@ -129,7 +130,7 @@ pub async fn explain(
     let ctx = tables(&view).await?;
     let of = candidates(&ctx, &view).await?.parts(&view, config);
     let sql = fold_sql(&view.schema, view.base.base_seq, Part { index: 0, of });
-    let frame = ctx.sql(&sql).await?;
+    let frame = in_write_order(&ctx, &view.schema, vec![ctx.sql(&sql).await?])?;
     let mut shown = vec![
         ("parts".to_owned(), of.to_string()),
         ("sql".to_owned(), sql),
@@ -191,22 +192,14 @@ async fn tables(view: &ReadView) -> Result<SessionContext> {
     Ok(ctx)
 }
 
-/// The folded rows, part after part: only one part's state is in memory at a time.
-async fn folded(
-    ctx: &SessionContext,
-    view: &ReadView,
-    of: u64,
-) -> Result<SendableRecordBatchStream> {
+/// The folded rows, as they are to be written.
+async fn folded(ctx: &SessionContext, view: &ReadView, of: u64) -> Result<DataFrame> {
     let mut frames = Vec::new();
     for index in 0..of {
         let sql = fold_sql(&view.schema, view.base.base_seq, Part { index, of });
         frames.push(ctx.sql(&sql).await?);
     }
-    let schema = Arc::new(frames[0].schema().as_arrow().clone());
-    let rows = stream::iter(frames)
-        .then(DataFrame::execute_stream)
-        .try_flatten();
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    Ok(in_write_order(ctx, &view.schema, frames)?)
 }
 
 /// What is above the base seq.

@@ -3,7 +3,7 @@
 //! ```text
 //!   log (t$deltas, flushed) ──┐
 //!                             ├── fold_sql: one SQL query with lww ──► new base files ──► one commit
-//!   base (t) ─────────────────┘
+//!   base (t) ─────────────────┘   (sorted by partition and order)
 //! ```
 //! [`fold_sql`] prints the query, [`explain`] its plan, [`compact`] runs it.
 //!
@@ -13,6 +13,7 @@
 mod compact;
 mod config;
 mod error;
+mod order;
 
 pub use compact::{CompactReport, compact, explain};
 pub use config::CompactionConfig;

@@ -53,6 +53,16 @@ pub enum Error {
         /// Those that exist.
         known: String,
     },
+    /// `CREATE TABLE … AS` made the table and could not fill it.
+    #[error(
+        "table `{table}` was made and stays, but its rows were not written: {source}; add them with INSERT INTO"
+    )]
+    NotFilled {
+        /// The table.
+        table: String,
+        /// Why its rows are not there.
+        source: Box<Error>,
+    },
     /// An argument of a function or command is wrong.
     #[error("{0}")]
     Invalid(String),
@@ -73,6 +83,7 @@ impl Error {
     pub fn is_callers(&self) -> bool {
         match self {
             Self::Query(error) => is_statements(error),
+            Self::NotFilled { source, .. } => source.is_callers(),
             Self::Syntax(_)
             | Self::Call { .. }
             | Self::UnknownGateway { .. }
@@ -99,6 +110,7 @@ impl Error {
                 ),
                 _ => false,
             },
+            Self::NotFilled { source, .. } => source.is_unavailable(),
             Self::Gateway(error) => matches!(
                 error,
                 Gateway::Busy { .. }

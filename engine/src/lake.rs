@@ -154,7 +154,9 @@ impl Lake {
     /// Besides DataFusion's SQL: `t VERSION AS OF <snapshot id>`, the metadata tables `t$deltas` and
     /// `t$snapshots`, `INSERT … ON CONFLICT`, `UPDATE … FROM`, `DELETE … USING` and `MERGE`, which become deltas, and
     /// `CALL system.flush('t')`, `CALL system.compact('t')` with their
-    /// `EXPLAIN`. Procedures run at once. What would be gone after the statement is refused: DDL and `SET`.
+    /// `EXPLAIN`; `CREATE TABLE` with `PRIMARY KEY`, `PARTITIONED BY` and `SORTED BY`, `ALTER TABLE`, `DESCRIBE`.
+    /// Procedures and statements about tables run at once. What would be gone after the statement is refused: views
+    /// and `SET`.
     ///
     /// # Errors
     /// [`Error::Syntax`] with the position, [`Error::Query`], or what a procedure answers.

@@ -26,6 +26,7 @@
 pub mod cli;
 mod clock;
 pub mod config;
+mod ddl;
 mod directory;
 mod dml;
 mod error;
@@ -40,6 +41,7 @@ pub mod syntax;
 pub mod upkeep;
 
 pub use clock::SystemClock;
+pub use ddl::Ddl;
 pub use directory::{DataDirectory, Holder};
 pub use error::{Error, Result};
 pub use lake::{Lake, LakeBuilder};

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::catalog::information_schema::INFORMATION_SCHEMA;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -21,6 +22,7 @@ use lakesync_proto::GatewayId;
 use lakesync_providers::lake::Warehouse;
 use lakesync_providers::{LakeCatalog, begun_at, register, session};
 
+use crate::ddl::{self, Caller};
 use crate::dml;
 use crate::error::{Error, Result};
 use crate::lake::Lake;
@@ -32,7 +34,7 @@ use crate::syntax::{LakeStatement, pin};
 pub enum Access {
     /// Queries only.
     Read,
-    /// Queries, `INSERT`, `UPDATE`, `DELETE`, `MERGE` and `CALL`.
+    /// Queries, `INSERT`, `UPDATE`, `DELETE`, `MERGE`, `CALL`, and the statements about tables.
     Write,
     /// All that, and `COPY … TO`, which writes files wherever this process may.
     Everything,
@@ -98,11 +100,28 @@ impl Runner {
             LakeStatement::Call(_) if grant.access == Access::Read => {
                 Err(Error::Invalid(READS_ONLY.to_owned()))
             }
+            LakeStatement::Ddl(ddl) if grant.access == Access::Read && !ddl.reads() => {
+                Err(Error::Invalid(READS_ONLY.to_owned()))
+            }
+            LakeStatement::Ddl(ddl) => {
+                let caller = Caller {
+                    runner: self,
+                    lake,
+                    grant,
+                    gateway: gateway.id(),
+                };
+                ddl::run(caller, ddl).await
+            }
             LakeStatement::Call(call) => {
                 let target = Target::new(lake, grant.identity, &gateway);
                 procedures::call(template, &call, target).await
             }
         }
+    }
+
+    /// Rows that are there already, as an answer.
+    pub(crate) fn answer(&self, batch: RecordBatch) -> Result<DataFrame> {
+        Ok(self.template.read_batch(batch)?)
     }
 
     fn session(
@@ -141,12 +160,14 @@ fn lists_tables(state: &SessionState, statement: &Statement) -> Result<bool> {
         .any(|table| table.schema() == Some(INFORMATION_SCHEMA)))
 }
 
-const READS_ONLY: &str = "this endpoint only reads: SELECT, EXPLAIN and SHOW. Send INSERT, UPDATE, DELETE, MERGE and CALL to POST /v1/admin/sql";
+const READS_ONLY: &str = "this endpoint only reads: SELECT, EXPLAIN, SHOW and DESCRIBE. Send INSERT, UPDATE, DELETE, MERGE, CALL, CREATE and ALTER \
+     TABLE to POST /v1/admin/sql";
 const COPY: &str = "COPY … TO writes files, so a server does not run it; take the rows from the answer (as in \
      `lakesync sql --format csv`), or stop the server and run it with `lakesync sql`";
 const FILES: &str =
     "SQL does not read files from outside; load the file into a table with `lakesync push`";
-const TABLES: &str = "tables are not made or dropped in SQL; make or change one with POST /v1/admin/schema, or with `lakesync push`";
+const TABLES: &str = "this is no statement about tables that LakeSync has, or not inside EXPLAIN; CREATE TABLE and ALTER TABLE make \
+     and change tables, and an index is not needed";
 const SESSION: &str = "every statement has a session of its own: settings, views, functions, schemas, prepared statements and \
      transactions are not kept between statements; say it inside the statement, a view as a WITH query";
 
@@ -199,9 +220,9 @@ mod tests {
     async fn what_would_be_forgotten_is_refused_with_what_to_do_instead() {
         let (lake, _folder) = lake().await;
         for (sql, said) in [
-            ("create table u (a int)", "POST /v1/admin/schema"),
-            ("create table u as select * from t", "lakesync push"),
-            ("drop table t", "POST /v1/admin/schema"),
+            ("explain create table u (a int)", "not inside EXPLAIN"),
+            ("drop table t", "DELETE FROM t"),
+            ("create index i on t (v)", "an index is not needed"),
             (
                 "create view w as select * from t",
                 "not kept between statements",
@@ -226,6 +247,85 @@ mod tests {
             let error = lake.sql(sql).await.unwrap_err();
             assert!(error.to_string().contains(said), "{sql}: {error}");
             assert!(error.is_callers(), "{sql}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_only_reads_describes_tables_and_changes_none() {
+        let (lake, _folder) = lake().await;
+        let identity = Identity::anyone();
+        let grant = Grant {
+            access: Access::Read,
+            identity: &identity,
+        };
+        let home = crate::lake::default_gateway();
+        for (sql, reads) in [
+            ("describe t", true),
+            ("show create table t", true),
+            ("create table u (a int)", false),
+            ("create table if not exists t as select 1 as a", false),
+            ("alter table t add column a int", false),
+        ] {
+            let statement = crate::syntax::parse(sql).unwrap().remove(0);
+            let ran = lake.run_as(statement, grant, &home).await;
+            assert_eq!(ran.is_ok(), reads, "{sql}");
+            if let Err(error) = ran {
+                assert!(error.to_string().contains("only reads"), "{sql}: {error}");
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn changes_of_one_table_at_a_time_do_not_undo_one_another() {
+        let (lake, _folder) = lake().await;
+        let add = |n: usize| {
+            let lake = lake.clone();
+            async move {
+                let sql = format!("alter table t add column c{n} int");
+                lake.sql(&sql).await.map(drop).unwrap();
+                lake.sql("create table one (a int)").await.is_ok()
+            }
+        };
+        let made = futures::future::join_all((0..8).map(add)).await;
+        assert_eq!(made.iter().filter(|made| **made).count(), 1);
+        let view = lake.gateway("public").unwrap().live().view("t").unwrap();
+        assert_eq!((view.schema.columns.len(), view.schema.version), (9, 9));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn every_word_of_sql_comes_back_as_the_name_of_a_column() {
+        use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
+        let (lake, _folder) = lake().await;
+        let names = ALL_KEYWORDS.iter().map(|word| word.to_ascii_lowercase());
+        let names: Vec<_> = names
+            .filter_map(|name| lakesync_proto::ColumnName::parse(&name).ok())
+            .collect();
+        for (n, names) in names.chunks(400).enumerate() {
+            let columns = names
+                .iter()
+                .map(|name| serde_json::json!({"name": name, "type": "long"}));
+            let columns: Vec<_> = columns.collect();
+            let table = format!("w{n}");
+            let body = serde_json::json!({
+                "table": table, "columns": columns, "primaryKey": [names[0]],
+                "partitionBy": [format!("bucket(2, {})", names[1]), names[2]], "sortBy": [names[3], format!("{} desc", names[4])],
+            });
+            let made = lake.create_table(&body.to_string()).await.unwrap();
+            let sql = format!("show create table {table}");
+            let rows = lake.sql(&sql).await.unwrap().collect().await.unwrap();
+            let shown = arrow::util::display::array_value_to_string(rows[0].column(3), 0).unwrap();
+            let again = shown.replacen(&format!(".{table} ("), &format!(".{table}_again ("), 1);
+            lake.sql(&again)
+                .await
+                .unwrap_or_else(|error| panic!("{error}: {again}"));
+            let view = lake
+                .gateway("public")
+                .unwrap()
+                .live()
+                .view(&format!("{table}_again"));
+            let mut other = view.unwrap().schema.as_ref().clone();
+            other.table = made.table.clone();
+            assert_eq!(other, *made);
         }
     }
 

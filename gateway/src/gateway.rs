@@ -188,16 +188,41 @@ impl Gateway {
         definition: &TableDefinition,
     ) -> Result<(Arc<TableSchema>, bool)> {
         let definition = definition.clone();
+        let table = definition.table.clone();
+        let (schema, changed) = self.change_table(&table, |_| Ok(Some(definition))).await?;
+        let schema = schema.expect("what was defined is there");
+        Ok((schema, changed))
+    }
+
+    /// Creates a table or evolves it into what `plan` makes of it as it is now, while nobody else can change it; without
+    /// a definition nothing is done. Gives the schema that is now in force, if there is one, and whether it changed.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with what `plan` says, or with the reason when the change is not allowed; lake errors.
+    pub async fn change_table(
+        self: &Arc<Self>,
+        table: &TableName,
+        plan: impl FnOnce(Option<&TableSchema>) -> Result<Option<TableDefinition>, String>
+        + Send
+        + 'static,
+    ) -> Result<(Option<Arc<TableSchema>>, bool)> {
+        let table = table.clone();
         let held = Arc::clone(&self.changing_rules).lock_owned().await;
         self.maintain(|gateway| async move {
             // The rules and the schemas that they are compiled for change one at a time.
             let _held = held;
+            let schema = lakesync_proto::Schemas::schema(gateway.live.as_ref(), &table);
+            let planned = plan(schema.as_deref())
+                .map_err(|reason| Refusal::new(ErrorCode::SchemaConflict, reason))?;
+            let Some(definition) = planned else {
+                return Ok((schema, false));
+            };
             let changed = gateway.change_schema(&definition).await;
             if changed.is_err() && gateway.live.view(definition.table.as_ref()).is_some() {
                 // A change that failed between log and base is finished by the load, or is not there at all.
                 gateway.reload(&definition.table).await?;
             }
-            changed
+            changed.map(|(schema, changed)| (Some(schema), changed))
         })
         .await
     }
@@ -207,11 +232,11 @@ impl Gateway {
         definition: &TableDefinition,
     ) -> Result<(Arc<TableSchema>, bool)> {
         let warehouse = &self.components.warehouse;
-        let wanted = TableSchema::from_definition(definition)
-            .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
-        let name = wanted.table.clone();
+        let name = definition.table.clone();
         let pair = match lakesync_proto::Schemas::schema(self.live.as_ref(), &name) {
             None => {
+                let wanted = TableSchema::from_definition(definition)
+                    .map_err(|error| Refusal::new(error.code(), error.to_string()))?;
                 warehouse.create_table(&self.id, &wanted).await?;
                 warehouse.load(&self.id, &name).await?
             }

@@ -68,6 +68,7 @@ pub(crate) async fn open(
     let lost = begin_epoch((&mut log, path), &live, &taken, &flushed).await?;
     let recovered = recover(&log, &live, (&taken, lost), (&flushed, config))?;
     let floor = stored_floor(path, &log)?;
+    live.raise_floor(floor);
     let mark = FlushedMark::of(&live.views(), &taken.fence);
     log.set_meta(flushed_mark::KEY, &mark.to_text())?;
     let (live, feed) = (Arc::new(live), Arc::new(recovered.feed));

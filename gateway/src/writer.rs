@@ -235,6 +235,7 @@ impl Writer {
         if floor > self.floor {
             self.log.set_meta("floor", &floor.to_string())?;
             self.floor = floor;
+            self.live.raise_floor(floor);
         }
         Ok(self.floor)
     }

@@ -7,7 +7,9 @@
 //! ```
 //!
 //! `sourceTable`, `softDelete`, `externalIdColumn` and a column's `references` are legacy fields: accepted and kept
-//! out. `primaryKey` absent, empty or `["row_id"]` means that the client chooses row ids.
+//! out. `primaryKey` absent, empty or `["row_id"]` means that the client chooses row ids. `partitionBy` and `sortBy`
+//! (`["day(created_at)"]`, `["created_at desc"]`) say how the rows lie in the lake; absent means: nothing particular for a
+//! new table, as it is for one that exists.
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::column_type::ColumnType;
 use crate::columns;
 use crate::id::{ColumnName, TableName};
+use crate::layout::{PartitionField, SortField};
 use crate::schema::SchemaError;
 
 /// A wished column.
@@ -47,6 +50,12 @@ pub struct TableDefinition {
     /// The columns whose values make the row id; none when the client chooses row ids.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub primary_key: Vec<ColumnName>,
+    /// How its rows are divided; none when nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition_by: Option<Vec<PartitionField>>,
+    /// How the rows of its files are sorted; none when nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sort_by: Option<Vec<SortField>>,
 }
 
 impl TableDefinition {
@@ -99,6 +108,10 @@ struct WireDefinition {
     columns: Vec<ColumnDefinition>,
     #[serde(default, rename = "primaryKey")]
     primary_key: Vec<String>,
+    #[serde(default, rename = "partitionBy")]
+    partition_by: Option<Vec<PartitionField>>,
+    #[serde(default, rename = "sortBy")]
+    sort_by: Option<Vec<SortField>>,
     #[serde(default, rename = "sourceTable")]
     _source_table: IgnoredAny,
     #[serde(default, rename = "softDelete")]
@@ -122,6 +135,8 @@ impl TryFrom<WireDefinition> for TableDefinition {
             table: wire.table,
             columns: wire.columns,
             primary_key,
+            partition_by: wire.partition_by,
+            sort_by: wire.sort_by,
         })
     }
 }
@@ -181,6 +196,14 @@ mod tests {
             (
                 r#"{"table":"t","columns":[],"primaryKey":["row_id","a"]}"#,
                 "primaryKey",
+            ),
+            (
+                r#"{"table":"t","columns":[],"partitionBy":["week(a)"]}"#,
+                "\"week(a)\" is no partition field",
+            ),
+            (
+                r#"{"table":"t","columns":[],"sortBy":["a up"]}"#,
+                "\"a up\" is no sort field",
             ),
             (r#"{"table":"t$x","columns":[]}"#, "no table name"),
             (r#"{"table":"t","columns":[]} x"#, "trailing"),

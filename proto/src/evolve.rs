@@ -5,6 +5,7 @@
 use crate::column_type::ColumnType;
 use crate::definition::TableDefinition;
 use crate::id::ColumnName;
+use crate::layout::{LayoutError, in_words};
 use crate::schema::{Column, SchemaError, TableSchema};
 
 /// One step from a schema to the next.
@@ -39,9 +40,11 @@ impl TableSchema {
     /// dropped; the order of columns means nothing.
     ///
     /// # Errors
-    /// [`SchemaError`] naming the change that cannot be made: of the key, of a type, or a dropped key column.
+    /// [`SchemaError`] naming the change that cannot be made: of the key, of a type, of the layout, or a dropped column
+    /// of key or layout.
     pub fn evolve(&self, definition: &TableDefinition) -> Result<Evolution, SchemaError> {
         self.check_same_key(definition)?;
+        self.check_same_layout(definition)?;
         // Names are compared here, so a definition that repeats one must be refused before.
         TableSchema::from_definition(definition)?;
         let mut schema = self.clone();
@@ -75,6 +78,32 @@ impl TableSchema {
         {
             Some(column) => Err(SchemaError::KeyColumnDropped {
                 column: column.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// A definition that says nothing of the layout leaves it as it is.
+    fn check_same_layout(&self, definition: &TableDefinition) -> Result<(), LayoutError> {
+        let partition_by = definition.partition_by.as_ref();
+        let sort_by = definition.sort_by.as_ref();
+        let partition_by = partition_by.unwrap_or(&self.partition_by);
+        let sort_by = sort_by.unwrap_or(&self.sort_by);
+        if *partition_by != self.partition_by || *sort_by != self.sort_by {
+            return Err(LayoutError::Changed {
+                held: in_words(&self.partition_by, &self.sort_by),
+                wished: in_words(partition_by, sort_by),
+            });
+        }
+        let partitioned = self.partition_by.iter();
+        let partitioned = partitioned.map(|field| (&field.column, field.to_string()));
+        let sorted = self.sort_by.iter();
+        let sorted = sorted.map(|field| (&field.column, field.to_string()));
+        let mut needed = partitioned.chain(sorted);
+        match needed.find(|(column, _)| definition.column(column.as_str()).is_none()) {
+            Some((column, field)) => Err(LayoutError::ColumnDropped {
+                column: column.clone(),
+                field,
             }),
             None => Ok(()),
         }

@@ -20,7 +20,7 @@
 //! | name things | [`TableName`], [`ColumnName`], [`RowId`], [`ClientId`], [`GatewayId`], [`DeltaId`], [`Epoch`] |
 //! | count arrivals | [`Seq`], the only cursor |
 //! | hold a value with its type | [`Value`], [`ColumnType`], [`Decimal`] |
-//! | describe and change a table | [`TableDefinition`], [`TableSchema`], [`Evolution`] |
+//! | describe and change a table | [`TableDefinition`], [`TableSchema`], [`Evolution`], [`PartitionField`], [`SortField`] |
 //! | make a row id from a key, and back | [`row_id_of`], [`TableSchema::key_values`] |
 //! | check what came from outside | [`verify_delta`], [`limits`] |
 //! | merge, and take a merged row apart again | [`RowState`], [`Stamp`], [`fold_row`], [`row_deltas`] |
@@ -98,6 +98,7 @@ mod hex;
 mod hlc;
 mod id;
 mod key;
+mod layout;
 pub mod limits;
 mod merge;
 mod message;
@@ -147,6 +148,9 @@ pub use evolve::{Evolution, SchemaChange};
 pub use fold::{Folded, InBase, RowFold, Source, fold_row};
 pub use hlc::{Hlc, HlcError};
 pub use id::{ClientId, ColumnName, Epoch, GatewayId, IdError, RowId, TableName};
+pub use layout::{
+    LayoutError, NullOrder, PartitionField, PartitionTransform, SortDirection, SortField,
+};
 pub use merge::{Cell, RowState, Stamp};
 pub use message::{Notes, Outcome, PullPage, Push, PushAck, Removed, SchemaNote, SeqDelta};
 pub use row_deltas::row_deltas;

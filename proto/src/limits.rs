@@ -60,6 +60,15 @@ pub const COLUMNS_MAX: usize = 1_000;
 /// Column numbers that one table may ever use, dropped columns counted: it bounds the log's `_set` bitmap.
 pub const COLUMN_NUMBERS_MAX: u32 = 10_000;
 
+/// Fields of a table's partitioning, and columns of its sort order. Each multiplies the files, or costs every comparison.
+pub const LAYOUT_FIELDS_MAX: usize = 16;
+
+/// Parts of a `bucket` partition: each is a file at every compaction.
+pub const BUCKETS_MAX: u32 = 4_096;
+
+/// The width of a `truncate` partition, in characters or steps: what Iceberg's signed 32 bits hold.
+pub const TRUNCATE_WIDTH_MAX: u32 = i32::MAX.unsigned_abs();
+
 /// Bytes of one value: what a page of wide rows can still carry.
 pub const VALUE_BYTES_MAX: usize = 4 << 20;
 

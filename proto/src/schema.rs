@@ -12,6 +12,7 @@ use crate::column_type::ColumnType;
 use crate::definition::{ColumnDefinition, TableDefinition};
 use crate::error::ErrorCode;
 use crate::id::{ColumnName, RowId, TableName};
+use crate::layout::{self, LayoutError, PartitionField, SortField};
 use crate::limits::{COLUMN_NUMBERS_MAX, COLUMNS_MAX};
 use crate::row_id::{RowIdError, row_id_of};
 use crate::value::Value;
@@ -48,14 +49,18 @@ pub struct TableSchema {
     pub dropped: Vec<Column>,
     /// The number of the next new column.
     pub next_number: u32,
+    /// How the rows of the base are divided; empty when they are not.
+    pub partition_by: Vec<PartitionField>,
+    /// How the rows of the base's files are sorted; empty when they are not.
+    pub sort_by: Vec<SortField>,
 }
 
 impl TableSchema {
     /// The first version of a table.
     ///
     /// # Errors
-    /// [`SchemaError`] for no columns, too many, two of the same name in any case (SQLite knows no case), or a key
-    /// column that is not there or of type `json`.
+    /// [`SchemaError`] for no columns, too many, two of the same name in any case (SQLite knows no case), a key
+    /// column that is not there or of type `json`, or a layout that the columns cannot have.
     pub fn from_definition(definition: &TableDefinition) -> Result<TableSchema, SchemaError> {
         let mut schema = TableSchema {
             table: definition.table.clone(),
@@ -64,6 +69,8 @@ impl TableSchema {
             primary_key: definition.primary_key.clone(),
             dropped: Vec::new(),
             next_number: 1,
+            partition_by: definition.partition_by.clone().unwrap_or_default(),
+            sort_by: definition.sort_by.clone().unwrap_or_default(),
         };
         for column in &definition.columns {
             schema.add(column)?;
@@ -82,6 +89,8 @@ impl TableSchema {
             table: self.table.clone(),
             columns: self.columns.iter().map(definition).collect(),
             primary_key: self.primary_key.clone(),
+            partition_by: Some(self.partition_by.clone()).filter(|fields| !fields.is_empty()),
+            sort_by: Some(self.sort_by.clone()).filter(|fields| !fields.is_empty()),
         }
     }
 
@@ -198,11 +207,11 @@ impl TableSchema {
                 });
             }
         }
-        Ok(())
+        Ok(layout::check(self)?)
     }
 }
 
-/// The native JSON form.
+/// The native JSON form; a layout stands in it only when there is one.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NativeSchema {
@@ -213,6 +222,10 @@ struct NativeSchema {
     primary_key: Vec<ColumnName>,
     dropped: Vec<Column>,
     next_number: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    partition_by: Vec<PartitionField>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sort_by: Vec<SortField>,
 }
 
 impl From<TableSchema> for NativeSchema {
@@ -224,6 +237,8 @@ impl From<TableSchema> for NativeSchema {
             primary_key,
             dropped,
             next_number,
+            partition_by,
+            sort_by,
         } = schema;
         NativeSchema {
             format: FORMAT,
@@ -233,6 +248,8 @@ impl From<TableSchema> for NativeSchema {
             primary_key,
             dropped,
             next_number,
+            partition_by,
+            sort_by,
         }
     }
 }
@@ -249,6 +266,8 @@ impl TryFrom<NativeSchema> for TableSchema {
             primary_key,
             dropped,
             next_number,
+            partition_by,
+            sort_by,
         } = native;
         if format != FORMAT {
             return Err(SchemaError::OtherFormat {
@@ -279,6 +298,8 @@ impl TryFrom<NativeSchema> for TableSchema {
             primary_key,
             dropped,
             next_number,
+            partition_by,
+            sort_by,
         };
         schema.check_shape()?;
         Ok(schema)
@@ -371,6 +392,9 @@ pub enum SchemaError {
         /// The type wished.
         to: ColumnType,
     },
+    /// The rows cannot lie so.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
 }
 
 impl SchemaError {
@@ -384,13 +408,14 @@ impl SchemaError {
 
     /// Whether the definition is sound but contradicts the table as it is.
     pub fn is_conflict(&self) -> bool {
-        matches!(
-            self,
+        match self {
             SchemaError::OtherTable { .. }
-                | SchemaError::KeyChanged { .. }
-                | SchemaError::KeyColumnDropped { .. }
-                | SchemaError::TypeChanged { .. }
-                | SchemaError::NumbersExhausted { .. }
-        )
+            | SchemaError::KeyChanged { .. }
+            | SchemaError::KeyColumnDropped { .. }
+            | SchemaError::TypeChanged { .. }
+            | SchemaError::NumbersExhausted { .. } => true,
+            SchemaError::Layout(error) => error.is_conflict(),
+            _ => false,
+        }
     }
 }

@@ -19,6 +19,7 @@ mod bounded;
 mod bounded_tests;
 mod catalog;
 mod columnar;
+mod definition_sql;
 mod error;
 mod files;
 mod fold;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use iceberg::table::Table;
-use lakesync_proto::{GatewayId, Schemas, Seq, SeqDelta, TableName, TableSchema};
+use lakesync_proto::{GatewayId, Hlc, Schemas, Seq, SeqDelta, TableName, TableSchema};
 use tokio::sync::OnceCell;
 
 use crate::error::Result;
@@ -29,6 +29,7 @@ pub struct Live {
 #[derive(Debug, Default)]
 struct Inner {
     seq: Seq,
+    floor: Hlc,
     tables: BTreeMap<TableName, LiveTable>,
 }
 
@@ -52,6 +53,8 @@ pub struct Views {
     pub gateway: GatewayId,
     /// Every view holds the deltas up to this seq.
     pub seq: Seq,
+    /// The gateway's floor: what the log has forgotten is stamped below it.
+    pub floor: Hlc,
     /// The views by table name.
     pub tables: BTreeMap<TableName, Arc<ReadView>>,
 }
@@ -65,6 +68,7 @@ impl Live {
             warehouse,
             inner: Mutex::new(Inner {
                 seq,
+                floor: Hlc::ZERO,
                 tables: BTreeMap::new(),
             }),
         }
@@ -86,6 +90,12 @@ impl Live {
     #[must_use]
     pub fn seq(&self) -> Seq {
         self.lock().seq
+    }
+
+    /// Says what the floor is now; it never sinks.
+    pub fn raise_floor(&self, floor: Hlc) {
+        let mut inner = self.lock();
+        inner.floor = inner.floor.max(floor);
     }
 
     /// Adds a table, or gives a known one its schema and snapshots as they are now.
@@ -180,7 +190,7 @@ impl Live {
     #[must_use]
     pub fn views(&self) -> Views {
         let mut inner = self.lock();
-        let seq = inner.seq;
+        let (seq, floor) = (inner.seq, inner.floor);
         let tables = inner
             .tables
             .iter_mut()
@@ -194,6 +204,7 @@ impl Live {
         Views {
             gateway: self.gateway.clone(),
             seq,
+            floor,
             tables,
         }
     }

@@ -13,7 +13,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -29,6 +29,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::ExecutionPlan;
 use lakesync_proto::columns;
 
+use crate::definition_sql::create_table_sql;
 use crate::error::{Error, Result};
 use crate::files::ParquetTable;
 use crate::lake::arrow_schema;
@@ -57,6 +58,8 @@ pub struct UnionTable {
     touched: Touched,
     /// What an INSERT without a row id means: "derive it".
     derive_row_id: Expr,
+    /// The statement that makes it, once somebody has asked.
+    definition: OnceLock<String>,
 }
 
 impl UnionTable {
@@ -71,6 +74,7 @@ impl UnionTable {
             sink,
             touched: Touched::Patched,
             derive_row_id: lit(""),
+            definition: OnceLock::new(),
         })
     }
 
@@ -228,6 +232,12 @@ impl TableProvider for UnionTable {
 
     fn table_type(&self) -> TableType {
         TableType::Base
+    }
+
+    fn get_table_definition(&self) -> Option<&str> {
+        let view = &self.view;
+        let made = || create_table_sql(&view.gateway, &view.schema);
+        Some(self.definition.get_or_init(made))
     }
 
     fn get_column_default(&self, column: &str) -> Option<&Expr> {

@@ -13,6 +13,7 @@ use lakesync_proto::TableSchema;
 use lakesync_providers::{Touched, UnionTable, session};
 use lakesync_tests::cells;
 use lakesync_tests::history::{History, Rng, Shape, Step};
+use lakesync_tests::layouts::give;
 use lakesync_tests::oracle::AsOf;
 use lakesync_tests::world::World;
 
@@ -33,7 +34,10 @@ async fn patched_masked_and_joined_reads_agree_with_the_oracle_whatever_is_asked
     };
     let (mut patched, mut masked) = (0, 0);
     for seed in 0..seeds() {
-        let history = History::generate(seed, shape);
+        let mut history = History::generate(seed, shape);
+        if seed % 2 == 1 {
+            give(&mut history, &mut Rng::new(seed));
+        }
         let folder = tempfile::tempdir().unwrap();
         let mut world = World::open(folder.path().join("lake"), &history).await;
         let mut rng = Rng::new(seed);

@@ -6,6 +6,7 @@
 
 pub mod cells;
 pub mod history;
+pub mod layouts;
 pub mod oracle;
 pub mod schemas;
 pub mod script;

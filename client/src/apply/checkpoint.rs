@@ -11,6 +11,7 @@
 //! Invariant: the cursor and what it counts change together, at the end. Until then pages are left alone, because what
 //! they say could be forgotten again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lakesync_proto::{Cursor, PullPage, RowId, Seq, TableName, TableSchema};
@@ -132,7 +133,7 @@ fn end(work: &mut Work<'_>, loading: &Loading, page: &PullPage) -> Result<(), Cl
     match next {
         Some(next) => {
             state::set_cursor(work.tx, &next.to_string())?;
-            reach(work, next.seq, page.notes.durable)
+            reach(work, (next.seq, page.notes.durable), &BTreeSet::new())
         }
         None if loading.tables.is_empty() => Err(ClientError::Protocol {
             what: "a checkpoint that ends without a cursor".to_owned(),
@@ -181,14 +182,14 @@ fn sweep(work: &mut Work<'_>, table: &Arc<LocalTable>) -> Result<(), ClientError
     }
 }
 
-/// The next rows that have clocks and were not brought.
+/// The next rows that something was heard of and that were not brought. Rows that only own edits have made stay as they are.
 fn unseen_clocks(
     connection: &Connection,
     table: TableNumber,
     last: &str,
 ) -> Result<Vec<String>, ClientError> {
     let mut statement = connection.prepare_cached(
-        "SELECT row_id FROM _lakesync_rows AS known WHERE table_number = ?1 AND row_id > ?2 AND NOT EXISTS
+        "SELECT row_id FROM _lakesync_rows AS known WHERE table_number = ?1 AND row_id > ?2 AND clocks <> x'' AND NOT EXISTS
          (SELECT 1 FROM _lakesync_seen WHERE table_number = ?1 AND row_id = known.row_id) ORDER BY row_id LIMIT ?3",
     )?;
     let limit = i64::try_from(SWEEP_ROWS).expect("a thousand");

@@ -3,9 +3,11 @@
 //! Invariant: what a page says of one row is merged in the order of its arrival, withdrawals included; rows are written in
 //! the order of their ids, which is the order of the file's trees.
 
-use lakesync_proto::{PullPage, RowDelta, RowId, RowState, Seq, SeqDelta, TableName};
+use std::collections::BTreeSet;
 
-use super::merge::merge_row;
+use lakesync_proto::{Hlc, PullPage, RowDelta, RowId, RowState, Seq, SeqDelta, TableName};
+
+use super::merge::{confirm_own, merge_row};
 use crate::error::ClientError;
 use crate::local::Work;
 use crate::outbox;
@@ -22,12 +24,14 @@ pub(super) enum Absolute {
 }
 
 /// How much a page said.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Merged {
     /// Deltas and removed rows.
     pub(super) changes: u64,
     /// Rows that they are of.
     pub(super) rows: u64,
+    /// The stamps of own edits that came back and are confirmed now.
+    pub(super) own: BTreeSet<Hlc>,
 }
 
 /// One thing said of a row.
@@ -75,7 +79,7 @@ pub(super) fn merge_rows(
         let how = How { uncovered, anew };
         match merge_one(work, statements, row, how) {
             Err(ClientError::RowForbidden { .. }) => put_off.push((row, how)),
-            other => other?,
+            other => merged.own.extend(other?),
         }
     }
     settle(work, &mut tables, put_off)?;
@@ -99,7 +103,7 @@ fn settle(
                     still.push((row, how));
                     forbidden.get_or_insert(error);
                 }
-                other => other?,
+                other => drop(other?),
             }
         }
         match forbidden {
@@ -110,17 +114,25 @@ fn settle(
     Ok(())
 }
 
+/// The stamp of an own edit that came back alone: nothing about its row is in doubt any more.
 fn merge_one(
     work: &mut Work<'_>,
     statements: &mut RowStatements<'_>,
     row: &[OfRow<'_>],
     how: How,
-) -> Result<(), ClientError> {
+) -> Result<Option<Hlc>, ClientError> {
     let row_id = row[0].row_id;
     let forget = how.anew.then_some(Heard::Removed);
     let heard = forget.into_iter().chain(row.iter().map(|one| one.heard));
     if how.uncovered {
         let pending = outbox::uncovered(work, statements.table().number, row_id)?;
+        if let ([own], [only], false) = (pending.as_slice(), row, how.anew)
+            && let Heard::Delta(delta) = only.heard
+            && own.stamp() == delta.stamp()
+        {
+            confirm_own(work, statements, delta)?;
+            return Ok(Some(delta.hlc));
+        }
         if !pending.is_empty() {
             let mut image = RowImage::load_by(work, statements, row_id, pending)?;
             for heard in heard {
@@ -129,10 +141,12 @@ fn merge_one(
                     Heard::Removed => image.confirmed = RowState::default(),
                 }
             }
-            return image.store_by(work, statements, row_id);
+            image.store_by(work, statements, row_id)?;
+            return Ok(None);
         }
     }
-    merge_row(work, statements, row_id, heard)
+    merge_row(work, statements, row_id, heard)?;
+    Ok(None)
 }
 
 /// The page's tables, and what it says, by table, row and arrival. Withdrawn rows of unknown tables are not here anyway.

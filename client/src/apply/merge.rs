@@ -1,16 +1,18 @@
-//! One row of a page that no own edit touches: then what shows is what is confirmed, and its values need not be read.
+//! One row of a page whose values need not be read: no own edit touches it, so what shows is what is confirmed; or its only
+//! own edit comes back, so what shows stays.
 //!
 //! Invariant: the row becomes what [`confirm`](crate::rows::confirm) makes of it, by its clocks alone; only values that
 //! win are written.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lakesync_proto::{Op, RowDelta, RowId, Value};
 
 use super::heard::Heard;
 use crate::error::ClientError;
 use crate::local::Work;
-use crate::rows::{RowClocks, RowStatements};
+use crate::rows::{RowClocks, RowStatements, forget_values};
 use crate::schema::{LocalColumn, LocalTable, Slot};
 
 /// Merges what was heard of a row into it, in this order.
@@ -60,15 +62,52 @@ pub(super) fn merge_row<'p>(
     if shown.map_err(|error| statements.explained(row_id, error))? {
         work.touched.row(&statements.table().schema.table, row_id);
     }
-    let implied = match exists {
-        true => merge.clocks.is_settled(),
-        false => merge.clocks.is_empty(),
+    keep_clocks(statements, row_id, (&merge.clocks, has_clocks))
+}
+
+/// Writes down the clocks of a row, when they are not what its absence says.
+fn keep_clocks(
+    statements: &mut RowStatements<'_>,
+    row_id: &RowId,
+    (clocks, has_clocks): (&RowClocks, bool),
+) -> Result<(), ClientError> {
+    let implied = match clocks.exists() {
+        true => clocks.is_settled(),
+        false => clocks.is_empty(),
     };
     match (implied, has_clocks) {
-        (false, _) => statements.set_clocks(row_id, Some(&merge.clocks)),
+        (false, _) => statements.set_clocks(row_id, Some(clocks)),
         (true, true) => statements.set_clocks(row_id, None),
         (true, false) => Ok(()),
     }
+}
+
+/// The only own edit of a row comes back, and nothing else is said of the row: it shows already what is confirmed from now
+/// on. So the clocks learn of the edit, and nothing is hidden any more.
+pub(super) fn confirm_own(
+    work: &Work<'_>,
+    statements: &mut RowStatements<'_>,
+    delta: &RowDelta,
+) -> Result<(), ClientError> {
+    let table = Arc::clone(statements.table());
+    let stored = statements.clocks(&delta.row_id)?;
+    let has_clocks = stored.is_some();
+    let clocks = match stored {
+        Some(clocks) => clocks,
+        None => match statements.exists(&table.key(&delta.row_id)?)? {
+            true => RowClocks::settled(),
+            false => RowClocks::default(),
+        },
+    };
+    if clocks.rest_settled || !clocks.cells.is_empty() {
+        forget_values(work.tx, (table.number, &delta.row_id))?;
+    }
+    let mut merge = Merge::new(clocks);
+    match delta.op {
+        Op::Delete => merge.delete(statements.columns(), delta),
+        _ => merge.write(&table, delta),
+    }
+    keep_clocks(statements, &delta.row_id, (&merge.clocks, has_clocks))
 }
 
 /// A row's clocks, and the values that its columns are to have. Columns without one keep theirs.

@@ -5,6 +5,8 @@
 //!
 //! Invariant: the cursor moves in the transaction that merges what it counts.
 
+use std::collections::BTreeSet;
+
 use lakesync_proto::{
     Epoch, Hlc, HlcClock, PullPage, Seq, TableSchema, check_drift, page_checksum,
 };
@@ -69,7 +71,7 @@ pub(crate) fn page(
     learn(work, page)?;
     state::set_epoch(work.tx, &page.epoch)?;
     state::set_cursor(work.tx, &next.to_string())?;
-    reach(work, page.cursor, page.notes.durable)?;
+    reach(work, (page.cursor, page.notes.durable), &heard.own)?;
     Ok(Applied {
         changes: heard.changes,
         ..Applied::default()
@@ -97,14 +99,14 @@ pub(super) fn check(page: &PullPage) -> Result<(), ClientError> {
     }
 }
 
-/// Everything up to `seq` has been applied.
+/// Everything up to `seq` has been applied; `own` are the stamps of own edits whose rows are as they must be.
 pub(super) fn reach(
     work: &mut Work<'_>,
-    seq: Seq,
-    durable: Option<Seq>,
+    (seq, durable): (Seq, Option<Seq>),
+    own: &BTreeSet<Hlc>,
 ) -> Result<(), ClientError> {
     state::set_seq(work.tx, seq)?;
-    outbox::cover(work, seq)?;
+    outbox::cover(work, seq, own)?;
     match durable {
         Some(durable) if durable > state::durable(work.tx)? => {
             state::set_durable(work.tx, durable)?;

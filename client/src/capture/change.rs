@@ -16,7 +16,7 @@ pub(super) struct Change<'r> {
     pub(super) number: i64,
     pub(super) kind: i64,
     pub(super) table_number: TableNumber,
-    /// SQLite's clock at the change.
+    /// SQLite's clock at the change of another program.
     pub(super) at_ms: i64,
 }
 
@@ -37,7 +37,7 @@ impl<'r> Change<'r> {
             number: row.get(0)?,
             kind: row.get(1)?,
             table_number: row.get(2)?,
-            at_ms: row.get(3)?,
+            at_ms: row.get::<_, Option<i64>>(3)?.unwrap_or(0),
         })
     }
 

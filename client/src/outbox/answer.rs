@@ -3,6 +3,8 @@
 //! Invariant: every entry of an answered batch leaves the state *in flight* in the answer's transaction, one way or the
 //! other, unless that transaction fails.
 
+use std::collections::BTreeSet;
+
 use lakesync_proto::{ErrorCode, Hlc, PushAck};
 
 use crate::error::ClientError;
@@ -69,7 +71,7 @@ pub(crate) fn acknowledge(
     state::raise_known(work.tx, newest)?;
     // A duplicate may be long since in a page that has been applied.
     let seq = state::seq(work.tx)?;
-    cover(work, seq)?;
+    cover(work, seq, &BTreeSet::new())?;
     if let Some(durable) = ack.notes.durable
         && durable > state::durable(work.tx)?
     {

@@ -3,7 +3,9 @@
 //! Invariant: an edit that the gateway acknowledged is here until its pages have confirmed it and its warehouse holds it,
 //! so a gateway that loses its disk gets it back.
 
-use lakesync_proto::{Op, RowDelta, RowId, Seq};
+use std::collections::BTreeSet;
+
+use lakesync_proto::{Hlc, Op, RowDelta, RowId, Seq};
 use rusqlite::Connection;
 
 use crate::error::ClientError;
@@ -18,11 +20,11 @@ use crate::state;
 const KEPT_ENTRIES_MAX: i64 = 1_000_000;
 
 /// The cursor has come to `seq`: acknowledged entries up to there are confirmed by pages, or not to be seen by this
-/// client.
-pub(crate) fn cover(work: &mut Work<'_>, seq: Seq) -> Result<(), ClientError> {
+/// client. The rows of those with the stamps `own` are as they must be.
+pub(crate) fn cover(work: &mut Work<'_>, seq: Seq, own: &BTreeSet<Hlc>) -> Result<(), ClientError> {
     let durable = state::durable(work.tx)?.as_i64();
     let mut any = false;
-    while let Some(chunk) = acknowledged(work, seq)? {
+    while let Some(chunk) = acknowledged(work, seq, own)? {
         any = true;
         work.tx
             .prepare_cached("DELETE FROM _lakesync_outbox WHERE state = 2 AND seq <= min(?1, ?2)")?
@@ -44,9 +46,13 @@ struct Chunk {
     rows: Vec<(TableNumber, String)>,
 }
 
-fn acknowledged(work: &Work<'_>, seq: Seq) -> Result<Option<Chunk>, ClientError> {
+fn acknowledged(
+    work: &Work<'_>,
+    seq: Seq,
+    own: &BTreeSet<Hlc>,
+) -> Result<Option<Chunk>, ClientError> {
     let mut statement = work.tx.prepare_cached(
-        "SELECT seq, table_number, delta FROM _lakesync_outbox WHERE state = 2 AND seq <= ?1 ORDER BY seq LIMIT ?2",
+        "SELECT seq, table_number, delta, hlc FROM _lakesync_outbox WHERE state = 2 AND seq <= ?1 ORDER BY seq LIMIT ?2",
     )?;
     let limit = i64::try_from(CHUNK_ENTRIES).expect("ten thousand");
     let mut found = statement.query([seq.as_i64(), limit])?;
@@ -57,6 +63,10 @@ fn acknowledged(work: &Work<'_>, seq: Seq) -> Result<Option<Chunk>, ClientError>
             rows: Vec::new(),
         });
         chunk.last = row.get(0)?;
+        let hlc: i64 = row.get(3)?;
+        if Hlc::from_i64(hlc).is_ok_and(|hlc| own.contains(&hlc)) {
+            continue;
+        }
         let number = row.get(1)?;
         let blob = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
         let delta = decode(blob, work.registry)?;

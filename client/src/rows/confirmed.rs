@@ -99,7 +99,7 @@ pub(super) fn hide_value(
 }
 
 /// Nothing hides the row's confirmed values any more.
-pub(super) fn forget_values(
+pub(crate) fn forget_values(
     connection: &Connection,
     (table, row_id): Place<'_>,
 ) -> Result<(), ClientError> {

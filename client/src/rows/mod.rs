@@ -30,7 +30,7 @@ pub(crate) mod tests;
 
 pub(crate) use bound::Bound;
 pub(crate) use clocks::RowClocks;
-pub(crate) use confirmed::read_clocks;
+pub(crate) use confirmed::{forget_values, read_clocks};
 pub(crate) use hide::{Own, hide_confirmed};
 pub(crate) use image::{RowImage, confirm, restore, withdraw};
 pub(crate) use visible::RowStatements;

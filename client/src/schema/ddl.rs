@@ -110,9 +110,10 @@ fn check(name: &str, column_type: ColumnType) -> Option<String> {
         ColumnType::Number => Some(format!("{name} < 9e999 AND {name} > -9e999")),
         ColumnType::Boolean => Some(format!("{name} IN (0, 1)")),
         ColumnType::Json => Some(format!("json_valid({name})")),
-        // Whatever SQLite reads as a date it writes in this form: only the form itself comes back as it was.
+        // Whatever SQLite reads as a date it writes in this form: only the form itself comes back as it was. 'now' is
+        // refused before SQLite would ask the clock.
         ColumnType::Date => Some(format!(
-            "length({name}) = 10 AND date({name}) IS {name} AND {name} >= '0001'"
+            "{name} >= '0001' AND {name} < ':' AND date({name}) IS {name}"
         )),
         ColumnType::Timestamp => Some(format!(
             "length({name}) = 27 AND strftime('%Y-%m-%dT%H:%M:%S.', substr({name}, 1, 19)) || substr({name}, 21, 6) \
@@ -155,7 +156,7 @@ fn decimal_check(name: &str, precision: u8, scale: u8) -> String {
 
 fn row_id_check(name: &str) -> String {
     format!(
-        "length(CAST({name} AS BLOB)) BETWEEN 1 AND {ROW_ID_BYTES_MAX} AND instr({name}, char(0)) = 0"
+        "length(CAST({name} AS BLOB)) BETWEEN 1 AND {ROW_ID_BYTES_MAX} AND instr(CAST({name} AS BLOB), x'00') = 0"
     )
 }
 

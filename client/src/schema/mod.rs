@@ -3,6 +3,7 @@
 mod alter;
 mod ddl;
 mod intact;
+mod moment;
 mod registry;
 mod table;
 #[cfg(test)]
@@ -10,6 +11,9 @@ mod tests;
 mod triggers;
 mod union;
 
+pub(crate) use moment::take_over;
 pub(crate) use registry::Registry;
 pub(crate) use table::{LocalColumn, LocalTable, Slot, TableNumber};
-pub(crate) use triggers::{DELETE, FIXED_COLUMNS, INSERT, MET, MOVE, NULL, UPDATE};
+pub(crate) use triggers::{
+    CHANGES, DELETE, FIXED_COLUMNS, INSERT, MET, MOVE, NULL, UPDATE, loosen_changes,
+};

@@ -131,6 +131,14 @@ impl Registry {
         self.raise(connection)
     }
 
+    /// Writes the triggers of all tables anew.
+    pub(crate) fn write_triggers(&self, connection: &Connection) -> Result<(), ClientError> {
+        for table in self.tables.values() {
+            triggers::create_all(connection, table)?;
+        }
+        Ok(())
+    }
+
     /// Notes what the gateway has: all its tables, and the hash over their schemas. Tables that are new here are made;
     /// columns wait for the first delta that needs them. Runs like [`Registry::adopt`].
     ///

@@ -3,6 +3,8 @@
 //! ```text
 //! _lakesync_changes   change, kind, table_number, at_ms, row_id, new_row_id, n0, o0, n1, o1, …
 //!
+//! at_ms       SQLite's clock; null in a connection of ours, of which _lakesync_commits tells
+//!
 //! kind        n<slot>                        o<slot>
 //! 1 insert    new values                     1 beside a null: it was written explicitly
 //! 2 update    new values of what changed     old values of what changed; key columns in both
@@ -16,6 +18,9 @@
 //! SQLite tells of a row that REPLACE takes away only where `recursive_triggers` is on, as it is in connections of ours.
 //! Through any other an insert first notes the row that it meets: an insert of the same row that follows has replaced it.
 //!
+//! The table has no types and no constraints, and triggers give it no number: then nothing in a trigger can fail, and SQLite
+//! needs not save every page before a statement that updates or deletes. See also `moment`.
+//!
 //! A table without a key names its rows in `row_id` (and `new_row_id` of a move), one with a key by its key columns.
 //!
 //! Invariant: pure SQL, so whatever program changes the table through whatever connection is captured, in the same
@@ -26,7 +31,7 @@ use std::fmt::Write as _;
 
 use rusqlite::Connection;
 
-use super::ddl::NOW_MS;
+use super::moment::foreign_ms;
 use super::table::{LocalColumn, LocalTable, Slot, TableNumber};
 use crate::error::ClientError;
 
@@ -37,6 +42,10 @@ pub(crate) const DELETE: i64 = 3;
 pub(crate) const MOVE: i64 = 4;
 pub(crate) const NULL: i64 = 5;
 pub(crate) const MET: i64 = 6;
+
+/// `_lakesync_changes` as it is made, before any table needs a slot.
+pub(crate) const CHANGES: &str = "CREATE TABLE IF NOT EXISTS _lakesync_changes (
+    change INTEGER PRIMARY KEY, kind, table_number, at_ms, row_id, new_row_id)";
 
 /// Columns of `_lakesync_changes` before the first `n0`.
 pub(crate) const FIXED_COLUMNS: Slot = 6;
@@ -114,26 +123,44 @@ pub(super) fn widen_changes(connection: &Connection, slots: Slot) -> Result<(), 
     if known >= slots {
         return Ok(());
     }
-    let (sql, waits): (String, bool) = connection.query_row(
-        "SELECT sql, EXISTS (SELECT 1 FROM _lakesync_changes) FROM sqlite_schema WHERE name = '_lakesync_changes'",
+    let waits: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM _lakesync_changes)",
         [],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+        |row| row.get(0),
     )?;
-    let damaged = |what: &str| ClientError::Damaged {
-        what: format!("_lakesync_changes {what}"),
-    };
     if waits {
-        return Err(damaged("holds unsealed changes while a schema changes"));
-    }
-    let (head, _) = sql
-        .rsplit_once(')')
-        .ok_or_else(|| damaged("has no columns"))?;
-    let mut wider = head.trim_end().to_owned();
-    for slot in known..slots {
-        let _ = write!(wider, ", n{slot} ANY, o{slot} ANY");
+        return Err(ClientError::Damaged {
+            what: "_lakesync_changes holds unsealed changes while a schema changes".to_owned(),
+        });
     }
     // In one go: each ALTER TABLE reads the whole schema again.
-    connection.execute_batch(&format!("DROP TABLE _lakesync_changes; {wider}) STRICT"))?;
+    connection.execute_batch(&format!("DROP TABLE _lakesync_changes; {}", wide(slots)))?;
+    Ok(())
+}
+
+/// CREATE TABLE of `_lakesync_changes` with this many slots.
+fn wide(slots: Slot) -> String {
+    let mut sql = CHANGES.trim_end_matches(')').to_owned();
+    for slot in 0..slots {
+        let _ = write!(sql, ", n{slot}, o{slot}");
+    }
+    sql.push(')');
+    sql
+}
+
+/// Makes the `_lakesync_changes` of format 2, which had types and constraints, this one. What waits in it stays.
+pub(crate) fn loosen_changes(connection: &Connection) -> Result<(), ClientError> {
+    let columns: Slot = connection.query_row(
+        "SELECT count(*) FROM pragma_table_info('_lakesync_changes')",
+        [],
+        |row| row.get(0),
+    )?;
+    let slots = columns.saturating_sub(FIXED_COLUMNS) / 2;
+    connection.execute_batch(&format!(
+        "CREATE TEMP TABLE _lakesync_waiting AS SELECT * FROM _lakesync_changes; DROP TABLE _lakesync_changes; {};
+         INSERT INTO _lakesync_changes SELECT * FROM _lakesync_waiting; DROP TABLE temp._lakesync_waiting",
+        wide(slots)
+    ))?;
     Ok(())
 }
 
@@ -260,10 +287,11 @@ fn meet(table: &LocalTable) -> String {
         row_ids.into_iter().chain(values).unzip();
     format!(
         "CREATE TRIGGER {PREFIX}meet_{number} BEFORE INSERT ON \"{name}\" \
-         WHEN (SELECT applying FROM _lakesync_gate) = 0 AND EXISTS (SELECT 1 FROM \"{name}\" WHERE {same}) BEGIN \
-         INSERT INTO _lakesync_changes (kind, table_number, at_ms, {}) \
-         SELECT {MET}, {number}, {NOW_MS}, {} FROM \"{name}\" AS t WHERE {same}; END",
+         WHEN (SELECT applying FROM _lakesync_gate) = 0 BEGIN \
+         INSERT INTO _lakesync_changes (kind, table_number, at_ms, {}) SELECT {MET}, {number}, {}, {} \
+         FROM \"{name}\" AS t WHERE {same}; END",
         columns.join(", "),
+        foreign_ms(),
         expressions.join(", ")
     )
 }
@@ -280,9 +308,11 @@ fn trigger(
     let number = table.number;
     format!(
         "CREATE TRIGGER {PREFIX}{name}_{number} {event} ON \"{}\" WHEN (SELECT applying FROM _lakesync_gate) <> 1{when} BEGIN \
-         INSERT INTO _lakesync_changes (kind, table_number, at_ms, {}) VALUES ({kind}, {number}, {NOW_MS}, {}); END",
+         INSERT INTO _lakesync_changes (kind, table_number, at_ms, {}) VALUES ({kind}, {number}, \
+         CASE WHEN (SELECT applying FROM _lakesync_gate) = 0 THEN {} END, {}); END",
         table.schema.table,
         columns.join(", "),
+        foreign_ms(),
         expressions.join(", ")
     )
 }

@@ -160,6 +160,7 @@ fn reads(statement: &LakeStatement) -> bool {
         LakeStatement::Call(_) => false,
         LakeStatement::Query(statement) => !writes(statement),
         LakeStatement::ExplainCall { .. } => true,
+        LakeStatement::Ddl(ddl) => ddl.reads(),
     }
 }
 

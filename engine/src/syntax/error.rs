@@ -18,7 +18,7 @@ pub struct Position {
 
 impl Position {
     /// Where a span begins; none for a span that is not from the text.
-    pub(super) fn of(span: Span) -> Option<Position> {
+    pub(crate) fn of(span: Span) -> Option<Position> {
         (span.start.line > 0).then_some(Position {
             line: span.start.line,
             column: span.start.column,
@@ -82,7 +82,7 @@ impl SyntaxError {
     }
 
     /// The same error at `position` when it has no place of its own.
-    pub(super) fn or_at(self, position: Option<Position>) -> SyntaxError {
+    pub(crate) fn or_at(self, position: Option<Position>) -> SyntaxError {
         match self.position {
             Some(_) => self,
             None => self.at(position),

@@ -1,7 +1,7 @@
 //! SQL text in, what the engine runs out.
 //!
 //! ```text
-//! text ─ tokens ─ nesting check ─ token pass ─ DataFusion's parser ─ time travel ─ Query | Call | ExplainCall
+//! text ─ tokens ─ nesting check ─ token passes ─ DataFusion's parser ─ time travel ─ Query | Call | ExplainCall | Ddl
 //!                                                                       when it runs └─ the moments that are expressions
 //! ```
 //!
@@ -17,6 +17,7 @@ mod nesting;
 mod pin;
 mod tokens;
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use datafusion::common::DataFusionError;
@@ -26,6 +27,8 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{TokenWithSpan, Tokenizer};
 
 use dialect::LakeDialect;
+
+use crate::ddl::{Clauses, Ddl, take_clauses};
 
 pub use call::{Arguments, Call, CallArgument, CallValue, PROCEDURE_SCHEMA};
 pub use error::{Position, SyntaxError, SyntaxErrorKind};
@@ -52,6 +55,8 @@ pub enum LakeStatement {
     Call(Call),
     /// `EXPLAIN … CALL system.…(…)`.
     ExplainCall(ExplainCall),
+    /// A statement that makes, changes or describes a table.
+    Ddl(Ddl),
 }
 
 /// `EXPLAIN [ANALYZE] [VERBOSE] [FORMAT …] CALL system.…(…)`.
@@ -84,7 +89,10 @@ pub fn parse(sql: &str) -> Result<Vec<LakeStatement>, SyntaxError> {
     }
     stacker::grow(STACK_BYTES, || {
         statements(sql)
-            .and_then(|statements| statements.into_iter().map(finish).collect())
+            .and_then(|(statements, clauses)| {
+                let finish = |statement| finish(statement, &clauses);
+                statements.into_iter().map(finish).collect()
+            })
             .map_err(|error| error.in_text(sql))
     })
 }
@@ -114,12 +122,13 @@ fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, SyntaxError> {
         .map_err(|error| parser_error(&ParserError::from(error), sql))
 }
 
-fn statements(sql: &str) -> Result<impl IntoIterator<Item = Statement>, SyntaxError> {
+fn statements(sql: &str) -> Result<(VecDeque<Statement>, Clauses), SyntaxError> {
     let tokens = tokenize(sql)?;
     nesting::check_tokens(&tokens)?;
+    let (tokens, clauses) = take_clauses(tokens)?;
     let dialect = LakeDialect::for_tokens(tokens.len());
     let rewritten = tokens::rewrite(tokens)?;
-    DFParserBuilder::new(rewritten.tokens)
+    let statements = DFParserBuilder::new(rewritten.tokens)
         .with_dialect(&dialect)
         .with_recursion_limit(RECURSION_MAX)
         .build()
@@ -131,12 +140,18 @@ fn statements(sql: &str) -> Result<impl IntoIterator<Item = Statement>, SyntaxEr
                 Some(at) if rewritten.clauses.contains(&at) => misplaced(at),
                 _ => error,
             }
-        })
+        })?;
+    Ok((statements, clauses))
 }
 
-fn finish(mut statement: Statement) -> Result<LakeStatement, SyntaxError> {
+fn finish(mut statement: Statement, clauses: &Clauses) -> Result<LakeStatement, SyntaxError> {
     nesting::check_statement(&mut statement)?;
     as_of::rewrite(&mut statement)?;
+    if let Statement::Statement(inner) = &statement
+        && let Some(ddl) = Ddl::of(inner, clauses)?
+    {
+        return Ok(LakeStatement::Ddl(ddl));
+    }
     match statement {
         Statement::Statement(inner) => match *inner {
             SqlStatement::Call(function) => Call::from_function(function).map(LakeStatement::Call),

@@ -14,6 +14,7 @@ fn shown(sql: &str) -> Vec<String> {
             LakeStatement::Query(statement) => statement.to_string(),
             LakeStatement::Call(call) => format!("call of {}", call.procedure),
             LakeStatement::ExplainCall(explain) => format!("explain of {}", explain.call.procedure),
+            LakeStatement::Ddl(ddl) => format!("{ddl:?}"),
         })
         .collect()
 }
@@ -47,6 +48,138 @@ fn every_spelling_of_a_version_is_the_same_pinned_name() {
         check(&sql(""), "SELECT t.a FROM \"t@version:41\" AS t");
         check(&sql(" AS x"), "SELECT t.a FROM \"t@version:41\" AS x");
         check(&sql(" x"), "SELECT t.a FROM \"t@version:41\" x");
+    }
+}
+
+#[test]
+fn literal_moments_are_pinned_names() {
+    for (clause, name) in [
+        ("VERSION AS OF 'audit'", "t@ref:audit"),
+        ("FOR SYSTEM_VERSION AS OF 'a@b'", "t@ref:a%40b"),
+        (
+            "TIMESTAMP AS OF '2026-01-31'",
+            "t@timestamp:2026-01-31T00:00:00Z",
+        ),
+        (
+            "FOR TIMESTAMP AS OF '2026-01-31T12:00:00.5+02:00'",
+            "t@timestamp:2026-01-31T10:00:00.500Z",
+        ),
+        (
+            "FOR SYSTEM_TIME AS OF '2026-01-31 12:00:00'",
+            "t@timestamp:2026-01-31T12:00:00Z",
+        ),
+        (
+            "AT (TIMESTAMP => '2026-01-31')",
+            "t@timestamp:2026-01-31T00:00:00Z",
+        ),
+        ("AT (SEQ => 5)", "t@seq:5"),
+        ("AT (HLC => 7)", "t@hlc:7"),
+        ("at (hlc => '7')", "t@hlc:7"),
+        ("AT (SEQ => 5, HLC => 7)", "t@seq:5@hlc:7"),
+        ("AT (HLC => 7, VERSION => 'x')", "t@ref:x@hlc:7"),
+        ("AT (HLC => '1970-01-01T00:00:00.001Z')", "t@hlc:131071"),
+    ] {
+        let sql = format!("SELECT * FROM t {clause} x");
+        check(&sql, &format!("SELECT * FROM \"{name}\" x"));
+    }
+}
+
+/// What runs as of a moment that is an expression: `now()` is 2026-01-31T12:00:00Z.
+fn pinned(sql: &str) -> Result<String, SyntaxError> {
+    let mut statements = parse(sql)?;
+    let Some(LakeStatement::Query(mut statement)) = statements.pop() else {
+        panic!("{sql}");
+    };
+    let ctx = datafusion::prelude::SessionContext::new();
+    let nothing = std::sync::Arc::new(lakesync_providers::LakeCatalog::default());
+    lakesync_providers::register(&ctx, "lake", &nothing).expect("a session of its own");
+    let builder = datafusion::execution::SessionStateBuilder::new_from_existing(ctx.state());
+    let begun = lakesync_providers::begun_at(1_769_860_800_000);
+    pin(&mut statement, &builder.with_execution_props(begun).build())?;
+    Ok(statement.to_string())
+}
+
+#[test]
+fn moments_that_are_expressions_wait_for_the_statement() {
+    for (clause, name) in [
+        (
+            "TIMESTAMP AS OF now() - interval '1 hour'",
+            "t@timestamp:2026-01-31T11:00:00Z",
+        ),
+        (
+            "FOR SYSTEM_TIME AS OF current_timestamp",
+            "t@timestamp:2026-01-31T12:00:00Z",
+        ),
+        (
+            "FOR TIMESTAMP AS OF timestamp '2026-01-31 10:00:00'",
+            "t@timestamp:2026-01-31T10:00:00Z",
+        ),
+        (
+            "TIMESTAMP AS OF date '2026-01-31'",
+            "t@timestamp:2026-01-31T00:00:00Z",
+        ),
+        ("AT (SEQ => 2 + 3)", "t@seq:5"),
+        (
+            "AT (HLC => hlc_at(timestamp '1970-01-01 00:00:00.001'))",
+            "t@hlc:65536",
+        ),
+        (
+            "AT (HLC => timestamp '1970-01-01 00:00:00.001')",
+            "t@hlc:131071",
+        ),
+        (
+            "AT (TIMESTAMP => now(), HLC => now() - interval '1 day')",
+            "t@timestamp:2026-01-31T12:00:00Z@hlc:115983935078465535",
+        ),
+    ] {
+        let sql = format!("EXPLAIN SELECT * FROM u JOIN t {clause} AS x ON true");
+        let expected = format!("EXPLAIN SELECT * FROM u JOIN \"{name}\" AS x ON true");
+        assert_eq!(pinned(&sql).expect(&sql), expected, "{sql}");
+    }
+    for sql in [
+        "INSERT INTO t SELECT * FROM t AT (SEQ => 2 + 3)",
+        "COPY (SELECT * FROM t AT (SEQ => 2 + 3)) TO 'x'",
+        "UPDATE t SET a = x.a FROM t AT (SEQ => 2 + 3) AS x WHERE x.b = t.b",
+        "DELETE FROM t USING t AT (SEQ => 2 + 3) AS x WHERE x.b = t.b",
+        "MERGE INTO t USING t AT (SEQ => 2 + 3) AS x ON x.b = t.b WHEN MATCHED THEN DELETE",
+        "SELECT * FROM u, LATERAL (SELECT * FROM t AT (SEQ => 2 + 3) WHERE t.a = u.a)",
+        "SELECT 1 UNION ALL SELECT a FROM t AT (SEQ => 2 + 3) EXCEPT SELECT 2",
+        "WITH x AS (SELECT * FROM t AT (SEQ => 2 + 3)) SELECT * FROM x",
+        "SELECT (SELECT max(a) FROM t AT (SEQ => 2 + 3))",
+    ] {
+        let text = pinned(sql).expect(sql);
+        assert!(text.contains("\"t@seq:5\""), "{sql}: {text}");
+        assert!(!text.contains("SEQ =>"), "{sql}: {text}");
+    }
+}
+
+#[test]
+fn what_is_no_constant_is_refused_with_its_place() {
+    for (sql, column, fragment) in [
+        (
+            "SELECT * FROM t AT (SEQ => $1)",
+            28,
+            "parameter $1 has no value",
+        ),
+        (
+            "SELECT * FROM t VERSION AS OF $1",
+            31,
+            "parameter $1 has no value",
+        ),
+        ("SELECT * FROM t AT (SEQ => random())", 28, "not a constant"),
+        ("SELECT * FROM t AT (SEQ => max(1))", 28, "not a constant"),
+        ("SELECT * FROM t AT (SEQ => 2 - 3)", 28, "-1 is not a seq"),
+        ("SELECT * FROM t AT (HLC => nope(3))", 28, "nope"),
+        (
+            "SELECT * FROM t TIMESTAMP AS OF 1 + 1",
+            33,
+            "2 is not a timestamp",
+        ),
+    ] {
+        let error = pinned(sql).expect_err(sql);
+        assert!(error.to_string().contains(fragment), "{sql}: {error}");
+        let found = error.position().map(|place| place.column);
+        assert_eq!(found, Some(column), "{sql}: {error}");
     }
 }
 
@@ -148,19 +281,13 @@ fn words_of_the_clauses_stay_names() {
 fn what_cannot_travel_is_refused_with_its_place() {
     for (sql, place, fragment) in [
         (
-            "SELECT * FROM t VERSION AS OF 'audit'",
-            (1, 17),
-            "tag or branch",
-        ),
-        ("SELECT * FROM t VERSION AS OF $1", (1, 17), "parameter $1"),
-        (
             "SELECT * FROM t VERSION AS OF 3.5",
-            (1, 17),
+            (1, 31),
             "3.5 is not a snapshot id",
         ),
         (
             "SELECT * FROM t VERSION AS OF 9223372036854775808",
-            (1, 17),
+            (1, 31),
             "too large",
         ),
         (
@@ -174,46 +301,67 @@ fn what_cannot_travel_is_refused_with_its_place() {
             "one snapshot id",
         ),
         (
-            "SELECT *\nFROM t TIMESTAMP AS OF '2026-01-01'",
+            "SELECT *\nFROM t TIMESTAMP AS OF 'soon'",
             (2, 24),
-            "as of a time",
+            "`soon` is not a timestamp",
         ),
         (
-            "SELECT * FROM t FOR TIMESTAMP AS OF now()",
+            "SELECT * FROM t FOR TIMESTAMP AS OF 5",
             (1, 37),
-            "as of a time",
+            "5 is not a timestamp",
         ),
         (
-            "SELECT * FROM t FOR SYSTEM_TIME AS OF now()",
+            "SELECT * FROM t FOR SYSTEM_TIME AS OF NULL",
             (1, 39),
-            "as of a time",
+            "not a timestamp",
         ),
         (
-            "SELECT * FROM t AT (TIMESTAMP => now())",
-            (1, 17),
-            "TIMESTAMP => …",
+            "SELECT * FROM t TIMESTAMP AS OF a + interval '1 day'",
+            (1, 33),
+            "a names a column",
         ),
-        ("SELECT * FROM t AT (SEQ => 3)", (1, 17), "SEQ => …"),
         (
-            "SELECT * FROM t AT (SEQ => 3, HLC => 4)",
+            "SELECT * FROM t TIMESTAMP AS OF \"2026-01-01\"",
+            (1, 33),
+            "single quotes",
+        ),
+        (
+            "SELECT * FROM t AT (HLC => (SELECT max(_hlc) FROM t$deltas))",
+            (1, 29),
+            "a subquery has no value",
+        ),
+        ("SELECT * FROM t AT (SEQ => '3')", (1, 28), "3 is not a seq"),
+        ("SELECT * FROM t AT (HLC => 1.5)", (1, 28), "neither an HLC"),
+        (
+            "SELECT * FROM t AT (SEQ => 3, TIMESTAMP => '2026-01-01')",
             (1, 17),
-            "one coordinate, found 2",
+            "SEQ and TIMESTAMP are both of arrival",
+        ),
+        (
+            "SELECT * FROM t AT (HLC => 3, HLC => 4)",
+            (1, 17),
+            "HLC stands twice",
         ),
         ("SELECT * FROM t BEFORE (VERSION => 3)", (1, 17), "BEFORE"),
-        ("SELECT * FROM t AT (3)", (1, 17), "takes VERSION =>"),
+        ("SELECT * FROM t AT (3)", (1, 17), "named coordinates"),
         (
             "SELECT * FROM t AT (VERSION := 3)",
             (1, 17),
-            "takes VERSION =>",
+            "named coordinates",
         ),
         (
             "SELECT * FROM t AT (\"VERSION\" => 3)",
-            (1, 17),
-            "takes VERSION =>",
+            (1, 21),
+            "no coordinate \"VERSION\"",
+        ),
+        (
+            "SELECT * FROM t AT (OFFSET => 3)",
+            (1, 21),
+            "no coordinate OFFSET",
         ),
         (
             "SELECT * FROM t AT (VERSION => 1 + 2)",
-            (1, 17),
+            (1, 32),
             "1 + 2 is not",
         ),
         ("SELECT * FROM t AT (VERSION => 3)(4)", (1, 17), "more than"),
@@ -242,6 +390,31 @@ fn what_cannot_travel_is_refused_with_its_place() {
             "SELECT * FROM f TIMESTAMP AS OF '2026-01-01' (1)",
             (1, 33),
             "table function",
+        ),
+        (
+            "WITH t AS (SELECT 1) SELECT * FROM t TIMESTAMP AS OF now()",
+            (1, 54),
+            "t is a WITH query",
+        ),
+        (
+            "SELECT * FROM t$deltas AT (SEQ => 3)",
+            (1, 24),
+            "metadata table",
+        ),
+        (
+            "SELECT * FROM \"t@seq:3@hlc:4\"",
+            (1, 15),
+            "write t AT (SEQ => 3, HLC => 4)",
+        ),
+        (
+            "SELECT * FROM \"t@ref:it's\"",
+            (1, 15),
+            "write t VERSION AS OF 'it''s'",
+        ),
+        (
+            "SELECT * FROM \"t@timestamp:2026-01-01T00:00:00Z\"",
+            (1, 15),
+            "write t TIMESTAMP AS OF '2026-01-01T00:00:00Z'",
         ),
         (
             "SELECT * FROM (SELECT 1) VERSION AS OF 3",
@@ -332,6 +505,18 @@ fn clauses_that_datafusion_drops_are_refused() {
         let error = refused(sql);
         assert_eq!(error.kind(), SyntaxErrorKind::Statement, "{sql}");
         assert!(error.to_string().contains("no effect"), "{sql}: {error}");
+    }
+}
+
+#[test]
+fn names_of_table_function_arguments_are_refused() {
+    for sql in [
+        "SELECT * FROM lake_at('t', 'seq', 5, hlc => 7)",
+        "SELECT * FROM u, LATERAL f(a => 1)",
+    ] {
+        let error = refused(sql);
+        assert_eq!(error.kind(), SyntaxErrorKind::Statement, "{sql}");
+        assert!(error.to_string().contains("by position"), "{sql}: {error}");
     }
 }
 

@@ -178,6 +178,12 @@ pub(super) struct TableDefinition {
     columns: Vec<ColumnDefinition>,
     /// The columns that make the row id; the client chooses it without.
     primary_key: Option<Vec<String>>,
+    /// How the rows are divided: columns, or one of year, month, day, hour, bucket and truncate of a column.
+    #[schema(example = json!(["day(created_at)"]))]
+    partition_by: Option<Vec<String>>,
+    /// How the rows of a file are sorted: columns, with or without `desc`, `nulls first` and `nulls last`.
+    #[schema(example = json!(["created_at desc"]))]
+    sort_by: Option<Vec<String>>,
 }
 
 /// A column.

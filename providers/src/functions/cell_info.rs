@@ -5,7 +5,7 @@
 //! | `column`, `value` | the cell; its value as a text |
 //! | `client`, `hlc`, `time` | its writer, the write's stamp, the wall clock of that, UTC |
 //! | `seq`, `arrived_at` | when the gateway accepted it |
-//! | `note` | why there is no writer: `settled before …` (the log has forgotten the write), `never written`, or `part of the key` |
+//! | `note` | why there is no writer: `settled before F` (the gateway's floor, an HLC: the log has forgotten the write), `never written` since the row is there, or `part of the key` |
 //!
 //! A row that does not exist has no cells; `history` tells what became of it.
 
@@ -41,7 +41,11 @@ pub(super) fn schema() -> SchemaRef {
 ///
 /// # Errors
 /// When a value cannot be shown.
-pub(super) fn cells(facts: &Facts, column: Option<&ColumnName>) -> Result<Option<RecordBatch>> {
+pub(super) fn cells(
+    facts: &Facts,
+    column: Option<&ColumnName>,
+    floor: Hlc,
+) -> Result<Option<RecordBatch>> {
     let (steps, clocks) = Clocks::before(facts)?.steps(facts);
     if !clocks.exists(facts, 0) {
         return Ok(None);
@@ -78,7 +82,9 @@ pub(super) fn cells(facts: &Facts, column: Option<&ColumnName>) -> Result<Option
         .iter()
         .map(|row| row.map(|row| log.arrived_at.value(row)));
     let times = written.iter().map(|row| wall_ms(log.hlc.value((*row)?)));
-    let notes = cells.iter().map(|(at, fact)| note(facts, *at, *fact));
+    let notes = cells
+        .iter()
+        .map(|(at, fact)| note(facts, (*at, *fact), floor));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(names)),
         values(facts, &cells)?,
@@ -112,12 +118,14 @@ fn values(facts: &Facts, cells: &[(usize, u32)]) -> Result<ArrayRef> {
     Ok(Arc::new(StringArray::from(texts)))
 }
 
-fn note(facts: &Facts, at: usize, fact: u32) -> Option<&'static str> {
+fn note(facts: &Facts, (at, fact): (usize, u32), floor: Hlc) -> Option<String> {
     match fact {
-        _ if facts.is_key(at) => Some("part of the key"),
-        NONE => Some("never written"),
+        _ if facts.is_key(at) => Some("part of the key".to_owned()),
+        NONE => Some("never written".to_owned()),
         fact if facts.is_delta(fact) => None,
-        _ => Some("settled: the log has forgotten its write"),
+        // Without a floor nothing was forgotten: the row was never a delta.
+        _ if floor == Hlc::ZERO => Some("settled: the log does not have its write".to_owned()),
+        _ => Some(format!("settled before {floor}")),
     }
 }
 

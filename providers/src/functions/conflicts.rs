@@ -230,7 +230,7 @@ pub(super) fn text(values: &ArrayRef) -> Result<ArrayFormatter<'_>> {
 
 /// Whether the delta meets a write that its client had not seen.
 fn met(facts: &Facts, step: &Step, cell: Cell) -> Option<(Kind, u32)> {
-    let met = match facts.is_delete(step.fact) {
+    let met = match step.is_delete {
         true => cell.shown.0,
         false if cell.written => cell.decided,
         false => NONE,

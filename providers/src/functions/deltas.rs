@@ -20,8 +20,8 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use lakesync_proto::{Op, TableSchema, columns};
 
-use super::images::{BATCH_ROWS, Images};
-use super::replay::{Clocks, Facts, Step};
+use super::images::{BATCH_ROWS, Images, Rows, Wanted};
+use super::replay::{Clocks, Facts};
 use crate::error::Result;
 use crate::lake::log_arrow_schema;
 
@@ -131,8 +131,8 @@ fn row_fields(table: &TableSchema) -> Result<Fields> {
 #[derive(Debug)]
 pub(super) struct Answer {
     facts: Facts,
-    steps: Vec<Step>,
     images: Option<Images>,
+    wanted: Wanted,
     columns: Vec<Column>,
     schema: SchemaRef,
     row: Fields,
@@ -145,16 +145,28 @@ impl Answer {
     /// # Errors
     /// When values cannot be compared.
     pub(super) fn new(facts: Facts, columns: Vec<Column>, schema: SchemaRef) -> Result<Self> {
-        let start = Clocks::before(&facts)?;
-        let (steps, clocks) = start.steps(&facts);
-        let wanted = columns.iter().any(|column| column.needs_images());
-        let images = wanted.then(|| Images::of(&facts, &clocks, &steps));
+        let has = |wanted: &[Column]| columns.iter().any(|column| wanted.contains(column));
+        let wanted = match () {
+            () if has(&[Column::Before, Column::Changed]) => Wanted::Both,
+            () if has(&[Column::After]) => Wanted::After,
+            () => Wanted::Nothing,
+        };
+        let mut images = None;
+        if columns.iter().any(|column| column.needs_images()) {
+            let start = Clocks::before(&facts)?;
+            let (steps, clocks) = start.steps(&facts);
+            let made = Images::of(&facts, &clocks, &steps);
+            images = Some(match has(&[Column::Won, Column::Lost]) {
+                true => made.with_verdicts(&facts, &clocks, &steps),
+                false => made,
+            });
+        }
         Ok(Self {
             row: row_fields(&facts.schema)?,
             at: 0,
             facts,
-            steps,
             images,
+            wanted,
             columns,
             schema,
         })
@@ -165,20 +177,21 @@ impl Answer {
     /// # Errors
     /// When Arrow refuses, which would be a defect.
     pub(super) fn next(&mut self) -> Result<Option<RecordBatch>> {
-        let window = self.steps.len() - self.facts.first();
+        let window = self.facts.window().len();
         if self.at >= window {
             return Ok(None);
         }
-        let end = match &self.images {
-            Some(images) => images.batch_end(&self.facts, self.at),
-            None => window.min(self.at + BATCH_ROWS),
+        let (end, rows) = match &self.images {
+            Some(images) => {
+                let end = images.batch_end(&self.facts, self.at);
+                (end, images.rows(&self.facts, self.at..end, self.wanted)?)
+            }
+            None => (window.min(self.at + BATCH_ROWS), Rows::default()),
         };
         let range = self.at..end;
         self.at = end;
-        let columns = self
-            .columns
-            .iter()
-            .map(|column| self.column(*column, range.clone()));
+        let columns = self.columns.iter();
+        let columns = columns.map(|column| self.column(*column, &rows, range.clone()));
         let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
         let rows = RecordBatchOptions::new().with_row_count(Some(range.len()));
         let schema = Arc::clone(&self.schema);
@@ -187,7 +200,7 @@ impl Answer {
         )?))
     }
 
-    fn column(&self, column: Column, at: Range<usize>) -> Result<ArrayRef> {
+    fn column(&self, column: Column, rows: &Rows, at: Range<usize>) -> Result<ArrayRef> {
         let (facts, row) = (&self.facts, &self.row);
         let log = &facts.log;
         let images = || {
@@ -202,25 +215,20 @@ impl Answer {
             Column::DeltaId => take(&log.delta_id, &self.log_rows(at), None)?,
             Column::RowId => take(&log.row_id, &self.log_rows(at), None)?,
             Column::Op => Arc::new(StringArray::from_iter_values(
-                self.window(at).iter().map(|step| facts.op_name(step.fact)),
+                facts.window()[at].iter().map(|fact| facts.op_name(*fact)),
             )),
             Column::Won => images().won(facts, at),
             Column::Lost => images().lost(facts, at),
-            Column::Changed => images().changed(facts, at)?,
-            Column::Before => images().before(facts, row, at)?,
-            Column::After => images().after(facts, row, at)?,
+            Column::Changed => images().changed(facts, rows, at)?,
+            Column::Before => images().before(rows, row, at)?,
+            Column::After => images().after(rows, row, at)?,
         })
     }
 
-    fn window(&self, at: Range<usize>) -> &[Step] {
-        &self.steps[self.facts.first()..][at]
-    }
-
     fn log_rows(&self, at: Range<usize>) -> UInt32Array {
-        let rows = self
-            .window(at)
+        let rows = self.facts.window()[at]
             .iter()
-            .map(|step| self.facts.log_row(step.fact));
+            .map(|fact| self.facts.log_row(*fact));
         let rows = rows.map(|row| u32::try_from(row).expect("it is the number of a fact, or less"));
         UInt32Array::from_iter_values(rows)
     }

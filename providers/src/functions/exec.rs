@@ -99,7 +99,7 @@ impl DisplayAs for ReplayExec {
         let (name, table) = (what.name(), view.table());
         write!(f, "ReplayExec: {name}, table={}.{table}", view.gateway)?;
         match what {
-            What::CellInfo(_) => write!(f, ", seq={}", span.1.as_u64())?,
+            What::CellInfo(..) => write!(f, ", seq={}", span.1.as_u64())?,
             _ => write!(
                 f,
                 ", from_seq={}, to_seq={}",
@@ -163,6 +163,16 @@ impl ExecutionPlan for ReplayExec {
     }
 }
 
+/// The columns of an answer about deltas that are asked for.
+fn columns_of(replay: &Replay) -> Vec<Column> {
+    let columns: &[Column] = match replay.what {
+        What::Changes => &deltas::CHANGES,
+        What::History => &deltas::HISTORY,
+        What::Conflicts | What::CellInfo(..) => return Vec::new(),
+    };
+    replay.projection.iter().map(|at| columns[*at]).collect()
+}
+
 /// A session whose batches are no larger than a window: what is sorted is cut between batches.
 fn session_of(replay: &Replay) -> SessionContext {
     let ctx = session(&replay.view.warehouse);
@@ -192,7 +202,10 @@ enum Current {
 }
 
 impl Run {
-    async fn open(replay: Replay, schema: SchemaRef) -> Result<Self> {
+    async fn open(mut replay: Replay, schema: SchemaRef) -> Result<Self> {
+        let columns = columns_of(&replay);
+        replay.rows.own_columns_only = matches!(replay.what, What::Changes | What::History)
+            && !columns.iter().any(|column| column.needs_images());
         let ctx = session_of(&replay);
         let windows = Windows::open(ctx, &replay.view, replay.span, replay.limits).await?;
         Ok(Self {
@@ -220,10 +233,10 @@ impl Run {
             if let Some(batch) = batch {
                 return Ok(Some((batch, self)));
             }
-            if let What::CellInfo(column) = self.replay.what.clone() {
+            if let What::CellInfo(column, floor) = self.replay.what.clone() {
                 self.current = Current::Done;
                 let facts = self.facts_of_row().await?;
-                let Some(cells) = cell_info::cells(&facts, column.as_ref())? else {
+                let Some(cells) = cell_info::cells(&facts, column.as_ref(), floor)? else {
                     return Ok(None);
                 };
                 return Ok(Some((cells.project(&self.replay.projection)?, self)));
@@ -241,19 +254,15 @@ impl Run {
 
     /// Begins with the answer for a window, or cuts it.
     async fn begin(&mut self, deltas: Deltas) -> Result<()> {
-        let (columns, evidence) = match &self.replay.what {
-            What::Changes => (self.projected(&deltas::CHANGES), Evidence::Late),
-            What::History => (self.projected(&deltas::HISTORY), Evidence::All),
-            What::Conflicts | What::CellInfo(_) => (Vec::new(), Evidence::All),
+        let columns = columns_of(&self.replay);
+        let evidence = match &self.replay.what {
+            _ if self.replay.rows.own_columns_only => Evidence::Nothing,
+            What::Changes => Evidence::Late,
+            What::History | What::Conflicts | What::CellInfo(..) => Evidence::All,
         };
-        let needs_prior = columns.is_empty() || columns.iter().any(|column| column.needs_images());
         let prior = Prior {
             base: &*self.base_at(deltas.from)?,
-            evidence: if needs_prior {
-                evidence
-            } else {
-                Evidence::Nothing
-            },
+            evidence,
             bytes_max: self.windows.limits().bytes,
         };
         let asked = Asked { deltas, row: None };
@@ -270,11 +279,6 @@ impl Run {
             (Gathered::Facts(facts), _) => Current::Conflicts(Box::new(Conflicts::new(*facts)?)),
         };
         Ok(())
-    }
-
-    fn projected(&self, columns: &[Column]) -> Vec<Column> {
-        let places = self.replay.projection.iter();
-        places.map(|at| columns[*at]).collect()
     }
 
     /// All that is known of the row that `cell_info` asks about.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, ListBuilder, StringBuilder, StructArray, UInt32Array,
 };
-use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Fields};
@@ -39,11 +39,30 @@ pub(super) struct Images {
     exists: Vec<(bool, bool)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shown {
     before: Vec<u32>,
     after: Vec<u32>,
+    /// Nothing when nobody asks.
     verdicts: Vec<Verdict>,
+}
+
+/// Which images of a batch are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// None.
+    Nothing,
+    /// Those after the deltas.
+    After,
+    /// Those before and after.
+    Both,
+}
+
+/// The values of a batch, by column.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    before: Vec<ArrayRef>,
+    after: Vec<ArrayRef>,
 }
 
 impl Images {
@@ -54,16 +73,11 @@ impl Images {
             let mut shown = Shown {
                 before: Vec::with_capacity(window.len()),
                 after: Vec::with_capacity(window.len()),
-                verdicts: Vec::with_capacity(window.len()),
+                verdicts: Vec::new(),
             };
-            let is_key = facts.is_key(at);
-            facts.cells((clocks, steps), at, |step, cell| {
+            facts.cells((clocks, steps), at, |_, cell| {
                 shown.before.push(cell.shown.0);
                 shown.after.push(cell.shown.1);
-                shown.verdicts.push(match is_key {
-                    true => Verdict::Untouched,
-                    false => verdict(facts, step, cell),
-                });
             });
             shown
         });
@@ -71,6 +85,20 @@ impl Images {
             columns: columns.collect(),
             exists: window.iter().map(|step| step.exists).collect(),
         }
+    }
+
+    /// With what each delta did to its columns.
+    pub(super) fn with_verdicts(mut self, facts: &Facts, clocks: &Clocks, steps: &[Step]) -> Self {
+        for (at, shown) in self.columns.iter_mut().enumerate() {
+            let is_key = facts.is_key(at);
+            facts.cells((clocks, steps), at, |step, cell| {
+                shown.verdicts.push(match is_key {
+                    true => Verdict::Untouched,
+                    false => verdict(step, cell),
+                });
+            });
+        }
+        self
     }
 
     /// How far a batch that begins at `from` may go.
@@ -93,57 +121,53 @@ impl Images {
         end
     }
 
+    /// The values of these deltas.
+    pub(super) fn rows(&self, facts: &Facts, at: Range<usize>, wanted: Wanted) -> Result<Rows> {
+        let mut rows = Rows::default();
+        for (values, shown) in facts.values.iter().zip(&self.columns) {
+            let (before, after) = (&shown.before[at.clone()], &shown.after[at.clone()]);
+            match wanted {
+                Wanted::Nothing => {}
+                Wanted::After => rows.after.push(taken(values, after)?),
+                Wanted::Both => {
+                    let taken_before = taken(values, before)?;
+                    rows.after.push(match before == after {
+                        true => Arc::clone(&taken_before),
+                        false => taken(values, after)?,
+                    });
+                    rows.before.push(taken_before);
+                }
+            }
+        }
+        Ok(rows)
+    }
+
     /// The rows as they were before the deltas, null where there was none.
     pub(super) fn before(
         &self,
-        facts: &Facts,
+        rows: &Rows,
         fields: &Fields,
         at: Range<usize>,
     ) -> Result<ArrayRef> {
-        let exists = self.exists[at.clone()].iter().map(|exists| exists.0);
-        let nulls: NullBuffer = exists.collect::<Vec<bool>>().into();
-        self.rows(facts, fields, nulls, |shown| &shown.before[at.clone()])
+        let exists = &self.exists[at];
+        let nulls = BooleanBuffer::collect_bool(exists.len(), |row| exists[row].0);
+        image(&rows.before, fields, nulls)
     }
 
     /// The rows as they are after the deltas, null where there is none.
-    pub(super) fn after(
-        &self,
-        facts: &Facts,
-        fields: &Fields,
-        at: Range<usize>,
-    ) -> Result<ArrayRef> {
-        let exists = self.exists[at.clone()].iter().map(|exists| exists.1);
-        let nulls: NullBuffer = exists.collect::<Vec<bool>>().into();
-        self.rows(facts, fields, nulls, |shown| &shown.after[at.clone()])
-    }
-
-    fn rows<'a>(
-        &'a self,
-        facts: &Facts,
-        fields: &Fields,
-        nulls: NullBuffer,
-        of: impl Fn(&'a Shown) -> &'a [u32],
-    ) -> Result<ArrayRef> {
-        let columns = facts.values.iter().zip(&self.columns);
-        let columns = columns.map(|(values, shown)| taken(values, of(shown)));
-        let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
-        let rows = StructArray::try_new_with_length(
-            fields.clone(),
-            columns,
-            Some(nulls.clone()),
-            nulls.len(),
-        )?;
-        Ok(Arc::new(rows))
+    pub(super) fn after(&self, rows: &Rows, fields: &Fields, at: Range<usize>) -> Result<ArrayRef> {
+        let exists = &self.exists[at];
+        let nulls = BooleanBuffer::collect_bool(exists.len(), |row| exists[row].1);
+        image(&rows.after, fields, nulls)
     }
 
     /// The names of the columns whose value changed.
-    pub(super) fn changed(&self, facts: &Facts, at: Range<usize>) -> Result<ArrayRef> {
+    pub(super) fn changed(&self, facts: &Facts, rows: &Rows, at: Range<usize>) -> Result<ArrayRef> {
         let mut changed = Vec::with_capacity(self.columns.len());
-        for (values, shown) in facts.values.iter().zip(&self.columns) {
-            let (before, after) = (&shown.before[at.clone()], &shown.after[at.clone()]);
-            changed.push(match before == after {
+        for (before, after) in rows.before.iter().zip(&rows.after) {
+            changed.push(match Arc::ptr_eq(before, after) {
                 true => None,
-                false => Some(distinct(&taken(values, before)?, &taken(values, after)?)?),
+                false => Some(distinct(before, after)?),
             });
         }
         let is_changed = |column: usize, row: usize| {
@@ -183,9 +207,9 @@ impl Images {
     }
 }
 
-fn verdict(facts: &Facts, step: &Step, cell: Cell) -> Verdict {
+fn verdict(step: &Step, cell: Cell) -> Verdict {
     let (before, after) = cell.shown;
-    let won = match facts.is_delete(step.fact) {
+    let won = match step.is_delete {
         true if before == NONE => return Verdict::Untouched,
         true => after == NONE,
         false if !cell.written => return Verdict::Untouched,
@@ -194,17 +218,25 @@ fn verdict(facts: &Facts, step: &Step, cell: Cell) -> Verdict {
     if won { Verdict::Won } else { Verdict::Lost }
 }
 
+fn image(columns: &[ArrayRef], fields: &Fields, exists: BooleanBuffer) -> Result<ArrayRef> {
+    let (columns, rows) = (columns.to_vec(), exists.len());
+    let nulls = Some(NullBuffer::new(exists));
+    let image = StructArray::try_new_with_length(fields.clone(), columns, nulls, rows)?;
+    Ok(Arc::new(image))
+}
+
 /// The values of these facts; nothing is null.
-pub(super) fn taken(values: &ArrayRef, facts: &[u32]) -> Result<ArrayRef> {
-    let known = facts
-        .iter()
-        .map(|fact| *fact != NONE)
-        .collect::<Vec<bool>>();
-    let places = facts
-        .iter()
-        .map(|fact| if *fact == NONE { 0 } else { *fact });
-    let places: ScalarBuffer<u32> = places.collect::<Vec<u32>>().into();
-    let places = UInt32Array::new(places, Some(known.into()));
+fn taken(values: &ArrayRef, facts: &[u32]) -> Result<ArrayRef> {
+    let places = if facts.contains(&NONE) {
+        let known = BooleanBuffer::collect_bool(facts.len(), |at| facts[at] != NONE);
+        let places = facts
+            .iter()
+            .map(|fact| if *fact == NONE { 0 } else { *fact });
+        let places: ScalarBuffer<u32> = places.collect::<Vec<u32>>().into();
+        UInt32Array::new(places, Some(NullBuffer::new(known)))
+    } else {
+        UInt32Array::from(facts.to_vec())
+    };
     Ok(take(values, &places, None)?)
 }
 

@@ -114,7 +114,7 @@ impl CallPlanner {
                     3 => Some(column(function, &view, &call.text(2)?)?),
                     _ => None,
                 };
-                Ok(table(What::CellInfo(column))?.of_row(&call.row_id(1)?))
+                Ok(table(What::CellInfo(column, views.floor))?.of_row(&call.row_id(1)?))
             }
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNode as _;
 use datafusion::common::{Column, Result as QueryResult, ScalarValue};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::utils::split_conjunction;
@@ -16,7 +17,7 @@ use datafusion::logical_expr::{
     BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType,
 };
 use datafusion::physical_plan::ExecutionPlan;
-use lakesync_proto::{ColumnName, Seq, columns};
+use lakesync_proto::{ColumnName, Hlc, Seq, columns};
 
 use super::exec::{Replay, ReplayExec};
 use super::replay::{ReplayLimits, RowFilter};
@@ -35,8 +36,8 @@ pub(super) enum What {
     History,
     /// `t$conflicts`.
     Conflicts,
-    /// `cell_info`, of one column or of all.
-    CellInfo(Option<ColumnName>),
+    /// `cell_info`, of one column or of all; with the floor of the gateway.
+    CellInfo(Option<ColumnName>, Hlc),
 }
 
 impl What {
@@ -45,7 +46,7 @@ impl What {
             What::Changes => "changes",
             What::History => "history",
             What::Conflicts => "conflicts",
-            What::CellInfo(_) => "cell_info",
+            What::CellInfo(..) => "cell_info",
         }
     }
 }
@@ -74,7 +75,7 @@ impl HistoryTable {
             What::Changes => deltas::schema(&view.schema, &deltas::CHANGES)?,
             What::History => deltas::schema(&view.schema, &deltas::HISTORY)?,
             What::Conflicts => conflicts::schema(),
-            What::CellInfo(_) => cell_info::schema(),
+            What::CellInfo(..) => cell_info::schema(),
         };
         Ok(Self {
             view: Arc::clone(view),
@@ -233,7 +234,20 @@ impl TableProvider for HistoryTable {
 fn of_row(filter: &Expr) -> bool {
     let columns = filter.column_refs();
     let of_row = |column: &&Column| column.name == columns::ROW_ID;
-    !columns.is_empty() && columns.iter().all(of_row) && !filter.is_volatile()
+    let looks_elsewhere = filter.exists(|expr| {
+        Ok(matches!(
+            expr,
+            Expr::ScalarSubquery(_)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+                | Expr::OuterReferenceColumn(..)
+                | Expr::Placeholder(_)
+        ))
+    });
+    !columns.is_empty()
+        && columns.iter().all(of_row)
+        && !filter.is_volatile()
+        && looks_elsewhere.is_ok_and(|elsewhere| !elsewhere)
 }
 
 /// The least and the greatest seq that a condition lets pass, when it is one on the seq.
@@ -273,7 +287,7 @@ fn before(seq: Seq) -> Seq {
 
 /// The condition without the name of the call.
 fn unqualified(filter: &Expr) -> Result<Expr> {
-    use datafusion::common::tree_node::{Transformed, TreeNode as _};
+    use datafusion::common::tree_node::Transformed;
     let plain = filter.clone().transform(|expr| {
         Ok(match expr {
             Expr::Column(column) => {

@@ -23,6 +23,7 @@ mod catalog;
 mod commit;
 mod error;
 mod files;
+mod partition_values;
 mod schema;
 mod storage;
 pub mod summary;
@@ -36,15 +37,17 @@ pub use error::{Below, CommitError, CommitErrorKind, ForeignSnapshot, LakeError,
 pub(crate) use files::find_snapshot;
 pub(crate) use files::manifests as manifests_of;
 pub use files::{DataFileInfo, live_files};
+pub use partition_values::write_order;
 pub use schema::{
     COLUMN_IDS, ColumnIds, LOG_SUFFIX, SCHEMA, arrow_schema, base_arrow_schema, column_ids,
-    day_partition, log_arrow_schema, log_columns, stored as stored_schema,
+    day_partition, log_arrow_schema, log_columns, sort_order_id, stored as stored_schema,
 };
 pub use storage::LakeStorage;
 pub use tables::TablePair;
 pub use warehouse::Warehouse;
 pub use writer::{
-    PositionDeletes, WriteOptions, write_data_files, write_data_stream, write_position_deletes,
+    Partitions, PositionDeletes, WriteOptions, write_data_files, write_data_stream,
+    write_position_deletes,
 };
 
 #[cfg(test)]

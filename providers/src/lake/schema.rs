@@ -11,6 +11,7 @@
 //! set it may still arrive and are kept.
 
 mod layout;
+mod placement;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use lakesync_proto::{Column, GatewayId, TableName, TableSchema};
 use super::error::LakeError;
 use super::warehouse::namespace_of;
 
-pub(super) use layout::partition_spec;
+pub use placement::sort_order_id;
+pub(super) use placement::{partition_spec, sort_order, transform};
 
 /// The table property with the schema in its native JSON form, on both tables.
 pub const SCHEMA: &str = "lakesync.schema";

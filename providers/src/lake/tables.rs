@@ -188,8 +188,10 @@ fn recorded_ids(
 
 fn creation(kind: Kind, name: &str, schema: &TableSchema) -> Result<TableCreation, LakeError> {
     let (iceberg, ids) = schema::created(kind, schema)?;
-    let spec = schema::partition_spec(kind, &iceberg);
+    let spec = schema::partition_spec(kind, &iceberg, schema);
     let spec = spec.map_err(LakeError::iceberg("make its partition spec", &schema.table))?;
+    let order = schema::sort_order(kind, &iceberg, schema);
+    let order = order.map_err(LakeError::iceberg("make its sort order", &schema.table))?;
     let mut properties = schema::properties(schema, &ids);
     // One metadata file a commit: without this a busy log fills its directory with old ones.
     properties.insert(DELETE_OLD_METADATA.to_owned(), "true".to_owned());
@@ -197,6 +199,7 @@ fn creation(kind: Kind, name: &str, schema: &TableSchema) -> Result<TableCreatio
         .name(name.to_owned())
         .schema(iceberg)
         .partition_spec_opt(spec)
+        .sort_order_opt(order)
         .properties(properties)
         .format_version(FormatVersion::V2)
         .build())

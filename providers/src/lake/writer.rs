@@ -6,7 +6,9 @@
 //! [`bounds`]).
 
 mod bounds;
+mod clustered;
 mod deletes;
+mod location;
 
 use std::sync::Arc;
 
@@ -19,9 +21,7 @@ use iceberg::spec::{DataFile, DataFileFormat, PartitionKey, SchemaRef, Struct};
 use iceberg::table::Table;
 use iceberg::writer::base_writer::data_file_writer::DataFileWriterBuilder;
 use iceberg::writer::file_writer::ParquetWriterBuilder;
-use iceberg::writer::file_writer::location_generator::{
-    DefaultFileNameGenerator, DefaultLocationGenerator,
-};
+use iceberg::writer::file_writer::location_generator::DefaultFileNameGenerator;
 use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
 use iceberg::writer::partitioning::PartitioningWriter;
 use iceberg::writer::partitioning::fanout_writer::FanoutWriter;
@@ -32,6 +32,9 @@ use parquet::schema::types::ColumnPath;
 
 use super::error::{BoxError, LakeError};
 
+use clustered::Clustered;
+use location::Locations;
+
 pub use deletes::{PositionDeletes, write_position_deletes};
 
 /// Rows of a row group: small enough to prune by and to decode in one go.
@@ -40,13 +43,26 @@ const ROW_GROUP_ROWS: usize = 128 * 1024;
 /// Size at which a file is closed and the next one begun.
 const TARGET_FILE_BYTES: usize = 512 * 1024 * 1024;
 
+/// Which partitions the rows of a partitioned table are of.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Partitions {
+    /// All of them of this one.
+    Known(Struct),
+    /// Of any, in any order: a file is open for each, and memory holds a row group of each.
+    Mixed,
+    /// Of any, those of one partition one after another, as [`write_order`](super::write_order) sorts them.
+    Clustered,
+}
+
 /// How to write data files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WriteOptions {
     /// How the files' names begin: what wrote them (`flush`, `fold`).
     pub prefix: String,
-    /// The partition of all rows. Without it each row's is computed, which costs time.
-    pub partition: Option<Struct>,
+    /// The partitions of the rows.
+    pub partitions: Partitions,
+    /// The id of the table's sort order that the rows are in; none when they are in no order.
+    pub sort_order_id: Option<i32>,
     /// Columns to write bloom filters for.
     pub bloom_columns: Vec<String>,
     /// Rows of a row group at most.
@@ -61,7 +77,8 @@ impl WriteOptions {
     pub fn new(prefix: impl Into<String>) -> Self {
         Self {
             prefix: prefix.into(),
-            partition: None,
+            partitions: Partitions::Mixed,
+            sort_order_id: None,
             bloom_columns: Vec::new(),
             row_group_rows: ROW_GROUP_ROWS,
             target_file_bytes: TARGET_FILE_BYTES,
@@ -71,7 +88,15 @@ impl WriteOptions {
     /// Says that all rows belong to this partition.
     #[must_use]
     pub fn with_partition(mut self, partition: Struct) -> Self {
-        self.partition = Some(partition);
+        self.partitions = Partitions::Known(partition);
+        self
+    }
+
+    /// Says that the rows come in the order that the table's schema asks for, whose id this is if there is one.
+    #[must_use]
+    pub fn with_write_order(mut self, sort_order_id: Option<i32>) -> Self {
+        self.partitions = Partitions::Clustered;
+        self.sort_order_id = sort_order_id;
         self
     }
 
@@ -133,12 +158,13 @@ where
         sink.write(batch).await.map_err(refused())?;
     }
     let files = sink.close().await.map_err(refused())?;
-    let limited = files.into_iter().map(bounds::limit);
+    let limited = files
+        .into_iter()
+        .map(|file| bounds::limit(file, options.sort_order_id));
     limited.collect::<iceberg::Result<_>>().map_err(refused())
 }
 
-type Files =
-    DataFileWriterBuilder<ParquetWriterBuilder, DefaultLocationGenerator, DefaultFileNameGenerator>;
+type Files = DataFileWriterBuilder<ParquetWriterBuilder, Locations, DefaultFileNameGenerator>;
 
 fn builder(table: &Table, schema: SchemaRef, options: &WriteOptions) -> iceberg::Result<Files> {
     let parquet = ParquetWriterBuilder::new(properties(options), schema);
@@ -153,11 +179,7 @@ fn rolling(
     parquet: ParquetWriterBuilder,
     options: &WriteOptions,
 ) -> iceberg::Result<
-    RollingFileWriterBuilder<
-        ParquetWriterBuilder,
-        DefaultLocationGenerator,
-        DefaultFileNameGenerator,
-    >,
+    RollingFileWriterBuilder<ParquetWriterBuilder, Locations, DefaultFileNameGenerator>,
 > {
     let unique = uuid::Uuid::now_v7().to_string();
     let names = DefaultFileNameGenerator::new(
@@ -169,7 +191,7 @@ fn rolling(
         parquet,
         options.target_file_bytes,
         table.file_io().clone(),
-        DefaultLocationGenerator::new(table.metadata())?,
+        Locations::new(table.metadata())?,
         names,
     ))
 }
@@ -189,6 +211,7 @@ fn properties(options: &WriteOptions) -> WriterProperties {
 enum Sink {
     One(Box<<Files as IcebergWriterBuilder>::R>),
     Many(Box<(RecordBatchPartitionSplitter, FanoutWriter<Files>)>),
+    Clustered(Box<Clustered>),
 }
 
 impl Sink {
@@ -199,9 +222,15 @@ impl Sink {
         if spec.is_unpartitioned() {
             return Ok(Self::One(Box::new(files.build(None).await?)));
         }
-        if let Some(partition) = &options.partition {
-            let key = PartitionKey::new(spec.as_ref().clone(), schema, partition.clone());
-            return Ok(Self::One(Box::new(files.build(Some(key)).await?)));
+        match &options.partitions {
+            Partitions::Known(partition) => {
+                let key = PartitionKey::new(spec.as_ref().clone(), schema, partition.clone());
+                return Ok(Self::One(Box::new(files.build(Some(key)).await?)));
+            }
+            Partitions::Clustered => {
+                return Ok(Self::Clustered(Box::new(Clustered::new(table, files)?)));
+            }
+            Partitions::Mixed => {}
         }
         let splitter =
             RecordBatchPartitionSplitter::try_new_with_computed_values(schema, Arc::clone(spec))?;
@@ -214,6 +243,7 @@ impl Sink {
         }
         match self {
             Self::One(writer) => writer.write(batch).await,
+            Self::Clustered(writer) => writer.write(batch).await,
             Self::Many(parts) => {
                 let (splitter, writer) = parts.as_mut();
                 for (key, rows) in splitter.split(&batch)? {
@@ -228,6 +258,7 @@ impl Sink {
         match self {
             Self::One(mut writer) => writer.close().await,
             Self::Many(parts) => parts.1.close().await,
+            Self::Clustered(writer) => writer.close().await,
         }
     }
 }

@@ -15,6 +15,7 @@ use arrow::array::{ArrayRef, Int32Array, Int64Array, ListBuilder, StringArray, S
 use datafusion::catalog::MemTable;
 use iceberg::spec::{Datum, FieldSummary, ManifestContentType, ManifestFile, Type};
 
+use super::bounds::bound;
 use super::{Nulls, Side, in_columns, sides};
 use crate::error::Result;
 use crate::lake::{LakeError, manifests_of};
@@ -156,17 +157,17 @@ fn summaries((side, manifest): &Row<'_>) -> Vec<String> {
 }
 
 fn summary_text(name: &str, of_type: &Type, summary: &FieldSummary) -> String {
-    let bound = |bytes: Option<&[u8]>| {
+    let read = |bytes: Option<&[u8]>| {
         let of_type = of_type.as_primitive_type().cloned();
         let datum = bytes.zip(of_type);
         datum.and_then(|(bytes, of_type)| Datum::try_from_bytes(bytes, of_type).ok())
     };
-    let least = bound(summary.lower_bound.as_deref().map(Vec::as_slice));
-    let greatest = bound(summary.upper_bound.as_deref().map(Vec::as_slice));
+    let least = read(summary.lower_bound.as_deref().map(Vec::as_slice));
+    let greatest = read(summary.upper_bound.as_deref().map(Vec::as_slice));
     let nulls = if summary.contains_null { ", null" } else { "" };
     match (least, greatest) {
         (Some(least), Some(greatest)) => {
-            let (least, greatest) = (least.to_human_string(), greatest.to_human_string());
+            let (least, greatest) = (bound(&least), bound(&greatest));
             format!("{name}: {least} … {greatest}{nulls}")
         }
         _ => format!("{name}: none{nulls}"),

@@ -19,6 +19,7 @@
 mod bounds;
 mod by_schema;
 mod files;
+mod hidden;
 mod history;
 mod manifests;
 mod partitions;
@@ -34,6 +35,7 @@ use datafusion::datasource::ViewTable;
 use iceberg::table::Table;
 
 pub(crate) use by_schema::{MetadataCatalog, MetadataSchema};
+pub(crate) use hidden::WithMetadata;
 
 use crate::error::{Error, Result};
 use crate::functions;

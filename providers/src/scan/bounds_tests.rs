@@ -7,6 +7,9 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use arrow::util::pretty::pretty_format_batches;
+use datafusion::catalog::{
+    CatalogProvider as _, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider as _,
+};
 use datafusion::prelude::SessionContext;
 
 use super::tests::{Scene, files_left_out, plan, scene_with};
@@ -79,26 +82,33 @@ async fn scene() -> Scene {
     scene_with(DEFINITION, files.into()).await
 }
 
-struct Asked {
+/// A scene as table `t`, to be asked in SQL.
+pub(super) struct Asked {
     ctx: SessionContext,
 }
 
 impl Asked {
-    fn of(scene: &Scene) -> Self {
+    pub(super) fn of(scene: &Scene) -> Self {
+        Self::as_touched(scene, Touched::Patched)
+    }
+
+    pub(super) fn as_touched(scene: &Scene, touched: Touched) -> Self {
         let ctx = session(&scene.view().warehouse);
         let table = UnionTable::new(scene.view(), None).unwrap();
-        let table = Arc::new(table.with_touched(Touched::Patched));
-        ctx.deregister_table("t").ok();
-        let catalog = Arc::new(datafusion::catalog::MemoryCatalogProvider::new());
-        ctx.register_catalog("lake", catalog.clone());
-        let schema = Arc::new(datafusion::catalog::MemorySchemaProvider::new());
-        datafusion::catalog::CatalogProvider::register_schema(catalog.as_ref(), "public", schema)
-            .unwrap();
-        ctx.register_table("t", table).unwrap();
+        let schema = Arc::new(MemorySchemaProvider::new());
+        let table = Arc::new(table.with_touched(touched));
+        schema.register_table("t".to_owned(), table).unwrap();
+        let catalog = Arc::new(MemoryCatalogProvider::new());
+        catalog.register_schema("public", schema).unwrap();
+        ctx.register_catalog("lake", catalog);
         Self { ctx }
     }
 
-    async fn rows(&self, sql: &str) -> String {
+    pub(super) async fn plan(&self, sql: &str) -> String {
+        plan(self.ctx.sql(sql).await.unwrap()).await
+    }
+
+    pub(super) async fn rows(&self, sql: &str) -> String {
         let rows = self.ctx.sql(sql).await.unwrap().collect().await.unwrap();
         let shown = pretty_format_batches(&rows).unwrap().to_string();
         let rows = shown.lines().filter(|line| line.starts_with('|')).skip(1);
@@ -117,8 +127,7 @@ impl Asked {
     }
 
     async fn scans(&self, sql: &str) -> bool {
-        let plan = plan(self.ctx.sql(sql).await.unwrap()).await;
-        plan.contains("DataSourceExec")
+        self.plan(sql).await.contains("DataSourceExec")
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PrunableStatistics;
+use datafusion::common::stats::Precision;
 use datafusion::common::{DFSchema, Statistics};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::utils::conjunction;
@@ -25,7 +26,17 @@ use crate::lake::DataFileInfo;
 pub(crate) struct KnownFiles {
     infos: Arc<[DataFileInfo]>,
     order: Option<LexOrdering>,
+    written: Written,
     facts: OnceLock<Facts>,
+}
+
+/// Who wrote the files, and so what their bounds are worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// We: bounds of numbers and times are values, and no value is NaN.
+    ByUs,
+    /// Another program: bounds are no more than that, and NaN is outside of any.
+    ByOthers,
 }
 
 #[derive(Debug)]
@@ -40,15 +51,17 @@ impl KnownFiles {
         Self {
             order: declared_order(table, schema, &infos),
             infos,
+            written: Written::ByUs,
             facts: OnceLock::new(),
         }
     }
 
-    /// These files, whose rows are in no order.
-    pub(crate) fn unordered(infos: Arc<[DataFileInfo]>) -> Self {
+    /// These files of a table that is not ours, whose rows are in no order.
+    pub(crate) fn foreign(infos: Arc<[DataFileInfo]>) -> Self {
         Self {
             order: None,
             infos,
+            written: Written::ByOthers,
             facts: OnceLock::new(),
         }
     }
@@ -98,12 +111,34 @@ impl KnownFiles {
     fn facts(&self, schema: &Schema) -> &Facts {
         self.facts.get_or_init(|| {
             let bounds = self.infos.iter().map(|file| file_bounds(schema, file));
+            let bounds =
+                bounds.map(|bounds| bounds.map(|bounds| self.written.trusted(schema, bounds)));
             let bounds: Vec<_> = bounds.map(|bounds| bounds.map(Arc::new)).collect();
-            Facts {
-                total: table_statistics(schema, &self.infos, &bounds),
-                bounds,
+            let mut total = table_statistics(schema, &self.infos, &bounds);
+            if self.written == Written::ByOthers {
+                for column in &mut total.column_statistics {
+                    column.min_value = column.min_value.clone().to_inexact();
+                    column.max_value = column.max_value.clone().to_inexact();
+                }
             }
+            Facts { total, bounds }
         })
+    }
+}
+
+impl Written {
+    /// Those of the bounds that hold.
+    fn trusted(self, schema: &Schema, mut bounds: Statistics) -> Statistics {
+        if self == Written::ByOthers {
+            let columns = bounds.column_statistics.iter_mut();
+            for (column, field) in columns.zip(schema.fields()) {
+                if field.data_type().is_floating() {
+                    column.min_value = Precision::Absent;
+                    column.max_value = Precision::Absent;
+                }
+            }
+        }
+        bounds
     }
 }
 
@@ -121,4 +156,58 @@ fn decided_by_bounds(
     });
     let planned: Vec<_> = planned.collect();
     (!planned.is_empty()).then(|| conjunction(planned))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use arrow::datatypes::{DataType, Field};
+    use datafusion::common::ScalarValue;
+    use iceberg::spec::{DataContentType, DataFileFormat, Datum, Struct};
+    use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+
+    use super::*;
+
+    #[test]
+    fn bounds_of_other_programs_are_no_values_and_do_not_bound_what_may_be_nan() {
+        let field = |name, data_type, id: i32| {
+            let id = (PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string());
+            Field::new(name, data_type, true).with_metadata(HashMap::from([id]))
+        };
+        let schema = Schema::new(vec![
+            field("f", DataType::Float64, 1),
+            field("v", DataType::Int64, 2),
+        ]);
+        let bounds = HashMap::from([(1, Datum::double(7.0)), (2, Datum::long(7))]);
+        let file = DataFileInfo {
+            path: "file:///f".to_owned(),
+            content: DataContentType::Data,
+            format: DataFileFormat::Parquet,
+            bytes: 1,
+            rows: 2,
+            partition: Struct::empty(),
+            spec_id: 0,
+            lower_bounds: bounds.clone(),
+            upper_bounds: bounds,
+            null_counts: HashMap::from([(1, 0), (2, 0)]),
+            sort_order_id: None,
+            sequence_number: 1,
+            snapshot_id: None,
+            referenced_data_file: None,
+            equality_ids: Vec::new(),
+        };
+        let files = KnownFiles::foreign(Arc::new([file]));
+        let [f, v] = &files.bounds(&schema, 0).unwrap().column_statistics[..] else {
+            panic!("two columns");
+        };
+        let seven = ScalarValue::from(7_i64);
+        assert_eq!(
+            (&f.min_value, &f.null_count),
+            (&Precision::Absent, &Precision::Exact(0))
+        );
+        assert_eq!(v.min_value, Precision::Exact(seven.clone()));
+        let total = &files.total(&schema).column_statistics[1];
+        assert_eq!(total.max_value, Precision::Inexact(seven));
+    }
 }

@@ -33,6 +33,8 @@ mod key_indexes;
 mod known_files;
 mod locator;
 mod mask;
+#[cfg(test)]
+mod order_tests;
 mod overlay_table;
 mod patch;
 mod positions;
@@ -45,7 +47,7 @@ mod view_source;
 
 pub(crate) use division::{Division, Patching};
 pub(crate) use field_ids::FieldIds;
-pub(crate) use file_order::in_order;
+pub(crate) use file_order::{equal_orders, in_order};
 pub(crate) use footers::LakeReaders;
 pub(crate) use guarded_source::GuardedSource;
 pub(crate) use key_indexes::KeyIndexes;

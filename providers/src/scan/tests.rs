@@ -11,6 +11,11 @@ use datafusion::logical_expr::{col, lit};
 use datafusion::physical_plan::metrics::MetricValue;
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{DataFrame, SessionContext};
+use iceberg::TableUpdate;
+use iceberg::spec::{
+    DataFile, DataFileBuilder, NullOrder, SortDirection, SortField, SortOrder, Transform,
+};
+use iceberg::table::Table;
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, GatewayId, Hlc, Op, RowDelta, RowId, Seq,
     SeqDelta, TableDefinition, TableName, TableSchema, Value,
@@ -61,6 +66,15 @@ pub(super) async fn scene_of(files: &[(Range<i64>, usize)], row_id: fn(i64) -> R
 
 /// A base of a table with this definition: the rows of each file, and how many of them a row group has.
 pub(super) async fn scene_with(definition: &str, files: Vec<(RecordBatch, usize)>) -> Scene {
+    scene_in_order(definition, None, files).await
+}
+
+/// The same, with every file said to be in an order, `<column>` or `<column> desc`, with nulls at the end.
+pub(super) async fn scene_in_order(
+    definition: &str,
+    order: Option<&str>,
+    files: Vec<(RecordBatch, usize)>,
+) -> Scene {
     let folder = tempfile::tempdir().unwrap();
     let warehouse = Warehouse::open_local(folder.path()).await.unwrap();
     let gateway = GatewayId::parse("public").unwrap();
@@ -68,7 +82,12 @@ pub(super) async fn scene_with(definition: &str, files: Vec<(RecordBatch, usize)
     let definition = TableDefinition::from_json(definition.as_bytes()).unwrap();
     let schema = TableSchema::from_definition(&definition).unwrap();
     warehouse.create_table(&gateway, &schema).await.unwrap();
-    let pair = warehouse.load(&gateway, &schema.table).await.unwrap();
+    let mut pair = warehouse.load(&gateway, &schema.table).await.unwrap();
+    let mut order_id = None;
+    if let Some(order) = order {
+        pair.base = with_order(&warehouse, &pair.base, order).await;
+        order_id = i32::try_from(pair.base.metadata().default_sort_order_id()).ok();
+    }
     let mut data_files = Vec::new();
     for (batch, row_group_rows) in files {
         let options = WriteOptions {
@@ -76,7 +95,11 @@ pub(super) async fn scene_with(definition: &str, files: Vec<(RecordBatch, usize)
             ..WriteOptions::new("test")
         };
         let written = write_data_files(&pair.base, vec![batch], &options).await;
-        data_files.extend(written.unwrap());
+        let written = written.unwrap().into_iter();
+        data_files.extend(written.map(|file| match order_id {
+            Some(order) => in_order(&file, order),
+            None => file,
+        }));
     }
     Commit::append(data_files)
         .with_property(summary::BASE_SEQ, 7)
@@ -96,6 +119,49 @@ pub(super) async fn scene_with(definition: &str, files: Vec<(RecordBatch, usize)
         seq: 7,
         folder,
     }
+}
+
+/// The table, its rows to be sorted so from now on.
+async fn with_order(warehouse: &Warehouse, table: &Table, order: &str) -> Table {
+    let (column, direction) = match order.split_once(' ') {
+        None => (order, SortDirection::Ascending),
+        Some((column, _)) => (column, SortDirection::Descending),
+    };
+    let schema = table.metadata().current_schema();
+    let order = SortOrder::builder()
+        .with_sort_field(SortField {
+            source_id: schema.field_id_by_name(column).unwrap(),
+            transform: Transform::Identity,
+            direction,
+            null_order: NullOrder::Last,
+        })
+        .build(schema);
+    let updates = vec![
+        TableUpdate::AddSortOrder {
+            sort_order: order.unwrap(),
+        },
+        TableUpdate::SetDefaultSortOrder { sort_order_id: -1 },
+    ];
+    let catalog = warehouse.catalog();
+    let ident = table.identifier();
+    catalog.commit(ident, vec![], updates, None).await.unwrap()
+}
+
+/// The same file, said to be in this order.
+fn in_order(file: &DataFile, order: i32) -> DataFile {
+    DataFileBuilder::default()
+        .content(file.content_type())
+        .file_path(file.file_path().to_owned())
+        .file_format(file.file_format())
+        .partition(file.partition().clone())
+        .record_count(file.record_count())
+        .file_size_in_bytes(file.file_size_in_bytes())
+        .null_value_counts(file.null_value_counts().clone())
+        .lower_bounds(file.lower_bounds().clone())
+        .upper_bounds(file.upper_bounds().clone())
+        .sort_order_id(order)
+        .build()
+        .unwrap()
 }
 
 impl Scene {

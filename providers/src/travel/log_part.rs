@@ -39,7 +39,7 @@ impl<'a> LogPart<'a> {
         latest: Option<Hlc>,
     ) -> Result<Self> {
         let log = &view.log;
-        let files = log.scan(&view.warehouse).await?;
+        let rows = log.scan(&view.warehouse).await?;
         let seqs = Bounds::of(&log.table, columns::SEQ);
         let hlcs = Bounds::of(&log.table, columns::HLC);
         let meets = |file: &&DataFileInfo| {
@@ -49,7 +49,7 @@ impl<'a> LogPart<'a> {
                 .is_some_and(|latest| hlcs.least(file).is_some_and(|hlc| hlc > latest.as_i64()));
             !(below || above || later)
         };
-        let files: Vec<DataFileInfo> = files.files().iter().filter(meets).cloned().collect();
+        let files: Vec<DataFileInfo> = rows.files().iter().filter(meets).cloned().collect();
         let mut within = col(columns::SEQ).gt(lit(from.as_i64()));
         within = within.and(col(columns::SEQ).lt_eq(lit(to.as_i64())));
         if let Some(latest) = latest {

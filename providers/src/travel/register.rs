@@ -9,6 +9,7 @@ use super::lake_at::LakeAt;
 use crate::catalog::LakeCatalog;
 use crate::error::Result;
 use crate::functions::CallPlanner;
+use crate::metadata::WithMetadata;
 
 /// Makes a catalog known to `ctx` as `name`, with its files, the functions of `lakesync_udfs`, and table functions.
 ///
@@ -28,12 +29,7 @@ pub fn register(ctx: &SessionContext, name: &str, catalog: &Arc<LakeCatalog>) ->
     let schema = &config.options().catalog.default_schema;
     let lake_at = LakeAt::new(catalog, name, schema);
     ctx.register_udtf("lake_at", Arc::new(lake_at));
-    for (gateway, metadata) in catalog.metadata() {
-        // A catalog that is there already means something else by the name.
-        if gateway != name && ctx.catalog(gateway).is_none() {
-            ctx.register_catalog(gateway, Arc::new(metadata));
-        }
-    }
+    WithMetadata::register(ctx, catalog.metadata());
     ctx.register_relation_planner(Arc::new(RefuseDropped))?;
     // It comes before the other, whose refusals know nothing of its functions.
     ctx.register_relation_planner(Arc::new(CallPlanner::new(Arc::clone(catalog), name)))?;

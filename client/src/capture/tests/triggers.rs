@@ -112,3 +112,36 @@ fn foreign_keys_that_cascade_are_captured() {
         &["UPDATE stock tags count=0", "DELETE todos r"],
     );
 }
+
+/// SQLite saves pages before a statement that might fail in its middle. See `schema::moment`.
+#[test]
+fn nothing_in_our_triggers_can_fail() {
+    let db = db();
+    for sql in [
+        "UPDATE stock SET note = 'a'",
+        "DELETE FROM stock",
+        "UPDATE todos SET title = 'a', n = 1",
+        "DELETE FROM todos",
+    ] {
+        let opcodes = db
+            .with_connection(|connection| {
+                let mut statement = connection.prepare(&format!("EXPLAIN {sql}"))?;
+                let opcodes = statement.query_map([], |row| row.get::<_, String>(1))?;
+                Ok::<_, crate::ClientError>(opcodes.collect::<Result<Vec<_>, _>>()?)
+            })
+            .unwrap();
+        assert!(opcodes.iter().any(|opcode| opcode == "Program"), "{sql}");
+        for fails in [
+            "Function",
+            "PureFunc",
+            "HaltIfNull",
+            "MustBeInt",
+            "NoConflict",
+        ] {
+            assert!(
+                opcodes.iter().all(|opcode| opcode != fails),
+                "{sql}: {fails}"
+            );
+        }
+    }
+}

@@ -156,7 +156,7 @@ impl World {
     pub(super) fn cursor(&mut self, seq: Seq) {
         self.work(|work| {
             state::set_seq(work.tx, seq).unwrap();
-            outbox::cover(work, seq).unwrap();
+            outbox::cover(work, seq, &std::collections::BTreeSet::new()).unwrap();
         });
     }
 

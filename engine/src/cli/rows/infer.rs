@@ -148,6 +148,8 @@ pub(super) fn definition<'a>(
                 column_type: column.named.unwrap_or(column.seen.column_type()),
             })
             .collect(),
+        partition_by: None,
+        sort_by: None,
     })
 }
 

@@ -47,7 +47,7 @@ impl Facts {
         for (nth, step) in steps.iter().enumerate() {
             let cell = &mut cells[place(step.group)];
             let before = *cell;
-            let written = !self.is_delete(step.fact) && self.sets(step.fact, column_number);
+            let written = !step.is_delete && self.sets(step.fact, column_number);
             if written && self.newer(step.fact, before) {
                 *cell = step.fact;
             }
@@ -73,6 +73,11 @@ impl Facts {
         } else {
             NONE
         }
+    }
+
+    /// The deltas of the window in the order of their arrival.
+    pub(in crate::functions) fn window(&self) -> &[u32] {
+        &self.arrivals[self.first..]
     }
 
     /// Where the window begins among the steps.

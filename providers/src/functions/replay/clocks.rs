@@ -15,6 +15,8 @@ use crate::error::Result;
 pub(in crate::functions) struct Step {
     /// The delta.
     pub(in crate::functions) fact: u32,
+    /// Whether it is a DELETE.
+    pub(in crate::functions) is_delete: bool,
     /// Its row.
     pub(super) group: u32,
     /// The newest DELETE before and after it.
@@ -67,6 +69,7 @@ impl Clocks {
             self.raise(facts, fact);
             steps.push(Step {
                 fact,
+                is_delete: facts.is_delete(fact),
                 group,
                 deleted: (deleted, self.deleted[at]),
                 exists: (existed, self.exists(facts, at)),

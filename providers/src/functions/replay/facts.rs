@@ -122,10 +122,20 @@ impl Facts {
         prior: Prior<'_>,
     ) -> Result<Gathered> {
         let Deltas { from, batches } = asked.deltas;
-        let before = before(ctx, view, (from, &batches), asked.row, &prior).await?;
-        let Some(before) = before else {
-            let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-            assert!(rows > 1, "less than a delta is not cut");
+        if prior.evidence == Evidence::Nothing {
+            let facts = Self::of(view, &Before::default(), &batches, &Groups::default())?;
+            return Ok(Gathered::Facts(Box::new(facts)));
+        }
+        let groups = Groups::of(&batches, asked.row);
+        let rows = groups.of_window.len();
+        // A single row is gathered whatever it takes: there is nothing left to cut.
+        let bytes_max = if rows > 1 {
+            prior.bytes_max
+        } else {
+            usize::MAX
+        };
+        let prior = Prior { bytes_max, ..prior };
+        let Some(before) = before(ctx, view, (from, &batches), &groups, &prior).await? else {
             let (earlier, later) = halves(&batches)?;
             let middle = greatest(std::slice::from_ref(&earlier));
             let cut = |from, batch| Deltas {
@@ -134,30 +144,42 @@ impl Facts {
             };
             return Ok(Gathered::TooMany(cut(from, earlier), cut(middle, later)));
         };
-        let facts = Self::of(view, &before, &batches, asked.row)?;
+        let mut facts = Self::of(view, &before, &batches, &groups)?;
+        facts.complete_keys()?;
         Ok(Gathered::Facts(Box::new(facts)))
     }
 
+    /// The facts without the key columns of rows that no fact tells.
     fn of(
         view: &ReadView,
         before: &Before,
         window: &[RecordBatch],
-        row: Option<&str>,
+        groups: &Groups<'_>,
     ) -> Result<Self> {
         let schema = Arc::clone(&view.schema);
-        let (mut group, groups) = grouped(before, window, row);
         let base_rows: usize = before.base.iter().map(RecordBatch::num_rows).sum();
-        let mut base_of = vec![NONE; groups];
-        for (fact, group) in group[..base_rows].iter().enumerate() {
+        let mut group = Vec::new();
+        for batch in [&before.base, &before.evidence, &before.deltas]
+            .into_iter()
+            .flatten()
+        {
+            let ids = text_of(batch, columns::ROW_ID).iter().flatten();
+            group.extend(ids.map(|id| groups.known(id)));
+        }
+        let mut base_of = vec![NONE; groups.index.len()];
+        for (fact, group) in group.iter().take(base_rows).enumerate() {
             base_of[place(*group)] = number(fact);
         }
-        group.shrink_to_fit();
+        group.extend_from_slice(&groups.of_window);
         let log: Vec<&RecordBatch> = [&before.evidence, &before.deltas]
             .into_iter()
             .flatten()
             .chain(window)
             .collect();
-        let values = values(&schema, &before.base, &log)?;
+        let values = match groups.index.is_empty() {
+            true => Vec::new(),
+            false => values(&schema, &before.base, &log)?,
+        };
         let count =
             |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
         let evidence = base_rows + count(&before.evidence);
@@ -168,21 +190,19 @@ impl Facts {
         let mut arrivals = range(evidence, base_rows + log.seq.len());
         arrivals[..first].sort_unstable_by_key(seq);
         arrivals[first..].sort_unstable_by_key(seq);
-        let mut facts = Self {
+        Ok(Self {
             schema,
             base_rows,
             values,
             group,
-            groups,
+            groups: groups.index.len(),
             base_of,
             evidence: range(base_rows, evidence),
             arrivals,
             first,
             keys: Vec::new(),
             log,
-        };
-        facts.complete_keys(row)?;
-        Ok(facts)
+        })
     }
 
     /// The number of the log's row, which is no base row, in the columns of [`LogColumns`].
@@ -232,7 +252,7 @@ impl Facts {
     }
 
     /// Where the values of key columns are: in any write, else they are read from the row id.
-    fn complete_keys(&mut self, row: Option<&str>) -> Result<()> {
+    fn complete_keys(&mut self) -> Result<()> {
         let key = &self.schema.primary_key;
         let places = self.schema.columns.iter().enumerate();
         let places: Vec<usize> = places
@@ -242,19 +262,25 @@ impl Facts {
         for at in places {
             let column_number = self.schema.columns[at].number;
             let mut found = self.base_of.clone();
-            for fact in self.base_rows..self.group.len() {
-                let of_group = &mut found[place(self.group[fact])];
-                if *of_group == NONE && self.sets(number(fact), column_number) {
-                    *of_group = number(fact);
+            // A delta of each row; a row without any shows nothing.
+            let mut told = vec![NONE; self.groups];
+            for fact in (self.base_rows..self.group.len()).map(number) {
+                let group = place(self.group[place(fact)]);
+                told[group] = fact;
+                if found[group] == NONE && self.sets(fact, column_number) {
+                    found[group] = fact;
                 }
             }
-            let missing: Vec<usize> = (0..self.groups).filter(|g| found[*g] == NONE).collect();
+            let groups = (0..self.groups).filter(|g| found[*g] == NONE && told[*g] != NONE);
+            let missing: Vec<usize> = groups.collect();
             if !missing.is_empty() {
-                let ids = self.ids(row);
                 let next = self.values[at].len();
-                let more = key_column(&self.schema, at, missing.iter().map(|g| ids[*g]))?;
-                for (nth, group) in missing.into_iter().enumerate() {
-                    found[group] = number(next + nth);
+                let ids = missing
+                    .iter()
+                    .map(|g| self.log.row_id.value(self.log_row(told[*g])));
+                let more = key_column(&self.schema, at, ids)?;
+                for (nth, group) in missing.iter().enumerate() {
+                    found[*group] = number(next + nth);
                 }
                 self.values[at] = concat(&[&self.values[at], &more])?;
             }
@@ -262,14 +288,46 @@ impl Facts {
         }
         Ok(())
     }
+}
 
-    /// The row id of each group.
-    fn ids<'a>(&'a self, row: Option<&'a str>) -> Vec<&'a str> {
-        let mut ids = vec![row.unwrap_or_default(); self.groups];
-        for fact in self.base_rows..self.group.len() {
-            ids[place(self.group[fact])] = self.log.row_id.value(fact - self.base_rows);
+/// The rows of a window, each with a number.
+#[derive(Debug, Default)]
+struct Groups<'a> {
+    index: HashMap<&'a str, u32>,
+    /// The group of each of the window's deltas.
+    of_window: Vec<u32>,
+}
+
+impl<'a> Groups<'a> {
+    fn of(window: &'a [RecordBatch], row: Option<&'a str>) -> Self {
+        let mut groups = Self::default();
+        // Files of the log are sorted by row.
+        let mut last: Option<(&str, u32)> = None;
+        let ids = window.iter().map(|batch| text_of(batch, columns::ROW_ID));
+        for id in ids.flat_map(|ids| ids.iter().flatten()) {
+            let group = match last {
+                Some((known, group)) if known == id => group,
+                _ => groups.number(id),
+            };
+            last = Some((id, group));
+            groups.of_window.push(group);
         }
-        ids
+        if let Some(row) = row {
+            groups.number(row);
+        }
+        groups
+    }
+
+    fn number(&mut self, id: &'a str) -> u32 {
+        let next = number(self.index.len());
+        *self.index.entry(id).or_insert(next)
+    }
+
+    fn known(&self, id: &str) -> u32 {
+        *self
+            .index
+            .get(id)
+            .expect("only rows of the window were asked for")
     }
 }
 
@@ -281,33 +339,16 @@ struct Before {
     deltas: Vec<RecordBatch>,
 }
 
-/// None when it takes too much room and the window can be cut.
+/// None when it takes too much room.
 async fn before(
     ctx: &SessionContext,
     view: &ReadView,
     (from, window): (Seq, &[RecordBatch]),
-    row: Option<&str>,
+    groups: &Groups<'_>,
     prior: &Prior<'_>,
 ) -> Result<Option<Before>> {
     let mut before = Before::default();
-    if prior.evidence == Evidence::Nothing {
-        return Ok(Some(before));
-    }
-    let rows: usize = window.iter().map(RecordBatch::num_rows).sum();
-    // A single row is gathered whatever it takes: there is nothing left to cut.
-    let bytes_max = if rows > 1 {
-        prior.bytes_max
-    } else {
-        usize::MAX
-    };
-    let mut index: HashMap<&str, u32> = HashMap::new();
-    let ids = window
-        .iter()
-        .flat_map(|batch| text_of(batch, columns::ROW_ID).iter());
-    for id in ids.flatten().chain(row) {
-        let next = number(index.len());
-        index.entry(id).or_insert(next);
-    }
+    let (index, bytes_max) = (&groups.index, prior.bytes_max);
     let ids = StringArray::from_iter_values(index.keys());
     let base_seq = prior.base.base_seq;
     if base_seq < from {
@@ -354,33 +395,6 @@ fn hlcs(batch: &RecordBatch) -> impl Iterator<Item = i64> {
         .values()
         .iter()
         .copied()
-}
-
-/// The group of each fact, and how many groups there are.
-fn grouped(before: &Before, window: &[RecordBatch], row: Option<&str>) -> (Vec<u32>, usize) {
-    let mut index: HashMap<&str, u32> = HashMap::new();
-    let mut group = Vec::new();
-    let batches = [&before.base, &before.evidence, &before.deltas];
-    for batch in batches.into_iter().flatten().chain(window) {
-        let mut last: Option<(&str, u32)> = None;
-        for id in text_of(batch, columns::ROW_ID).iter().flatten() {
-            // Files of the log are sorted by row.
-            let found = match last {
-                Some((known, found)) if known == id => found,
-                _ => {
-                    let next = number(index.len());
-                    *index.entry(id).or_insert(next)
-                }
-            };
-            last = Some((id, found));
-            group.push(found);
-        }
-    }
-    if let Some(row) = row {
-        let next = number(index.len());
-        index.entry(row).or_insert(next);
-    }
-    (group, index.len())
 }
 
 /// The user's columns, of base rows and log rows.

@@ -32,6 +32,8 @@ pub(in crate::functions) struct RowFilter {
     pub(in crate::functions) conditions: Vec<Expr>,
     /// The ids, when the conditions name them.
     pub(in crate::functions) ids: Option<BTreeSet<String>>,
+    /// Whether the log's own columns are enough.
+    pub(in crate::functions) own_columns_only: bool,
 }
 
 impl RowFilter {
@@ -40,6 +42,7 @@ impl RowFilter {
         Self {
             conditions: vec![col(columns::ROW_ID).eq(lit(row_id))],
             ids: Some(BTreeSet::from([row_id.to_owned()])),
+            own_columns_only: false,
         }
     }
 
@@ -55,7 +58,11 @@ pub(super) async fn log_rows(
     span: (Seq, Seq),
     rows: &RowFilter,
 ) -> Result<DataFrame> {
-    let frame = all_rows(ctx, view, span, |id| rows.may_want(id)).await?;
+    let columns = match rows.own_columns_only {
+        true => Vec::new(),
+        false => user_columns(view),
+    };
+    let frame = all_rows(ctx, view, span, (&columns, |id: &str| rows.may_want(id))).await?;
     match rows.conditions.iter().cloned().reduce(Expr::and) {
         Some(condition) => Ok(frame.filter(condition)?),
         None => Ok(frame),
@@ -70,7 +77,12 @@ pub(super) async fn log_rows_of(
     ids: (&StringArray, impl Fn(&str) -> bool),
 ) -> Result<DataFrame> {
     let (ids, contains) = ids;
-    only(ctx, all_rows(ctx, view, span, contains).await?, ids)
+    let columns = user_columns(view);
+    only(
+        ctx,
+        all_rows(ctx, view, span, (&columns, contains)).await?,
+        ids,
+    )
 }
 
 /// The rows of `frame` whose id is one of `ids`.
@@ -91,18 +103,19 @@ pub(super) fn only(ctx: &SessionContext, frame: DataFrame, ids: &StringArray) ->
     )?)
 }
 
+fn user_columns(view: &ReadView) -> Vec<&str> {
+    let columns = view.schema.columns.iter();
+    columns.map(|column| column.name.as_str()).collect()
+}
+
 async fn all_rows(
     ctx: &SessionContext,
     view: &ReadView,
     (from, to): (Seq, Seq),
-    wants: impl Fn(&str) -> bool,
+    (user, wants): (&[&str], impl Fn(&str) -> bool),
 ) -> Result<DataFrame> {
     let schema = arrow_schema(&view.log.table)?;
-    let user = view
-        .schema
-        .columns
-        .iter()
-        .map(|column| column.name.as_str());
+    let user = user.iter().copied();
     let known = user.filter(|name| schema.field_with_name(name).is_ok());
     let names: Vec<&str> = columns::LOG.into_iter().chain(known).collect();
     let flushed = ctx.read_table(Arc::new(view.log.scan(&view.warehouse).await?))?;

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use iceberg::spec::{
-    NestedField, NestedFieldRef, PrimitiveType, Schema, Transform, Type, UnboundPartitionSpec,
-};
+use iceberg::spec::{NestedField, NestedFieldRef, PrimitiveType, Schema, Type};
 use iceberg::{Error, ErrorKind, Result};
 use lakesync_proto::{Column, ColumnType, TableSchema, columns as names};
 
@@ -12,9 +10,6 @@ use super::{ColumnIds, Kind};
 
 /// The bytes of a delta id.
 const DELTA_ID_BYTES: u64 = 32;
-
-/// The log's partition field. No user column can be `_arrived_at`, and none may take this name.
-const ARRIVAL_DAY: &str = "_arrived_at_day";
 
 /// A field that needs an id.
 pub(super) enum Slot<'a> {
@@ -119,22 +114,6 @@ fn field_type(column_type: ColumnType) -> Result<Type> {
         ColumnType::Binary => PrimitiveType::Binary,
     };
     Ok(Type::Primitive(primitive))
-}
-
-/// The log is partitioned by the day of arrival, the base not at all.
-pub(in crate::lake) fn partition_spec(
-    kind: Kind,
-    schema: &Schema,
-) -> Result<Option<UnboundPartitionSpec>> {
-    if kind == Kind::Base {
-        return Ok(None);
-    }
-    let source = schema.field_id_by_name(names::ARRIVED_AT);
-    let source = source.expect("every log has an arrival time");
-    let spec = UnboundPartitionSpec::builder()
-        .add_partition_field(source, ARRIVAL_DAY, Transform::Day)?
-        .build();
-    Ok(Some(spec))
 }
 
 /// Old files must stay readable: a type may only become a decimal of the same scale and a greater

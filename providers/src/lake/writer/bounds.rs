@@ -12,15 +12,16 @@ use iceberg::{Error, ErrorKind, Result};
 /// a manifest holds two bounds for every column of every file.
 const BOUND_BYTES_MAX: usize = 256;
 
-/// The same data file with bounds of at most [`BOUND_BYTES_MAX`] bytes.
-pub(super) fn limit(file: DataFile) -> Result<DataFile> {
+/// The same data file with bounds of at most [`BOUND_BYTES_MAX`] bytes, and with the id of its rows' order.
+pub(super) fn limit(file: DataFile, sort_order_id: Option<i32>) -> Result<DataFile> {
     let bounds = file
         .lower_bounds()
         .values()
         .chain(file.upper_bounds().values());
-    if bounds
-        .map(length_bytes)
-        .all(|bytes| bytes <= BOUND_BYTES_MAX)
+    if sort_order_id.is_none()
+        && bounds
+            .map(length_bytes)
+            .all(|bytes| bytes <= BOUND_BYTES_MAX)
     {
         return Ok(file);
     }
@@ -31,7 +32,11 @@ pub(super) fn limit(file: DataFile) -> Result<DataFile> {
         .filter(|(_, bound)| length_bytes(bound) <= BOUND_BYTES_MAX)
         .map(|(id, bound)| (*id, bound.clone()))
         .collect();
-    DataFileBuilder::default()
+    let mut limited = DataFileBuilder::default();
+    if let Some(id) = sort_order_id {
+        limited.sort_order_id(id);
+    }
+    limited
         .content(file.content_type())
         .file_path(file.file_path().to_owned())
         .file_format(file.file_format())
@@ -84,7 +89,7 @@ mod tests {
             .file_size_in_bytes(1)
             .lower_bounds(HashMap::from([(1, lower)]))
             .upper_bounds(HashMap::from([(1, upper)]));
-        let file = limit(file.build().unwrap()).unwrap();
+        let file = limit(file.build().unwrap(), None).unwrap();
         (
             file.lower_bounds().get(&1).cloned(),
             file.upper_bounds().get(&1).cloned(),

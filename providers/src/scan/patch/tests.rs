@@ -15,7 +15,9 @@ use datafusion::logical_expr::{Expr, JoinType, col, lit};
 use datafusion::physical_expr::expressions as physical;
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::metrics::MetricValue;
-use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+use datafusion::physical_plan::{
+    ExecutionPlan, ExecutionPlanProperties as _, collect, displayable,
+};
 use datafusion::prelude::{DataFrame, SessionContext};
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, Decimal, DeltaKey, GatewayId, Hlc, Op, RowDelta, RowId,
