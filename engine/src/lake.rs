@@ -151,7 +151,8 @@ impl Lake {
 
     /// Plans one SQL statement of the default gateway; `collect` or `execute_stream` on the answer runs it.
     ///
-    /// Besides DataFusion's SQL: `t VERSION AS OF <snapshot id>`, the metadata tables `t$deltas` and
+    /// Besides DataFusion's SQL: `t VERSION AS OF <snapshot id or 'tag'>`, `t TIMESTAMP AS OF <time>`,
+    /// `t AT (SEQ => <seq>, HLC => <hlc>)`, the metadata tables `t$deltas` and
     /// `t$snapshots`, `INSERT … ON CONFLICT`, `UPDATE … FROM`, `DELETE … USING` and `MERGE`, which become deltas, and
     /// `CALL system.flush('t')`, `CALL system.compact('t')` with their
     /// `EXPLAIN`; `CREATE TABLE` with `PRIMARY KEY`, `PARTITIONED BY` and `SORTED BY`, `ALTER TABLE`, `DESCRIBE`.

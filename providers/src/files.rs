@@ -33,7 +33,7 @@ use crate::foreign::Layout;
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
 use crate::scan::{
     Division, FieldIds, FilePatch, GuardedSource, KnownFiles, LakeReaders, Masks, PatchSource,
-    ViewSource, equal_orders, in_order,
+    ViewSource, as_asked_for, in_order,
 };
 
 /// The rows of one Iceberg snapshot that has data files only. A clone is cheap.
@@ -243,25 +243,25 @@ impl ParquetTable {
         Ok((files, spared))
     }
 
-    /// The files dealt out to groups, so that every core has work, and the orders that the rows of each group are in.
+    /// The files dealt out to groups, so that every core has work, and the order of the rows in each group.
     fn groups(
         &self,
         state: &dyn Session,
         files: Vec<PartitionedFile>,
-    ) -> (Vec<FileGroup>, Vec<LexOrdering>) {
+    ) -> (Vec<FileGroup>, Option<LexOrdering>) {
         let partitions = state.config().target_partitions().max(1);
         let mut files = files;
         if let Some(order) = self.order() {
             let split_from = state.config_options().optimizer.repartition_file_min_size;
             match in_order(files, order, partitions, split_from) {
                 Ok(groups) => {
-                    let orders = equal_orders(order, &groups);
-                    return (groups, orders);
+                    let order = as_asked_for(order, &groups);
+                    return (groups, Some(order));
                 }
                 Err(back) => files = back,
             }
         }
-        (FileGroup::new(files).split_files(partitions), vec![])
+        (FileGroup::new(files).split_files(partitions), None)
     }
 
     /// The order of the rows of each file as they are given: a patch that sets a sorted column takes it away.
@@ -318,7 +318,7 @@ impl TableProvider for ParquetTable {
             ..TableParquetOptions::default()
         };
         let (files, spared) = self.opened(state, filters)?;
-        let (groups, orders) = self.groups(state, files);
+        let (groups, order) = self.groups(state, files);
         let source = self.source(options);
         let metrics = MetricBuilder::new(FileSource::metrics(&source));
         metrics.global_gauge("files_left_out").set(spared);
@@ -329,7 +329,7 @@ impl TableProvider for ParquetTable {
         let config = self
             .config(GuardedSource::around(source), groups)
             .with_statistics(self.statistics(spared))
-            .with_output_ordering(orders)
+            .with_output_ordering(order.into_iter().collect())
             .with_projection_indices(projection.cloned())?
             .with_limit(limit)
             .build();

@@ -65,8 +65,8 @@ pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
 pub use session::session;
 pub use travel::{
-    Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, begun_at, hlc_of, micros_of, ref_of,
-    register, seq_of, version_of, view_at_seq,
+    Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, TravelLimits, begun_at, hlc_of,
+    micros_of, ref_of, register, seq_of, version_of, view_at_seq,
 };
 pub use union::{Touched, UnionTable};
 pub use view::{BaseSnapshot, LogSnapshot, ReadView};

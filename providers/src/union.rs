@@ -35,7 +35,7 @@ use crate::files::ParquetTable;
 use crate::lake::arrow_schema;
 use crate::narrowed::narrowed;
 use crate::overlay::{WANTED, completed, row_id_schema};
-use crate::scan::{Division, LiveChunk, OverlayTable, Patching, Split};
+use crate::scan::{Division, LiveChunk, Moment, OverlayTable, Patching, Split};
 use crate::view::ReadView;
 use crate::write::{Assigned, Columns, InsertAction, Repeats, WritePlan, WriteSink, WriteTarget};
 
@@ -56,6 +56,7 @@ pub struct UnionTable {
     schema: SchemaRef,
     sink: Option<Arc<dyn WriteSink>>,
     touched: Touched,
+    moment: Moment,
     /// What an INSERT without a row id means: "derive it".
     derive_row_id: Expr,
     /// The statement that makes it, once somebody has asked.
@@ -73,6 +74,7 @@ impl UnionTable {
             view,
             sink,
             touched: Touched::Patched,
+            moment: Moment::Present,
             derive_row_id: lit(""),
             definition: OnceLock::new(),
         })
@@ -82,6 +84,13 @@ impl UnionTable {
     #[must_use]
     pub fn with_touched(mut self, touched: Touched) -> Self {
         self.touched = touched;
+        self
+    }
+
+    /// Says in `EXPLAIN` that the view is of a past moment.
+    #[must_use]
+    pub(crate) fn of_the_past(mut self) -> Self {
+        self.moment = Moment::Past;
         self
     }
 
@@ -184,6 +193,7 @@ impl UnionTable {
         Split {
             seq: view.seq,
             base_seq: view.base.base_seq,
+            moment: self.moment,
             overlay_rows: 0,
             freshness_ms: now
                 .zip(newest)

@@ -24,5 +24,6 @@ mod sql;
 mod system;
 mod tidy;
 mod time_travel;
+mod travel_edges;
 mod union_read;
 mod upkeep;

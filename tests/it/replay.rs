@@ -98,7 +98,7 @@ async fn every_delta_tells_what_it_made_of_its_row_whatever_was_flushed() {
         let mut rng = Rng::new(seed);
         for step in &history.steps {
             told.step(step).await;
-            if !rng.chance(20) {
+            if !rng.chance(12) {
                 continue;
             }
             told.look(&mut rng);

@@ -250,7 +250,7 @@ async fn snapshots_list_flushes_and_compactions_and_each_can_be_read() {
     world
         .refused(
             "select * from people timestamp as of '2024-01-01'",
-            "VERSION",
+            "cannot be read as of 2024-01-01T00:00:00Z yet: it is 2023-11-14",
         )
         .await;
     world.compact().await;

@@ -177,7 +177,7 @@ impl Conflicts {
 
     fn values(&self, found: &[Conflict], side: fn(&Conflict) -> u32) -> Result<ArrayRef> {
         let values = &self.facts.values;
-        let shown = values.iter().map(|values| text(values));
+        let shown = values.iter().map(text);
         let shown = shown.collect::<Result<Vec<_>>>()?;
         let mut texts = StringBuilder::new();
         for conflict in found {

@@ -98,7 +98,7 @@ impl CallPlanner {
         let table = |what| {
             let table = HistoryTable::new(&view, what)?;
             Ok::<_, Error>(match as_of.clone() {
-                Some(as_of) => table.as_of(as_of, views),
+                Some(as_of) => table.at_moment(as_of, views),
                 None => table,
             })
         };

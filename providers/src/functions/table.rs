@@ -89,7 +89,7 @@ impl HistoryTable {
     }
 
     /// As of a moment: what came later is not known. `views` are those of the table's gateway.
-    pub(super) fn as_of(mut self, as_of: AsOf, views: &Views) -> Self {
+    pub(super) fn at_moment(mut self, as_of: AsOf, views: &Views) -> Self {
         self.as_of = Some((as_of, views.clone()));
         self
     }

@@ -42,14 +42,12 @@ pub(super) async fn manifests(view: &ReadView) -> Result<MemTable> {
 }
 
 fn columns(rows: &[Row<'_>]) -> Result<MemTable> {
-    let longs = |of: fn(&ManifestFile) -> Option<i64>| -> ArrayRef {
-        Arc::new(rows.iter().map(|(_, row)| of(row)).collect::<Int64Array>())
-    };
     let texts = |of: fn(&Row<'_>) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
     };
-    let specs = Int32Array::from_iter_values(rows.iter().map(|(_, row)| row.partition_spec_id));
-    in_columns(vec![
+    let specs = rows.iter().map(|(_, row)| row.partition_spec_id);
+    let specs = Arc::new(Int32Array::from_iter_values(specs));
+    let mut columns: Vec<(&'static str, ArrayRef, Nulls)> = vec![
         (
             "kind",
             texts(|(side, _)| side.kind.to_owned()),
@@ -67,57 +65,52 @@ fn columns(rows: &[Row<'_>]) -> Result<MemTable> {
         ),
         (
             "length",
-            longs(|row| Some(row.manifest_length)),
+            longs(rows, |row| Some(row.manifest_length)),
             Nulls::Never,
         ),
-        ("partition_spec_id", Arc::new(specs), Nulls::Never),
+        ("partition_spec_id", specs, Nulls::Never),
         (
             "added_snapshot_id",
-            longs(|row| Some(row.added_snapshot_id)),
+            longs(rows, |row| Some(row.added_snapshot_id)),
             Nulls::Never,
         ),
         (
             "sequence_number",
-            longs(|row| Some(row.sequence_number)),
+            longs(rows, |row| Some(row.sequence_number)),
             Nulls::Never,
         ),
         (
             "min_sequence_number",
-            longs(|row| Some(row.min_sequence_number)),
+            longs(rows, |row| Some(row.min_sequence_number)),
             Nulls::Never,
         ),
-        (
-            "added_files",
-            longs(|row| row.added_files_count.map(i64::from)),
-            Nulls::Some,
-        ),
-        (
-            "existing_files",
-            longs(|row| row.existing_files_count.map(i64::from)),
-            Nulls::Some,
-        ),
-        (
-            "deleted_files",
-            longs(|row| row.deleted_files_count.map(i64::from)),
-            Nulls::Some,
-        ),
-        (
-            "added_rows",
-            longs(|row| rows_count(row.added_rows_count)),
-            Nulls::Some,
-        ),
-        (
-            "existing_rows",
-            longs(|row| rows_count(row.existing_rows_count)),
-            Nulls::Some,
-        ),
-        (
-            "deleted_rows",
-            longs(|row| rows_count(row.deleted_rows_count)),
-            Nulls::Some,
-        ),
-        ("partitions", partitions(rows), Nulls::Never),
-    ])
+    ];
+    for (name, of) in COUNTS {
+        columns.push((name, longs(rows, of), Nulls::Some));
+    }
+    columns.push(("partitions", partitions(rows), Nulls::Never));
+    in_columns(columns)
+}
+
+/// A number of a manifest.
+type Number = fn(&ManifestFile) -> Option<i64>;
+
+/// What a manifest's list may leave out.
+const COUNTS: [(&str, Number); 6] = [
+    ("added_files", |row| row.added_files_count.map(i64::from)),
+    ("existing_files", |row| {
+        row.existing_files_count.map(i64::from)
+    }),
+    ("deleted_files", |row| {
+        row.deleted_files_count.map(i64::from)
+    }),
+    ("added_rows", |row| rows_count(row.added_rows_count)),
+    ("existing_rows", |row| rows_count(row.existing_rows_count)),
+    ("deleted_rows", |row| rows_count(row.deleted_rows_count)),
+];
+
+fn longs(rows: &[Row<'_>], of: Number) -> ArrayRef {
+    Arc::new(rows.iter().map(|(_, row)| of(row)).collect::<Int64Array>())
 }
 
 fn content(manifest: &ManifestFile) -> &'static str {

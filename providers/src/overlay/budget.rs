@@ -3,7 +3,6 @@
 //! **Invariant:** what is reserved is given back when the last holder of the reservation goes; a row that found no room
 //! is read from the base by each query that needs it whole, so no query fails for want of room.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many bytes of completed rows all overlays of the process hold (256 MiB): half a million rows of 500 bytes.
@@ -23,7 +22,7 @@ pub(crate) struct Budget {
 enum Taken {
     Process,
     #[cfg(test)]
-    Own(Arc<AtomicUsize>),
+    Own(std::sync::Arc<AtomicUsize>),
 }
 
 impl Taken {
@@ -50,7 +49,7 @@ impl Budget {
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max,
-            taken: Taken::Own(Arc::default()),
+            taken: Taken::Own(std::sync::Arc::default()),
         }
     }
 

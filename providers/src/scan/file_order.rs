@@ -51,20 +51,19 @@ pub(crate) fn declared_order(
     LexOrdering::new(fields)
 }
 
-/// The same order, and where no file has a null in a sorted column also the one with nulls at the other end: it makes no
-/// difference then, and people ask for either.
-pub(crate) fn equal_orders(order: &LexOrdering, files: &[FileGroup]) -> Vec<LexOrdering> {
-    let mut orders = vec![order.clone()];
+/// The same order, and where no file has a null in a sorted column with nulls where SQL expects them unless told
+/// otherwise: it makes no difference then, and DataFusion takes the two for different orders.
+pub(crate) fn as_asked_for(order: &LexOrdering, files: &[FileGroup]) -> LexOrdering {
     let mut all = files.iter().flat_map(FileGroup::iter);
-    if all.all(|file| span(file, order).is_some()) {
-        let flipped = order.iter().map(|field| {
-            let mut field = field.clone();
-            field.options.nulls_first = !field.options.nulls_first;
-            field
-        });
-        orders.extend(LexOrdering::new(flipped));
+    if !all.all(|file| span(file, order).is_some()) {
+        return order.clone();
     }
-    orders
+    let fields = order.iter().map(|field| {
+        let mut field = field.clone();
+        field.options.nulls_first = field.options.descending;
+        field
+    });
+    LexOrdering::new(fields).unwrap_or_else(|| order.clone())
 }
 
 /// The least and the greatest values of a file's sorted columns, in the order's sense.

@@ -90,22 +90,23 @@ impl KnownFiles {
         &self.facts(schema).total
     }
 
-    /// Of each file whether one of these filters holds for none of its rows.
+    /// Of each file whether one of these filters holds for none of its rows, by its bounds or its buckets.
     pub(crate) fn left_out(
         &self,
         state: &dyn Session,
         schema: &SchemaRef,
         filters: &[Expr],
     ) -> Vec<bool> {
-        let by_bounds = self.out_of_bounds(state, schema, filters);
         let mut left_out = self.buckets.leave_out(filters, &self.infos);
-        for (left_out, by_bounds) in left_out.iter_mut().zip(by_bounds) {
-            *left_out |= by_bounds;
+        let by_bounds = self.left_out_by_bounds(state, schema, filters);
+        for (left_out, outside) in left_out.iter_mut().zip(by_bounds) {
+            *left_out |= outside;
         }
         left_out
     }
 
-    fn out_of_bounds(
+    /// The same by bounds alone; nothing when they tell nothing of any.
+    fn left_out_by_bounds(
         &self,
         state: &dyn Session,
         schema: &SchemaRef,

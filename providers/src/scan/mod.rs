@@ -48,7 +48,7 @@ mod view_source;
 
 pub(crate) use division::{Division, Patching};
 pub(crate) use field_ids::FieldIds;
-pub(crate) use file_order::{equal_orders, in_order};
+pub(crate) use file_order::{as_asked_for, in_order};
 pub(crate) use footers::LakeReaders;
 pub(crate) use guarded_source::GuardedSource;
 pub(crate) use key_indexes::KeyIndexes;
@@ -58,5 +58,5 @@ pub(crate) use mask::{FileMask, Masks};
 pub(crate) use overlay_table::OverlayTable;
 pub(crate) use patch::{Chunk, Completion, FilePatch, LiveChunk, PatchSource, PatchedRow, Place};
 pub(crate) use positions::masks;
-pub(crate) use split::Split;
+pub(crate) use split::{Moment, Split};
 pub(crate) use view_source::ViewSource;

@@ -9,6 +9,8 @@
 //! is not decided holds in the file what it holds in the chunk.
 
 mod column;
+#[cfg(test)]
+mod column_tests;
 mod kept;
 mod opener;
 mod prune;

@@ -6,6 +6,15 @@ use std::fmt;
 
 use lakesync_proto::Seq;
 
+/// Whether a view is of now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// It is.
+    Present,
+    /// It is of a past moment, whose deltas are folded in memory.
+    Past,
+}
+
 /// The view that a plan reads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Split {
@@ -13,6 +22,8 @@ pub(crate) struct Split {
     pub(crate) seq: Seq,
     /// The seq of its base.
     pub(crate) base_seq: Seq,
+    /// When that is.
+    pub(crate) moment: Moment,
     /// Rows that come from the overlay.
     pub(crate) overlay_rows: usize,
     /// How long before the query the newest hot delta was accepted, in milliseconds; none when nothing is hot, or nobody
@@ -35,6 +46,10 @@ impl fmt::Display for Split {
             self.overlay_rows,
             self.seq.as_u64(),
             self.base_seq.as_u64(),
-        )
+        )?;
+        match self.moment {
+            Moment::Present => Ok(()),
+            Moment::Past => write!(f, ", fold=memory"),
+        }
     }
 }

@@ -57,6 +57,9 @@ fn column(field: &Field, at: usize, files: &[Option<&Statistics>]) -> ColumnStat
             Some(known) => known.max(&column.max_value),
         });
     }
+    if spans_all(least.as_ref(), greatest.as_ref()) {
+        (least, greatest) = (None, None);
+    }
     let known = |extreme: Option<Precision<ScalarValue>>| match extreme {
         Some(extreme) if is_exact(field.data_type()) => extreme,
         Some(extreme) => extreme.to_inexact(),
@@ -66,6 +69,17 @@ fn column(field: &Field, at: usize, files: &[Option<&Statistics>]) -> ColumnStat
         .with_null_count(nulls)
         .with_min_value(known(least))
         .with_max_value(known(greatest))
+}
+
+/// Whether there are as many values between both as 64 bits can count: DataFusion 53.1 adds one to that when it guesses
+/// how many of them a filter lets through, and overflows.
+fn spans_all(
+    least: Option<&Precision<ScalarValue>>,
+    greatest: Option<&Precision<ScalarValue>>,
+) -> bool {
+    let values = least.and_then(Precision::get_value);
+    let values = values.zip(greatest.and_then(Precision::get_value));
+    values.is_some_and(|(least, greatest)| least.distance(greatest) == Some(usize::MAX))
 }
 
 /// Whether a bound of a column of this type is one of its values.

@@ -27,8 +27,8 @@ pub(crate) async fn cut(views: &Views, view: &ReadView, as_of: &AsOf) -> Result<
         None => view.seq,
         Some(Arrival::Seq(seq)) => reached(view, *seq)?,
         Some(Arrival::Timestamp(micros)) => seq_at(views, view, *micros).await?,
-        Some(Arrival::Version(id)) => seq_of_snapshot(view, *id)?,
-        Some(Arrival::Ref(name)) => seq_of_ref(view, name)?,
+        Some(Arrival::Version(id)) => reached(view, seq_of_snapshot(view, *id).await?)?,
+        Some(Arrival::Ref(name)) => reached(view, seq_of_ref(view, name).await?)?,
     };
     let hlc = as_of.hlc();
     Ok(Cut { seq, hlc })
@@ -101,27 +101,36 @@ fn before(seq: Seq) -> Seq {
     Seq::from_u64(seq.as_u64().saturating_sub(1)).expect("below a seq is a seq")
 }
 
-fn seq_of_snapshot(view: &ReadView, id: i64) -> Result<Seq> {
-    let found = [
-        covered(&view.base.table, id)?,
-        covered(&view.log.table, id)?,
-    ];
-    let seq = found.into_iter().flatten().next();
-    seq.ok_or_else(|| Error::UnknownSnapshot {
+async fn seq_of_snapshot(view: &ReadView, id: i64) -> Result<Seq> {
+    let known = [&view.base.table, &view.log.table];
+    for table in known {
+        if let Some(seq) = covered(table, id)? {
+            return Ok(seq);
+        }
+    }
+    // Another program may have made it since.
+    let now = view.warehouse.load(&view.gateway, view.table()).await?;
+    for table in [&now.base, &now.log] {
+        if let Some(seq) = covered(table, id)? {
+            return Ok(seq);
+        }
+    }
+    Err(Error::UnknownSnapshot {
         table: view.table().clone(),
         snapshot: id,
     })
 }
 
-fn seq_of_ref(view: &ReadView, name: &str) -> Result<Seq> {
+/// Tags and branches are made and moved by any program, so the catalog is asked.
+async fn seq_of_ref(view: &ReadView, name: &str) -> Result<Seq> {
     let of = |table: &Table| -> Result<Option<Seq>> {
-        let snapshot = table.metadata().snapshot_for_ref(name);
-        match snapshot {
+        match table.metadata().snapshot_for_ref(name) {
             Some(snapshot) => covered(table, snapshot.snapshot_id()),
             None => Ok(None),
         }
     };
-    match (of(&view.base.table)?, of(&view.log.table)?) {
+    let now = view.warehouse.load(&view.gateway, view.table()).await?;
+    match (of(&now.base)?, of(&now.log)?) {
         (Some(base), Some(log)) if base != log => Err(Error::AmbiguousRef {
             table: view.table().clone(),
             name: name.to_owned(),

@@ -12,6 +12,7 @@ use datafusion::prelude::SessionContext;
 use lakesync_proto::{Seq, SeqDelta};
 
 use super::Cut;
+use super::limits::TravelLimits;
 use super::log_part::LogPart;
 use crate::error::Result;
 use crate::fold::{Part, fold_sql};
@@ -24,10 +25,6 @@ use crate::view::{BaseSnapshot, ReadView};
 /// What one folded cell takes, in bytes: its stamps, its value, and their places in the aggregates' tables.
 const CELL_BYTES: u64 = 400;
 
-/// What the aggregates of one part of a fold may take, in bytes by estimate: an eighth of the memory of the process's
-/// plans. A fold of more is cut into parts by row id, each of which reads the files again.
-const PART_BYTES: u64 = 256 << 20;
-
 /// The fold of a past state.
 #[derive(Debug)]
 pub(crate) struct FoldPlan {
@@ -35,6 +32,7 @@ pub(crate) struct FoldPlan {
     base: Arc<BaseSnapshot>,
     cut: Cut,
     deltas: u64,
+    part_bytes: u64,
 }
 
 impl FoldPlan {
@@ -45,7 +43,14 @@ impl FoldPlan {
             base,
             cut,
             deltas,
+            part_bytes: TravelLimits::default().part_bytes,
         }
+    }
+
+    /// With parts of so many bytes.
+    pub(super) fn in_parts_of(mut self, bytes: u64) -> Self {
+        self.part_bytes = bytes.max(1);
+        self
     }
 
     /// What `EXPLAIN` says of it.
@@ -75,7 +80,10 @@ impl FoldPlan {
     fn parts(&self) -> u64 {
         let columns = u64::try_from(self.now.schema.columns.len()).unwrap_or(u64::MAX);
         let cells = self.deltas.saturating_mul(columns.saturating_add(1));
-        cells.saturating_mul(CELL_BYTES).div_ceil(PART_BYTES).max(1)
+        cells
+            .saturating_mul(CELL_BYTES)
+            .div_ceil(self.part_bytes)
+            .max(1)
     }
 
     /// A session with the tables `base` and `log`, and nothing else.

@@ -48,13 +48,13 @@ impl Key {
 
 /// A past view with the memory that is counted for it, for as long as anybody has it.
 #[derive(Clone, Debug)]
-pub(crate) struct Overlay {
+pub(crate) struct HeldView {
     /// The view.
     pub(crate) view: Arc<ReadView>,
     memory: Option<Arc<MemoryReservation>>,
 }
 
-impl Overlay {
+impl HeldView {
     /// A view whose deltas are others' too.
     pub(super) fn shared(view: &Arc<ReadView>) -> Self {
         Self {
@@ -78,11 +78,11 @@ impl Overlay {
 
 struct Kept {
     key: Key,
-    overlay: Overlay,
+    overlay: HeldView,
 }
 
 /// The view of that key, if it is kept.
-pub(super) fn get(key: &Key) -> Option<Overlay> {
+pub(super) fn get(key: &Key) -> Option<HeldView> {
     let mut kept = lock();
     let place = kept.iter().position(|kept| kept.key == *key)?;
     let found = kept.remove(place)?;
@@ -92,7 +92,7 @@ pub(super) fn get(key: &Key) -> Option<Overlay> {
 }
 
 /// Keeps a view, and lets those go that were asked for longest ago and are too many.
-pub(super) fn put(key: Key, overlay: &Overlay) {
+pub(super) fn put(key: Key, overlay: &HeldView) {
     let mut kept = lock();
     kept.retain(|kept| kept.key != key);
     let overlay = overlay.clone();

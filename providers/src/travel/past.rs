@@ -9,7 +9,8 @@ use lakesync_proto::Seq;
 use super::Cut;
 use super::fold_plan::FoldPlan;
 use super::horizon::base_at;
-use super::kept::{self, Key, Overlay};
+use super::kept::{self, HeldView, Key};
+use super::limits::TravelLimits;
 use super::log_part::LogPart;
 use crate::error::Result;
 use crate::session::session;
@@ -19,7 +20,7 @@ use crate::view::{BaseSnapshot, HotPush, ReadView};
 #[derive(Debug)]
 pub(crate) enum Past {
     /// As an overlay over its base, like the present.
-    Overlay(Overlay),
+    Overlay(HeldView),
     /// As the query that folds its deltas onto its base.
     Folded(FoldPlan),
 }
@@ -33,23 +34,23 @@ pub(super) struct Parts {
     hot: Vec<Arc<HotPush>>,
 }
 
-/// The state of `now`'s table at `cut`; none below the horizon. An overlay has at most `overlay_deltas_max` deltas.
+/// The state of `now`'s table at `cut`; none below the horizon.
 ///
 /// # Errors
 /// When base or log cannot be read.
 pub(crate) async fn past(
     now: &Arc<ReadView>,
     cut: Cut,
-    overlay_deltas_max: u64,
+    limits: TravelLimits,
 ) -> Result<Option<Past>> {
-    if sees_all(now, cut) {
-        return Ok(Some(Past::Overlay(Overlay::shared(now))));
+    if sees_all(now, cut) && limits.overlay_deltas_max > 0 {
+        return Ok(Some(Past::Overlay(HeldView::shared(now))));
     }
     let Some(parts) = parts(now, cut)? else {
         return Ok(None);
     };
     let key = Key::new(now, parts.base.snapshot_id, cut);
-    if let Some(overlay) = kept::get(&key).filter(|_| overlay_deltas_max > 0) {
+    if let Some(overlay) = kept::get(&key).filter(|_| limits.overlay_deltas_max > 0) {
         return Ok(Some(Past::Overlay(overlay)));
     }
     let ctx = session(&now.warehouse);
@@ -57,30 +58,32 @@ pub(crate) async fn past(
     let hot: usize = parts.hot.iter().map(|push| push.deltas.len()).sum();
     let hot = u64::try_from(hot).unwrap_or(u64::MAX);
     let mut deltas = flushed.deltas_max.saturating_add(hot);
-    if deltas > overlay_deltas_max {
+    if deltas > limits.overlay_deltas_max {
         deltas = flushed.count(&ctx).await?.saturating_add(hot);
     }
-    let memory = (deltas <= overlay_deltas_max).then(|| kept::reserve(&ctx, deltas));
+    let memory = (deltas <= limits.overlay_deltas_max).then(|| kept::reserve(&ctx, deltas));
     let Some(memory) = memory.flatten() else {
-        let fold = FoldPlan::new(now, parts.base, cut, deltas);
+        let fold = FoldPlan::new(now, parts.base, cut, deltas).in_parts_of(limits.part_bytes);
         return Ok(Some(Past::Folded(fold)));
     };
     let pushes = with_flushed(flushed.read(&ctx).await?, parts.hot);
-    let overlay = Overlay::new(at(now, parts.base, cut.seq, pushes), memory);
+    let overlay = HeldView::new(at(now, parts.base, cut.seq, pushes), memory);
     kept::put(key, &overlay);
     Ok(Some(Past::Overlay(overlay)))
 }
 
 /// Whether the cut takes nothing away.
 pub(super) fn sees_all(now: &ReadView, cut: Cut) -> bool {
-    let known = cut.covers(now.seq, now.base.max_hlc);
+    // Above a base that another program changed, the newest good one gives the same state.
+    let known = now.base.foreign.is_none() && cut.covers(now.seq, now.base.max_hlc);
     known && now.hot_deltas().all(|delta| cut.sees(delta))
 }
 
 /// What the state at `cut` is made of; none below the horizon.
 pub(super) fn parts(now: &ReadView, cut: Cut) -> Result<Option<Parts>> {
     let newest = &now.base;
-    let base = if cut.covers(newest.base_seq, newest.max_hlc) {
+    let readable = newest.foreign.is_none();
+    let base = if readable && cut.covers(newest.base_seq, newest.max_hlc) {
         Arc::clone(newest)
     } else {
         match base_at(&newest.table, cut)? {
@@ -115,13 +118,16 @@ fn within(now: &ReadView, cut: Cut) -> Vec<Arc<HotPush>> {
 }
 
 /// The flushed deltas before the others.
-pub(super) fn with_flushed(flushed: HotPush, hot: Vec<Arc<HotPush>>) -> Vec<Arc<HotPush>> {
+fn with_flushed(flushed: HotPush, hot: Vec<Arc<HotPush>>) -> Vec<Arc<HotPush>> {
     if flushed.deltas.is_empty() {
         return hot;
     }
-    let mut pushes = vec![Arc::new(flushed)];
-    pushes.extend(hot);
-    pushes
+    let flushed = Arc::new(flushed);
+    [&flushed]
+        .into_iter()
+        .chain(hot.iter())
+        .map(Arc::clone)
+        .collect()
 }
 
 impl Parts {

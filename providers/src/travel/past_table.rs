@@ -22,6 +22,7 @@ use tokio::sync::OnceCell;
 use super::Cut;
 use super::cut::{below_horizon, cut, future};
 use super::fold_plan::FoldPlan;
+use super::limits::TravelLimits;
 use super::parts::PartsExec;
 use super::past::{Past, past};
 use super::pinned::{AsOf, Pinned};
@@ -31,17 +32,13 @@ use crate::live::Views;
 use crate::union::UnionTable;
 use crate::view::ReadView;
 
-/// How many deltas a past state holds in memory as an overlay; more are folded by a query that can go on in files. It is
-/// what a gateway takes in some seconds, and folded in less than one.
-const OVERLAY_DELTAS_MAX: u64 = 200_000;
-
 /// One table as of one moment.
 pub struct PastTable {
     views: Views,
     now: Arc<ReadView>,
     as_of: AsOf,
     schema: SchemaRef,
-    overlay_deltas_max: u64,
+    limits: TravelLimits,
     cut: OnceCell<Cut>,
     past: OnceCell<Past>,
 }
@@ -62,16 +59,16 @@ impl PastTable {
             now: Arc::clone(now),
             views: views.clone(),
             as_of: pinned.as_of,
-            overlay_deltas_max: OVERLAY_DELTAS_MAX,
+            limits: TravelLimits::default(),
             cut: OnceCell::new(),
             past: OnceCell::new(),
         })
     }
 
-    /// With no more deltas than these in memory; with none at all everything is folded by a query.
+    /// With other limits on what it holds in memory.
     #[must_use]
-    pub fn with_overlay_deltas_max(mut self, deltas: u64) -> Self {
-        self.overlay_deltas_max = deltas;
+    pub fn with_limits(mut self, limits: TravelLimits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -92,7 +89,7 @@ impl PastTable {
     async fn past(&self) -> Result<&Past> {
         let made = async || {
             let cut = self.cut().await?;
-            match past(&self.now, cut, self.overlay_deltas_max).await? {
+            match past(&self.now, cut, self.limits).await? {
                 Some(past) => Ok(past),
                 None => Err(below_horizon(&self.now, &self.as_of)?),
             }
@@ -201,7 +198,7 @@ impl TableProvider for PastTable {
         self.refuse_future(state)?;
         match self.past().await? {
             Past::Overlay(overlay) => {
-                let table = UnionTable::new(Arc::clone(&overlay.view), None)?;
+                let table = UnionTable::new(Arc::clone(&overlay.view), None)?.of_the_past();
                 table.scan(state, projection, filters, limit).await
             }
             Past::Folded(fold) => {

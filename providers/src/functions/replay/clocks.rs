@@ -121,7 +121,7 @@ impl Clocks {
             witnessed[place(facts.group[place(fact)])] = true;
         }
         let same = Same::of(facts)?;
-        for group in 0..facts.groups {
+        for (group, witnessed) in witnessed.into_iter().enumerate() {
             let base = facts.base_of[group];
             let exists = self.exists(facts, group);
             if base == NONE {
@@ -130,7 +130,7 @@ impl Clocks {
                 }
                 continue;
             }
-            if !witnessed[group] || !exists {
+            if !witnessed || !exists {
                 self.forget(group, &mut cells);
                 self.written[group] = base;
             }

@@ -419,7 +419,7 @@ fn values(
         if parts.is_empty() {
             parts.push(new_null_array(field.data_type(), 0));
         }
-        Ok(together(&parts)?)
+        together(&parts)
     });
     columns.collect()
 }

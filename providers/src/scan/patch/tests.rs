@@ -5,12 +5,19 @@ use std::sync::Arc;
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::Int64Type;
 use arrow::util::display::array_value_to_string;
-use datafusion::common::ScalarValue;
+use datafusion::common::config::TableParquetOptions;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::datasource::physical_plan::FileSource;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result as QueryResult;
 use datafusion::functions_aggregate::expr_fn::{count, max, min, sum};
 use datafusion::logical_expr::{Expr, JoinType, col, lit};
+use datafusion::physical_expr::expressions as physical;
+use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::metrics::MetricValue;
-use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+use datafusion::physical_plan::{
+    ExecutionPlan, ExecutionPlanProperties as _, collect, displayable,
+};
 use datafusion::prelude::{DataFrame, SessionContext};
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, Decimal, DeltaKey, GatewayId, Hlc, Op, RowDelta, RowId,
@@ -21,6 +28,7 @@ use tempfile::TempDir;
 use crate::columnar::column;
 use crate::lake::{Commit, TablePair, Warehouse, WriteOptions, summary, write_data_files};
 use crate::live::Live;
+use crate::scan::{Division, Moment, PatchSource, Patching, Split};
 use crate::session::session;
 use crate::union::{Touched, UnionTable};
 use crate::view::{HotPush, ReadView};
@@ -599,4 +607,118 @@ async fn a_limit_takes_no_deleted_row_and_stops_the_scan() {
     assert!(found.iter().all(|k| *k >= 40 || *k == -50), "{found:?}");
     let none = all.limit(1_760, Some(30)).unwrap();
     assert_eq!(none.count().await.unwrap(), 0);
+}
+
+/// The scan of one file in its order, which is that of `k`.
+async fn in_order(scene: &Scene, filter: Expr) -> (Vec<i64>, Arc<dyn ExecutionPlan>) {
+    let view = scene.view();
+    let ctx = session(&view.warehouse);
+    let base = view.base.scan(&view.warehouse).await.unwrap();
+    let resolved = view.resolved().await.unwrap();
+    let split = Split {
+        seq: view.seq,
+        base_seq: view.base.base_seq,
+        moment: Moment::Present,
+        overlay_rows: 0,
+        freshness_ms: None,
+    };
+    let masks = resolved.masks.as_ref().unwrap();
+    let choice = (Patching::WhereBest, [].as_slice());
+    let division = Division::choose(split, resolved, masks, base.files(), choice);
+    let file = (0..base.files().len()).find(|at| division.extension(*at).is_some());
+    let mut file_of = base.partitioned_file(file.unwrap()).unwrap();
+    file_of.extensions = division.extension(file.unwrap());
+    let source = base.source(TableParquetOptions::default());
+    let source: Arc<dyn FileSource> = PatchSource::new(source, Arc::new(division)).into();
+    let arrow = Arc::clone(source.table_schema().table_schema());
+    let k = physical::col("k", &arrow).unwrap();
+    let order = LexOrdering::new([PhysicalSortExpr::new_default(k)]).unwrap();
+    let filter = ctx
+        .state()
+        .create_physical_expr(filter, &DFSchema::try_from(Arc::clone(&arrow)).unwrap());
+    let pushed = source.try_pushdown_filters(vec![filter.unwrap()], ctx.state().config_options());
+    let source = pushed.unwrap().updated_node.unwrap();
+    let config = base
+        .config(source, vec![vec![file_of].into()])
+        .with_output_ordering(vec![order])
+        .with_batch_size(Some(16))
+        .build();
+    let leaf = DataSourceExec::from_data_source(config) as Arc<dyn ExecutionPlan>;
+    let rows = collect(Arc::clone(&leaf), ctx.task_ctx()).await.unwrap();
+    (numbers(&rows, "k"), leaf)
+}
+
+#[tokio::test]
+async fn rows_from_the_overlay_take_their_place_where_order_matters() {
+    let mut scene = scene(&mut Dice(7)).await;
+    for row in [10, 11, 70, 310, 500, 599] {
+        scene.set(row, "a", Value::Long(300));
+    }
+    scene.delete(305);
+    scene.set(20, "b", Value::String("no part of the filter".to_owned()));
+    let within = col("a").gt_eq(lit(290_i64)).and(col("a").lt(lit(330_i64)));
+    let (found, leaf) = in_order(&scene, within).await;
+    let read = found.iter().filter(|k| (256..384).contains(*k)).count();
+    assert!(
+        read >= 40,
+        "the row groups that may have a row are read: {found:?}"
+    );
+    let elsewhere: Vec<i64> = found
+        .iter()
+        .copied()
+        .filter(|k| !(192..448).contains(k))
+        .collect();
+    assert_eq!(elsewhere, [10, 11, 70, 500, 599]);
+    assert!(found.is_sorted(), "{found:?}");
+    assert!(!found.contains(&305));
+    assert!(leaf.output_ordering().is_some());
+}
+
+#[tokio::test]
+async fn ranges_of_a_file_give_each_row_to_one_partition() {
+    let mut scene = scene(&mut Dice(8)).await;
+    (0..600)
+        .step_by(3)
+        .for_each(|row| scene.set(row, "k", Value::Long(300)));
+    (1..600).step_by(50).for_each(|row| scene.delete(row));
+    let left = (0..600_i64).filter(|row| row % 50 != 1);
+    let matching = left.filter(|row| row % 3 == 0 || (290..310).contains(row));
+    let expected = i64::try_from(matching.count()).unwrap();
+    let ctx = session(&scene.view().warehouse);
+    let state = ctx.state_ref();
+    state
+        .write()
+        .config_mut()
+        .options_mut()
+        .optimizer
+        .repartition_file_min_size = 1;
+    let ids = scene
+        .frame(&ctx, Touched::Patched)
+        .select(vec![col("row_id"), col("k")])
+        .unwrap();
+    for parts in [1, 2, 3, 7] {
+        let state = ctx.state_ref();
+        state
+            .write()
+            .config_mut()
+            .options_mut()
+            .execution
+            .target_partitions = parts;
+        let table = UnionTable::new(scene.view(), None).unwrap();
+        let all = ctx.read_table(Arc::new(table)).unwrap();
+        let few = all
+            .filter(col("k").gt_eq(lit(290_i64)).and(col("k").lt(lit(310_i64))))
+            .unwrap();
+        let counted = few
+            .aggregate(vec![], vec![count(lit(1_i64)).alias("n")])
+            .unwrap();
+        let shown = plan(&counted).await;
+        assert!(
+            parts == 1 || shown.contains(&format!("{{{parts} groups")),
+            "{shown}"
+        );
+        let rows = counted.collect().await.unwrap();
+        assert_eq!(numbers(&rows, "n"), [expected], "{shown}");
+    }
+    assert_eq!(ids.count().await.unwrap(), 1_788);
 }
