@@ -159,6 +159,7 @@ mod tests {
         DataFileInfo {
             path: String::new(),
             content: DataContentType::Data,
+            format: iceberg::spec::DataFileFormat::Parquet,
             bytes: 1,
             rows: 1,
             partition: Struct::from_iter([n.map(Literal::int), s.map(Literal::int)]),
