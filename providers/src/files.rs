@@ -129,7 +129,7 @@ impl ParquetTable {
         self.files.infos()
     }
 
-    /// Of each file whether one of these filters holds for none of its rows.
+    /// Of each file whether one of these filters holds for none of its rows; nothing when that is not known of any.
     pub(crate) fn left_out(&self, state: &dyn Session, filters: &[Expr]) -> Vec<bool> {
         self.files.left_out(state, &self.schema, filters)
     }

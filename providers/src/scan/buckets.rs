@@ -29,11 +29,11 @@ struct Bucket {
 
 /// The bucket fields of a table.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Buckets(Vec<Bucket>);
+pub(crate) struct Buckets(Vec<Bucket>);
 
 impl Buckets {
     /// Of all partition specs that files of `table` may have.
-    pub(super) fn of(table: &Table) -> Self {
+    pub(crate) fn of(table: &Table) -> Self {
         let metadata = table.metadata();
         let schema = metadata.current_schema();
         let specs = metadata.partition_specs_iter();
@@ -57,7 +57,7 @@ impl Buckets {
     }
 
     /// For each file, whether the filters leave it out.
-    pub(super) fn leave_out(&self, filters: &[Expr], files: &[DataFileInfo]) -> Vec<bool> {
+    pub(crate) fn leave_out(&self, filters: &[Expr], files: &[DataFileInfo]) -> Vec<bool> {
         let wishes: Vec<Wish> = filters.iter().map(|filter| self.wish(filter)).collect();
         let wished = |file: &DataFileInfo| wishes.iter().all(|wish| wish.may_be_in(file));
         files.iter().map(|file| !wished(file)).collect()
@@ -135,7 +135,7 @@ mod tests {
     use std::collections::HashMap;
 
     use datafusion::logical_expr::{col, lit};
-    use iceberg::spec::{DataContentType, DataFileFormat, Struct};
+    use iceberg::spec::{DataContentType, Struct};
 
     use super::*;
 
@@ -159,7 +159,7 @@ mod tests {
         DataFileInfo {
             path: String::new(),
             content: DataContentType::Data,
-            format: DataFileFormat::Parquet,
+            format: iceberg::spec::DataFileFormat::Parquet,
             bytes: 1,
             rows: 1,
             partition: Struct::from_iter([n.map(Literal::int), s.map(Literal::int)]),
