@@ -8,7 +8,7 @@ pub mod load;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
+use cpu_time::ProcessTime;
 
 /// How often everything is measured.
 pub const RUNS: usize = 5;
@@ -44,8 +44,7 @@ pub fn median<T>(mut run: impl FnMut() -> T) -> (Cost, T) {
 
 /// CPU time of this process so far, user and system.
 pub fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::try_from(time).unwrap_or_default()
+    ProcessTime::now().as_duration()
 }
 
 /// CPU time of a process (its id) from the system's accounts (Linux: hundredths of a second).

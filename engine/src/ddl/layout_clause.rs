@@ -63,7 +63,7 @@ pub(crate) fn take_clauses(
                 clauses.0.push((table, layout));
             }
         }
-        text.to_next_statement();
+        text.skip_to_next_statement();
     }
     if taken.is_empty() {
         return Ok((tokens, clauses));
@@ -132,7 +132,7 @@ impl Text<'_> {
         found
     }
 
-    fn to_next_statement(&mut self) {
+    fn skip_to_next_statement(&mut self) {
         while self.at < self.words.len() && !self.take_token(&Token::SemiColon) {
             self.at += 1;
         }

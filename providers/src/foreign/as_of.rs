@@ -25,8 +25,8 @@ pub(super) fn snapshot(table: &Table, as_of: &AsOf) -> Result<i64> {
         },
         AsOf::Arrival(Arrival::Timestamp(micros)) => {
             let of_then = metadata.history().iter();
-            let of_then = of_then.filter(|entry| entry.timestamp_ms() <= micros.div_euclid(1_000));
-            match of_then.last() {
+            let mut of_then = of_then.filter(|entry| entry.timestamp_ms() <= micros.div_euclid(1_000));
+            match of_then.next_back() {
                 Some(entry) => Ok(entry.snapshot_id),
                 None => Err(refused(format!(
                     "its history begins after {}",
