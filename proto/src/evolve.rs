@@ -5,7 +5,8 @@
 use crate::column_type::ColumnType;
 use crate::definition::TableDefinition;
 use crate::id::ColumnName;
-use crate::layout::{LayoutError, in_words};
+use crate::layout::in_words;
+use crate::layout_error::LayoutError;
 use crate::schema::{Column, SchemaError, TableSchema};
 
 /// One step from a schema to the next.

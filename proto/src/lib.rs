@@ -99,6 +99,7 @@ mod hlc;
 mod id;
 mod key;
 mod layout;
+mod layout_error;
 pub mod limits;
 mod merge;
 mod message;
@@ -148,9 +149,8 @@ pub use evolve::{Evolution, SchemaChange};
 pub use fold::{Folded, InBase, RowFold, Source, fold_row};
 pub use hlc::{Hlc, HlcError};
 pub use id::{ClientId, ColumnName, Epoch, GatewayId, IdError, RowId, TableName};
-pub use layout::{
-    LayoutError, NullOrder, PartitionField, PartitionTransform, SortDirection, SortField,
-};
+pub use layout::{NullOrder, PartitionField, PartitionTransform, SortDirection, SortField};
+pub use layout_error::LayoutError;
 pub use merge::{Cell, RowState, Stamp};
 pub use message::{Notes, Outcome, PullPage, Push, PushAck, Removed, SchemaNote, SeqDelta};
 pub use row_deltas::row_deltas;

@@ -212,6 +212,10 @@ impl ParquetTable {
         let mut statistics = total.to_inexact();
         if left_out == 0 {
             statistics.num_rows = left;
+            // Those of all rows may be more than the rows that are left, and DataFusion 53.1 subtracts without a look.
+            for column in &mut statistics.column_statistics {
+                column.null_count = Precision::Absent;
+            }
         }
         statistics
     }

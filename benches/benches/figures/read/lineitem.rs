@@ -1,6 +1,6 @@
 //! Lineitem in a lake: a base of four files, made at once, and deltas that touch its rows.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -263,7 +263,7 @@ impl Columns {
         }
         let dates = [&item.l_shipdate, &item.l_commitdate, &item.l_receiptdate];
         for (column, value) in self.dates.iter_mut().zip(dates) {
-            column.append_value(FIRST_DAY + value.clone().into_inner());
+            column.append_value(FIRST_DAY + value.into_inner());
         }
         let flags = [item.l_returnflag, item.l_linestatus];
         for (column, value) in self.flags.iter_mut().zip(flags) {
@@ -313,6 +313,6 @@ impl Columns {
 }
 
 /// A path as SQL writes it.
-pub(super) fn quoted(path: &PathBuf) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     format!("'{}'", path.display())
 }
