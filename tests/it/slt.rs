@@ -34,7 +34,7 @@ async fn run(file: &Path) -> Result<(), String> {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("lake");
     let mut runner = Runner::new(|| async { Ok(ScriptedLake::open(place.clone()).await) });
-    let ran = match std::env::var_os("LAKESYNC_SLT_UPDATE") {
+    let ran = match std::env::var_os("LAKESYNC_SLT_UPDATE").filter(|set| !set.is_empty()) {
         None => runner.run_file_async(file).await.map_err(|error| {
             let error = error.display(false);
             error.to_string()
