@@ -44,7 +44,17 @@ fn no_endpoint_writes_a_file_or_runs_what_it_may_not_inside_an_explain() {
         (
             "/v1/admin/sql",
             "drop table t".to_owned(),
-            "POST /v1/admin/schema",
+            "a table is not dropped",
+        ),
+        (
+            "/v1/sql",
+            "create table u (a bigint)".to_owned(),
+            "only reads",
+        ),
+        (
+            "/v1/sql",
+            "alter table t add column a bigint".to_owned(),
+            "only reads",
         ),
         (
             "/v1/sql",
