@@ -3,8 +3,11 @@
 //! **Invariant**: a value of a user's never leads out of the table's folder, and never makes a name that a file system or
 //! a URL reads otherwise. Which partition a file is of stands in its manifest; the folder is only a hint.
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use iceberg::Result;
-use iceberg::spec::{PartitionKey, TableMetadata};
+use iceberg::spec::{
+    Literal, PartitionKey, PrimitiveLiteral, PrimitiveType, TableMetadata, Transform, Type,
+};
 use iceberg::writer::file_writer::location_generator::{
     DefaultLocationGenerator, LocationGenerator,
 };
@@ -45,10 +48,32 @@ fn folder(key: &PartitionKey) -> String {
         .zip(types.fields())
         .zip(key.data().iter());
     let parts = fields.map(|((field, typed), value)| {
-        let value = field.transform.to_human_string(&typed.field_type, value);
-        format!("{}={}", field.name, safe(&value))
+        let text = match (field.transform, value) {
+            (Transform::Identity, Some(Literal::Primitive(PrimitiveLiteral::Long(micros))))
+                if is_time(&typed.field_type) =>
+            {
+                time_text(*micros)
+            }
+            (transform, value) => transform.to_human_string(&typed.field_type, value),
+        };
+        format!("{}={}", field.name, safe(&text))
     });
     parts.collect::<Vec<_>>().join("/")
+}
+
+fn is_time(field_type: &Type) -> bool {
+    matches!(
+        field_type,
+        Type::Primitive(PrimitiveType::Timestamp | PrimitiveType::Timestamptz)
+    )
+}
+
+/// Microseconds since 1970 for people; iceberg 0.10.1's own text overflows for those before.
+fn time_text(micros: i64) -> String {
+    match DateTime::<Utc>::from_timestamp_micros(micros) {
+        Some(time) => time.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        None => micros.to_string(),
+    }
 }
 
 fn safe(value: &str) -> String {
@@ -62,6 +87,15 @@ fn safe(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_has_a_text_whatever_it_is() {
+        assert_eq!(time_text(-1), "1969-12-31T23:59:59.999999Z");
+        assert_eq!(time_text(0), "1970-01-01T00:00:00Z");
+        for far in [i64::MIN, i64::MAX] {
+            assert_eq!(time_text(far), far.to_string());
+        }
+    }
 
     #[test]
     fn a_value_is_no_path() {
