@@ -94,8 +94,8 @@ impl Commit<'_> {
 
         let mut totals = totals::Changes::new(table);
         self.add.iter().for_each(|file| totals.add(file));
-        for (file, spec_id) in &rewritten.removed {
-            totals.remove(file, *spec_id);
+        for (file, _) in &rewritten.removed {
+            totals.remove(file);
         }
         let parent_summary = parent.map(|snapshot| snapshot.summary());
         let mut properties = summary::carried_on(table)

@@ -1,11 +1,13 @@
 //! The counts in a snapshot's summary: what was added, what was removed, and the totals since the
 //! table began. Iceberg's own function for the totals is private and refuses a `replace`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use iceberg::spec::{DataFile, SnapshotSummaryCollector, Summary};
+use iceberg::spec::{DataFile, PartitionSpec, SnapshotSummaryCollector, Struct, Summary};
 use iceberg::table::Table;
+
+const CHANGED_PARTITIONS: &str = "changed-partition-count";
 
 /// (total, added, removed)
 const TOTALS: [(&str, &str, &str); 6] = [
@@ -33,6 +35,8 @@ const TOTALS: [(&str, &str, &str); 6] = [
 pub(super) struct Changes<'a> {
     table: &'a Table,
     collector: SnapshotSummaryCollector,
+    /// Counted here: iceberg 0.10.1 counts them by their texts, and that of a time before 1970 overflows.
+    partitions: HashSet<Struct>,
 }
 
 impl<'a> Changes<'a> {
@@ -40,31 +44,37 @@ impl<'a> Changes<'a> {
         Self {
             table,
             collector: SnapshotSummaryCollector::default(),
+            partitions: HashSet::new(),
         }
     }
 
     pub(super) fn add(&mut self, file: &DataFile) {
-        let metadata = self.table.metadata();
-        self.collector.add_file(
-            file,
-            Arc::clone(metadata.current_schema()),
-            Arc::clone(metadata.default_partition_spec()),
-        );
+        self.changed(file);
+        let schema = Arc::clone(self.table.metadata().current_schema());
+        let spec = Arc::new(PartitionSpec::unpartition_spec());
+        self.collector.add_file(file, schema, spec);
     }
 
-    pub(super) fn remove(&mut self, file: &DataFile, spec_id: i32) {
-        let metadata = self.table.metadata();
-        let spec = metadata.partition_spec_by_id(spec_id);
-        self.collector.remove_file(
-            file,
-            Arc::clone(metadata.current_schema()),
-            Arc::clone(spec.unwrap_or(metadata.default_partition_spec())),
-        );
+    pub(super) fn remove(&mut self, file: &DataFile) {
+        self.changed(file);
+        let schema = Arc::clone(self.table.metadata().current_schema());
+        let spec = Arc::new(PartitionSpec::unpartition_spec());
+        self.collector.remove_file(file, schema, spec);
+    }
+
+    fn changed(&mut self, file: &DataFile) {
+        if !file.partition().fields().is_empty() {
+            self.partitions.insert(file.partition().clone());
+        }
     }
 
     /// The counts. A total is left out when the parent, written by another program, has none.
     pub(super) fn finish(self, parent: Option<&Summary>) -> HashMap<String, String> {
         let mut counts = self.collector.build();
+        if !self.partitions.is_empty() {
+            let changed = self.partitions.len().to_string();
+            counts.insert(CHANGED_PARTITIONS.to_owned(), changed);
+        }
         for (total, added, removed) in TOTALS {
             let before = match parent {
                 Some(parent) => number(&parent.additional_properties, total),
