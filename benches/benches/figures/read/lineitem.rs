@@ -220,7 +220,7 @@ async fn base(path: &Path, scale: f64) -> u64 {
         files.extend(written.expect("written"));
     }
     Commit::append(files)
-        .with_property(summary::BASE_SEQ, 0)
+        .with_property(summary::BASE_SEQ, 1)
         .with_property(summary::MAX_HLC, stamp(0))
         .run(&warehouse, pair.base.identifier())
         .await

@@ -75,7 +75,7 @@ async fn base(path: &std::path::Path) {
         files.extend(written.expect("written"));
     }
     Commit::append(files)
-        .with_property(summary::BASE_SEQ, 0)
+        .with_property(summary::BASE_SEQ, 1)
         .with_property(summary::MAX_HLC, Hlc::new(1, 0).expect("a stamp"))
         .run(&warehouse, pair.base.identifier())
         .await

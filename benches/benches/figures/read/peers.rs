@@ -20,7 +20,7 @@ pub(super) fn measure(table: &Lineitem<'_>, figures: &mut Figures) {
         let options = "stored as parquet options ('format.compression' 'zstd(1)', 'format.max_row_group_size' '131072')";
         table.query(&format!("copy ({sql}) to {} {options}", quoted(&path)));
     };
-    export("peer-base.parquet", "select * from lineitem at (seq => 0)");
+    export("peer-base.parquet", "select * from lineitem at (seq => 1)");
     export(
         "peer-deltas.parquet",
         "select row_id, _hlc, _op, l_discount from lineitem$deltas",
