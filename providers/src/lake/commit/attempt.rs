@@ -94,9 +94,10 @@ impl Commit<'_> {
 
         let mut totals = totals::Changes::new(table);
         self.add.iter().for_each(|file| totals.add(file));
-        for (file, _) in &rewritten.removed {
-            totals.remove(file);
-        }
+        rewritten
+            .removed
+            .iter()
+            .for_each(|file| totals.remove(file));
         let parent_summary = parent.map(|snapshot| snapshot.summary());
         let mut properties = summary::carried_on(table)
             .map_err(|error| CommitError::failed(table.identifier(), error))?;

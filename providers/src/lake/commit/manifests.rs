@@ -140,8 +140,8 @@ pub(super) struct Manifests(Vec<Listed>);
 pub(super) struct Rewritten {
     /// The manifests of the new snapshot, without the added files.
     pub(super) files: Vec<ManifestFile>,
-    /// The removed files with the id of their partition spec.
-    pub(super) removed: Vec<(DataFile, i32)>,
+    /// The removed files.
+    pub(super) removed: Vec<DataFile>,
 }
 
 impl Manifests {
@@ -183,9 +183,8 @@ impl Manifests {
                 }
                 continue;
             }
-            let spec_id = listed.file.partition_spec_id;
             let gone = listed.live().filter(|e| remove.contains(e.file_path()));
-            removed.extend(gone.map(|entry| (entry.data_file().clone(), spec_id)));
+            removed.extend(gone.map(|entry| entry.data_file().clone()));
             files.push(rewrite(&listed, remove, store).await?);
         }
         Ok(Rewritten { files, removed })
