@@ -31,6 +31,7 @@ use object_store::ObjectMeta;
 use crate::error::{Error, Result};
 use crate::foreign::Layout;
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
+use crate::pins::Pin;
 use crate::scan::{
     Division, FieldIds, FilePatch, GuardedSource, KnownFiles, LakeReaders, Masks, PatchSource,
     ViewSource, as_asked_for, in_order,
@@ -44,6 +45,8 @@ pub struct ParquetTable {
     ids: Arc<FieldIds>,
     files: Arc<KnownFiles>,
     part: Part,
+    /// Held by whoever reads the files.
+    pin: Option<Arc<Pin>>,
 }
 
 /// Which rows of the files are read.
@@ -80,6 +83,7 @@ impl ParquetTable {
             files: Arc::new(KnownFiles::new(table, &schema, files)),
             schema,
             part: Part::All,
+            pin: None,
         })
     }
 
@@ -95,7 +99,15 @@ impl ParquetTable {
             ids: Arc::clone(layout.ids()),
             files: Arc::new(KnownFiles::foreign(files)),
             part: Part::All,
+            pin: None,
         }
+    }
+
+    /// Whose scans hold this pin until they end.
+    #[must_use]
+    pub(crate) fn pinned(mut self, pin: Option<&Arc<Pin>>) -> Self {
+        self.pin = pin.map(Arc::clone);
+        self
     }
 
     /// With `label` in `EXPLAIN`.
@@ -168,7 +180,7 @@ impl ParquetTable {
 
     /// How its files are read.
     pub(crate) fn source(&self, options: TableParquetOptions) -> ParquetSource {
-        let readers = LakeReaders::new(self.warehouse.object_store());
+        let readers = LakeReaders::new(self.warehouse.object_store(), self.pin.as_ref());
         ParquetSource::new(Arc::clone(&self.schema))
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers))

@@ -5,8 +5,10 @@
 mod checkpoint;
 mod checkpoint_rules;
 mod client;
+mod clock_in_log;
 mod dml;
 mod evolution;
+mod expiry;
 mod foreign;
 mod gateway;
 mod large;

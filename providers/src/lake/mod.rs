@@ -24,7 +24,9 @@ mod commit;
 mod error;
 mod files;
 mod partition_values;
+mod reachable;
 mod schema;
+mod snapshots;
 mod storage;
 pub mod summary;
 mod tables;
@@ -32,15 +34,22 @@ mod warehouse;
 mod writer;
 
 pub use catalog::{CATALOG_NAME, CatalogCommit, FENCE, Fence, Properties, SqliteCatalog};
+pub use iceberg::table::Table as IcebergTable;
+
 pub use commit::{Commit, RetryPolicy, change_table};
 pub use error::{Below, CommitError, CommitErrorKind, ForeignSnapshot, LakeError, LakeErrorKind};
 pub(crate) use files::find_snapshot;
 pub(crate) use files::manifests as manifests_of;
 pub use files::{DataFileInfo, live_files};
 pub use partition_values::{bucket_of, write_order};
+pub use reachable::{DeletedCounts, Unreachable};
 pub use schema::{
     COLUMN_IDS, ColumnIds, LOG_SUFFIX, SCHEMA, arrow_schema, base_arrow_schema, column_ids,
     day_partition, log_arrow_schema, log_columns, sort_order_id, stored as stored_schema,
+};
+pub(crate) use snapshots::references;
+pub use snapshots::{
+    MadeBy, RefInfo, RefKind, SnapshotChange, SnapshotInfo, change_snapshots, refs, snapshots,
 };
 pub use storage::LakeStorage;
 pub use tables::TablePair;
