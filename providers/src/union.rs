@@ -177,7 +177,9 @@ impl UnionTable {
         let (held, decided): (Vec<LiveChunk>, Vec<LiveChunk>) =
             chunks.iter().cloned().partition(LiveChunk::is_whole);
         if !held.is_empty() {
-            let held = held.iter().map(|chunk| Ok(in_types_of(&chunk.batch()?, &self.schema)?));
+            let held = held
+                .iter()
+                .map(|chunk| Ok(in_types_of(&chunk.batch()?, &self.schema)?));
             let held: Vec<RecordBatch> = held.collect::<Result<_>>()?;
             let held = OverlayTable::new(Arc::clone(&self.schema), &held, split.to_string())?;
             rows = rows.union(scan(name, Arc::new(held))?.build()?)?;
