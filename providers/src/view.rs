@@ -66,6 +66,13 @@ impl BaseSnapshot {
         })
     }
 
+    /// Whether it may be published after `other`: every delta that is in `other` is in it too, and its table has not
+    /// fewer commits.
+    pub(crate) fn follows(&self, other: &Self) -> bool {
+        let commits = |base: &Self| base.table.metadata().last_sequence_number();
+        self.base_seq >= other.base_seq && commits(self) >= commits(other)
+    }
+
     /// The rows of the snapshot; its manifests and delete files are read once.
     ///
     /// # Errors
