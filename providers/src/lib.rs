@@ -64,6 +64,7 @@ pub use log_rows::log_batches;
 pub use overlay::{Resolved, Work};
 pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
+pub use scan::{Dead, DeadRows};
 pub use session::session;
 pub use text_views::{in_types_of, without_text_views};
 pub use travel::{
