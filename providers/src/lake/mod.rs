@@ -32,7 +32,9 @@ mod warehouse;
 mod writer;
 
 pub use catalog::{CATALOG_NAME, CatalogCommit, FENCE, Fence, Properties, SqliteCatalog};
-pub use commit::{Commit, RetryPolicy, change_table};
+pub use commit::{
+    Commit, MergedManifests, RetryPolicy, change_table, merge_manifests, mergeable_manifests,
+};
 pub use error::{Below, CommitError, CommitErrorKind, ForeignSnapshot, LakeError, LakeErrorKind};
 pub(crate) use files::find_snapshot;
 pub(crate) use files::manifests as manifests_of;
