@@ -13,9 +13,11 @@
 mod compact;
 mod config;
 mod error;
+mod fold;
 mod order;
 
 pub use compact::{CompactReport, compact, explain};
-pub use config::CompactionConfig;
+pub use config::{CompactionConfig, MEMORY_BYTES_MIN, WriteMode};
 pub use error::{Error, Result};
+pub use fold::{ChangeCounts, Changes, change_schema, set_column, value_column};
 pub use lakesync_providers::{Part, fold_sql};
