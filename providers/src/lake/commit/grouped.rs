@@ -28,7 +28,7 @@ type Kind = (bool, i32, i32);
 pub(super) struct Grouped<'s, 't> {
     store: &'s mut ManifestStore<'t>,
     open: BTreeMap<Kind, (ManifestWriter, usize)>,
-    written: Vec<ManifestFile>,
+    full: Vec<ManifestWriter>,
 }
 
 impl<'s, 't> Grouped<'s, 't> {
@@ -36,47 +36,42 @@ impl<'s, 't> Grouped<'s, 't> {
         Self {
             store,
             open: BTreeMap::new(),
-            written: Vec::new(),
+            full: Vec::new(),
         }
     }
 
     /// Carries a live entry on: it keeps its snapshot and both its sequence numbers.
-    pub(super) async fn carry(
-        &mut self,
-        of: &ManifestMetadata,
-        entry: &ManifestEntry,
-    ) -> Result<()> {
+    pub(super) fn carry(&mut self, of: &ManifestMetadata, entry: &ManifestEntry) -> Result<()> {
         let sequence_number = entry.sequence_number().ok_or_else(|| incomplete(entry))?;
         let snapshot_id = entry.snapshot_id().ok_or_else(|| incomplete(entry))?;
         let file_sequence_number = entry.file_sequence_number;
         let file = entry.data_file().clone();
-        let writer = self.writer(of).await?;
+        let writer = self.writer(of)?;
         writer.add_existing_file(file, snapshot_id, sequence_number, file_sequence_number)
     }
 
     /// Notes that the snapshot removes an entry's file.
-    pub(super) async fn remove(
-        &mut self,
-        of: &ManifestMetadata,
-        entry: &ManifestEntry,
-    ) -> Result<()> {
+    pub(super) fn remove(&mut self, of: &ManifestMetadata, entry: &ManifestEntry) -> Result<()> {
         let sequence_number = entry.sequence_number().ok_or_else(|| incomplete(entry))?;
         let file_sequence_number = entry.file_sequence_number;
         let file = entry.data_file().clone();
-        let writer = self.writer(of).await?;
+        let writer = self.writer(of)?;
         writer.add_delete_file(file, sequence_number, file_sequence_number)
     }
 
     /// The manifests, all of them durable.
-    pub(super) async fn finish(mut self) -> Result<Vec<ManifestFile>> {
-        for (_, (writer, _)) in self.open {
-            self.written.push(writer.write_manifest_file().await?);
+    pub(super) async fn finish(self) -> Result<Vec<ManifestFile>> {
+        let open = self.open.into_values().map(|(writer, _)| writer);
+        let writers: Vec<ManifestWriter> = self.full.into_iter().chain(open).collect();
+        let mut written = Vec::with_capacity(writers.len());
+        for writer in writers {
+            written.push(writer.write_manifest_file().await?);
         }
-        Ok(self.written)
+        Ok(written)
     }
 
-    /// The writer that takes the next entry of this kind; a full one is closed.
-    async fn writer(&mut self, of: &ManifestMetadata) -> Result<&mut ManifestWriter> {
+    /// The writer that takes the next entry of this kind.
+    fn writer(&mut self, of: &ManifestMetadata) -> Result<&mut ManifestWriter> {
         let deletes = of.content == ManifestContentType::Deletes;
         let kind = (deletes, of.partition_spec.spec_id(), of.schema.schema_id());
         let is_full = self
@@ -84,7 +79,7 @@ impl<'s, 't> Grouped<'s, 't> {
             .get(&kind)
             .is_some_and(|(_, entries)| *entries >= ENTRIES_MAX);
         if is_full && let Some((full, _)) = self.open.remove(&kind) {
-            self.written.push(full.write_manifest_file().await?);
+            self.full.push(full);
         }
         if !self.open.contains_key(&kind) {
             let (schema, spec) = (Arc::clone(&of.schema), of.partition_spec.clone());

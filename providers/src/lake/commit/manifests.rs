@@ -17,7 +17,7 @@ use iceberg::spec::{
     ManifestWriter, ManifestWriterBuilder, PartitionSpec, SchemaRef, UNASSIGNED_SEQUENCE_NUMBER,
 };
 use iceberg::table::Table;
-use iceberg::{Error, ErrorKind, Result};
+use iceberg::{Error, Result};
 use uuid::Uuid;
 
 use super::attempt::new_snapshot_id;
@@ -195,10 +195,10 @@ impl Manifests {
             };
             for entry in listed.live() {
                 if remove.contains(entry.file_path()) {
-                    grouped.remove(manifest.metadata(), entry).await?;
+                    grouped.remove(manifest.metadata(), entry)?;
                     removed.push(entry.data_file().clone());
                 } else {
-                    grouped.carry(manifest.metadata(), entry).await?;
+                    grouped.carry(manifest.metadata(), entry)?;
                 }
             }
         }

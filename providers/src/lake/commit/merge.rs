@@ -12,7 +12,6 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use iceberg::spec::{
@@ -82,16 +81,21 @@ pub async fn merge_manifests(
     }
     let table = commit.run(warehouse, ident).await?;
     let commit_id = commit_id.to_string();
-    let mut summaries = table
-        .metadata()
-        .snapshots()
-        .map(|snapshot| &snapshot.summary().additional_properties);
-    let ours = summaries.find(|summary| summary.get(COMMIT_ID) == Some(&commit_id));
-    let count = |key: &str| ours.and_then(|summary| summary.get(key)?.parse().ok());
+    let [rewritten, added] = [REPLACED, CREATED].map(|key| counted(&table, &commit_id, key));
     Ok(MergedManifests {
-        rewritten: count(REPLACED).unwrap_or(0),
-        added: count(CREATED).unwrap_or(0),
+        rewritten: rewritten.unwrap_or(0),
+        added: added.unwrap_or(0),
         table: Some(table),
+    })
+}
+
+/// What the summary of a commit's snapshot counts.
+fn counted(table: &Table, commit_id: &str, key: &str) -> Option<usize> {
+    let mut snapshots = table.metadata().snapshots();
+    snapshots.find_map(|snapshot| {
+        let summary = &snapshot.summary().additional_properties;
+        let is_ours = summary.get(COMMIT_ID).is_some_and(|id| id == commit_id);
+        summary.get(key).filter(|_| is_ours)?.parse().ok()
     })
 }
 
@@ -193,8 +197,10 @@ async fn merge(
     group: Vec<ManifestFile>,
     store: &mut ManifestStore<'_>,
 ) -> Result<(Vec<ManifestFile>, usize)> {
-    let file_io = store.table().file_io().clone();
-    let reads = group.iter().map(|file| file.load_manifest(&file_io));
+    let file_io = store.table().file_io();
+    let reads = group
+        .into_iter()
+        .map(|file| async move { file.load_manifest(file_io).await });
     let read = futures::stream::iter(reads).buffered(CONCURRENT_READS);
     let read: Vec<Manifest> = read.try_collect().await?;
     // The newest schema knows every column that a living one has bounds for.
@@ -213,7 +219,7 @@ async fn merge(
     let count = live.len();
     let mut grouped = Grouped::new(store);
     for entry in live {
-        grouped.carry(&of, &entry).await?;
+        grouped.carry(&of, &entry)?;
     }
     Ok((grouped.finish().await?, count))
 }
