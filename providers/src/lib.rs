@@ -43,6 +43,7 @@ mod row_states;
 mod rows_at;
 mod scan;
 mod session;
+mod text_views;
 mod travel;
 mod union;
 mod view;
@@ -65,7 +66,9 @@ pub use log_rows::log_batches;
 pub use overlay::{Resolved, Work};
 pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
+pub use scan::{Dead, DeadRows};
 pub use session::session;
+pub use text_views::{in_types_of, without_text_views};
 pub use travel::{
     Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, TravelLimits, begun_at,
     covered_by_all, forget_views, hlc_of, micros_of, ref_of, register, seq_of, version_of,

@@ -16,6 +16,7 @@ use iceberg::{Catalog, MetadataLocation, TableIdent, TableRequirement, TableUpda
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{FENCE, Fence, SqliteCatalog, namespaces, order, tables};
+use crate::crash;
 use crate::lake::error::CommitError;
 use crate::lake::snapshots::named_and_removed;
 
@@ -48,6 +49,7 @@ pub(super) async fn commit(
     let next = Next::build(&table, change.updates, catalog.now_ms()).map_err(failed)?;
     let written = next.metadata.write_to(&catalog.file_io, &next.location);
     written.await.map_err(failed)?;
+    crash::point("commit.after_metadata");
 
     let location = next.location.to_string();
     let swap = Swap {
@@ -66,6 +68,7 @@ pub(super) async fn commit(
         }
         return Err(refused);
     }
+    crash::point("commit.after_swap");
     discard(catalog, &next.expired).await;
     catalog
         .build(ident, &location, next.metadata)
