@@ -20,7 +20,6 @@ use super::files::{CONCURRENT_READS, manifests};
 use super::warehouse::Warehouse;
 use crate::scan::key_index_uri;
 
-/// What is added to a data file's path for the key index beside it.
 /// Files that only snapshots that go can reach, by kind: full URIs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unreachable {
@@ -237,7 +236,7 @@ async fn live(
 /// Deletes files; how many are gone.
 async fn delete_all(warehouse: &Warehouse, uris: BTreeSet<String>) -> u64 {
     let all = uris.len();
-    let behind = warehouse.delete(uris.into_iter().collect()).await;
+    let behind = warehouse.delete_objects(uris).await;
     if let Some((uri, error)) = &behind.first {
         left(uri, error);
     }
