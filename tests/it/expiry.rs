@@ -631,3 +631,24 @@ async fn a_push_that_was_looked_at_before_the_floor_moved_is_refused_after() {
     assert_eq!(world.gateway().live().views().floor, floor);
     world.check("", AsOf::NOW).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_years_ahead_while_something_expires_stops_no_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::open(folder.path()).await;
+    for x in 0..3 {
+        world.write(1, x).await;
+        world.fold().await;
+        world.clock.advance(UNIT_MS);
+    }
+    let now_ms = world.now_ms();
+    world.clock.advance(10_000 * UNIT_MS);
+    world.expire().await;
+    assert_eq!(world.drop_log().await, 2, "the newest stamp is the floor");
+    world.clock.set(now_ms);
+    world.write(1, 9).await;
+    let late = world.delta((2, now_ms - 2 * UNIT_MS), Op::Update, &[("x", Some(1))]);
+    assert!(!world.push(late).await, "it could not be merged any more");
+    world.restart().await;
+    world.check("", AsOf::NOW).await.unwrap();
+}
