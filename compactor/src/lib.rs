@@ -15,6 +15,7 @@ mod config;
 mod error;
 mod fold;
 mod order;
+pub mod strategy;
 
 pub use compact::{CompactReport, compact, explain};
 pub use config::{CompactionConfig, MEMORY_BYTES_MIN, WriteMode};
