@@ -113,7 +113,13 @@ impl MaintenanceStats {
     }
 
     /// A job has ended well.
-    pub fn done(&self, (kind, table): (&'static str, &TableName), did: Did, took: Duration, now_ms: u64) {
+    pub fn done(
+        &self,
+        (kind, table): (&'static str, &TableName),
+        did: Did,
+        took: Duration,
+        now_ms: u64,
+    ) {
         let mut held = self.lock();
         held.running.remove(&(kind, table.clone()));
         let counts = held.kinds.entry(kind).or_default();
@@ -127,7 +133,13 @@ impl MaintenanceStats {
     }
 
     /// A job has failed.
-    pub fn failed(&self, (kind, table): (&'static str, &TableName), error: &str, took: Duration, now_ms: u64) {
+    pub fn failed(
+        &self,
+        (kind, table): (&'static str, &TableName),
+        error: &str,
+        took: Duration,
+        now_ms: u64,
+    ) {
         let mut held = self.lock();
         held.running.remove(&(kind, table.clone()));
         let counts = held.kinds.entry(kind).or_default();
@@ -147,6 +159,12 @@ impl MaintenanceStats {
     /// These tables are paused, and no others.
     pub fn set_paused(&self, paused: BTreeSet<TableName>) {
         self.lock().paused = paused;
+    }
+
+    /// The tables that are paused.
+    #[must_use]
+    pub fn paused(&self) -> BTreeSet<TableName> {
+        self.lock().paused.clone()
     }
 
     /// The counts now.

@@ -46,7 +46,10 @@ fn choose(
 ) -> Option<FileChoice> {
     let mut partitions: BTreeMap<u32, Vec<Placed<'_>>> = BTreeMap::new();
     for (place, file) in set.files.iter().enumerate() {
-        partitions.entry(file.partition).or_default().push((place, file));
+        partitions
+            .entry(file.partition)
+            .or_default()
+            .push((place, file));
     }
     let mut choice: Option<FileChoice> = None;
     for files in partitions.values() {
@@ -96,7 +99,11 @@ fn dead(files: &[Placed<'_>], percent: u64) -> Vec<(usize, Reason)> {
         file.dead_rows > 0
             && u128::from(file.dead_rows) * 100 >= u128::from(file.rows) * u128::from(percent)
     };
-    files.iter().filter(|(_, file)| is_dead(file)).map(|(place, _)| (*place, Reason::Dead)).collect()
+    files
+        .iter()
+        .filter(|(_, file)| is_dead(file))
+        .map(|(place, _)| (*place, Reason::Dead))
+        .collect()
 }
 
 fn unordered<'a>(files: &'a [Placed<'_>]) -> impl Iterator<Item = (usize, Reason)> + 'a {
@@ -128,8 +135,15 @@ fn overlapping(files: &[Placed<'_>], depth_max: usize) -> Vec<(usize, Reason)> {
     if deepest <= depth_max.max(1) {
         return Vec::new();
     }
-    let covers = |file: &FileState| file.range.is_some_and(|(least, greatest)| least <= at && at <= greatest);
-    files.iter().filter(|(_, file)| covers(file)).map(|(place, _)| (*place, Reason::Ragged)).collect()
+    let covers = |file: &FileState| {
+        file.range
+            .is_some_and(|(least, greatest)| least <= at && at <= greatest)
+    };
+    files
+        .iter()
+        .filter(|(_, file)| covers(file))
+        .map(|(place, _)| (*place, Reason::Ragged))
+        .collect()
 }
 
 /// The small files of the sizes that have enough of them, and those of larger sizes that the result would join.
@@ -138,9 +152,16 @@ fn small(files: &[Placed<'_>], policy: &RewritePolicy) -> Vec<(usize, Reason)> {
     let limit = policy.target_bytes / 4;
     let mut sizes: BTreeMap<u32, Vec<Placed<'_>>> = BTreeMap::new();
     for placed in files.iter().filter(|(_, file)| file.bytes < limit) {
-        sizes.entry(size(placed.1.bytes, least)).or_default().push(*placed);
+        sizes
+            .entry(size(placed.1.bytes, least))
+            .or_default()
+            .push(*placed);
     }
-    let Some(first) = sizes.iter().find(|(_, files)| files.len() >= least).map(|(size, _)| *size) else {
+    let Some(first) = sizes
+        .iter()
+        .find(|(_, files)| files.len() >= least)
+        .map(|(size, _)| *size)
+    else {
         return Vec::new();
     };
     let mut chosen: Vec<Placed<'_>> = Vec::new();
@@ -158,7 +179,10 @@ fn small(files: &[Placed<'_>], policy: &RewritePolicy) -> Vec<(usize, Reason)> {
             })
             .map(|(size, _)| *size);
     }
-    chosen.into_iter().map(|(place, _)| (place, Reason::Small)).collect()
+    chosen
+        .into_iter()
+        .map(|(place, _)| (place, Reason::Small))
+        .collect()
 }
 
 /// The size of a file as a step: `factor` files of one step make one of the next at least, but for the first.

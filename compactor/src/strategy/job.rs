@@ -94,6 +94,8 @@ pub enum Reason {
     Manifests,
     /// Its interval has passed.
     Interval,
+    /// Somebody wants it.
+    Asked,
 }
 
 impl Reason {
@@ -112,6 +114,7 @@ impl Reason {
             Self::Ragged => "files out of order",
             Self::Manifests => "many manifests",
             Self::Interval => "interval",
+            Self::Asked => "asked for",
         }
     }
 }

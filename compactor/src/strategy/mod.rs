@@ -69,13 +69,22 @@ pub fn jobs(state: &TableState, policy: &MaintenancePolicy, now_ms: u64) -> Vec<
             let many = |(_, set): &(Side, &std::sync::Arc<FileSet>)| {
                 set.manifests.are_too_many(rewrite.manifests_min)
             };
-            due.extend(sides.into_iter().filter(many).map(|(side, _)| Job::RewriteManifests(side)));
+            due.extend(
+                sides
+                    .into_iter()
+                    .filter(many)
+                    .map(|(side, _)| Job::RewriteManifests(side)),
+            );
         }
     }
     let timed = [
         (JobKind::Expire, policy.expire_every, Job::Expire),
         (JobKind::DropLog, policy.expire_every, Job::DropLog),
-        (JobKind::RemoveOrphans, policy.orphans_every, Job::RemoveOrphans),
+        (
+            JobKind::RemoveOrphans,
+            policy.orphans_every,
+            Job::RemoveOrphans,
+        ),
     ];
     for (kind, every, job) in timed {
         if every.is_some_and(|every| is_over(kind, every)) {

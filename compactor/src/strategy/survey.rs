@@ -109,7 +109,10 @@ impl Dead<'_> {
 fn dead_rows(infos: &[DataFileInfo], data_files: usize) -> Dead<'_> {
     let mut by_file: HashMap<&str, u64> = HashMap::new();
     let mut anywhere = 0_u64;
-    for info in infos.iter().filter(|info| info.content != DataContentType::Data) {
+    for info in infos
+        .iter()
+        .filter(|info| info.content != DataContentType::Data)
+    {
         match &info.referenced_data_file {
             Some(file) => *by_file.entry(file).or_default() += info.rows,
             None => anywhere += info.rows,
@@ -127,11 +130,18 @@ fn ranges(files: &[&DataFileInfo], field: Option<i32>) -> Vec<Option<(u32, u32)>
         return vec![None; files.len()];
     };
     let bounds = |file: &DataFileInfo| {
-        let (least, greatest) = (file.lower_bounds.get(&field)?, file.upper_bounds.get(&field)?);
+        let (least, greatest) = (
+            file.lower_bounds.get(&field)?,
+            file.upper_bounds.get(&field)?,
+        );
         Some((least.clone(), greatest.clone()))
     };
     let bounds: Vec<Option<(Datum, Datum)>> = files.iter().map(|file| bounds(file)).collect();
-    let mut all: Vec<&Datum> = bounds.iter().flatten().flat_map(|(least, greatest)| [least, greatest]).collect();
+    let mut all: Vec<&Datum> = bounds
+        .iter()
+        .flatten()
+        .flat_map(|(least, greatest)| [least, greatest])
+        .collect();
     // Values of one column compare; those that do not (no number at all) stand where they stand.
     all.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
     let rank = |value: &Datum| {
@@ -139,7 +149,13 @@ fn ranges(files: &[&DataFileInfo], field: Option<i32>) -> Vec<Option<(u32, u32)>
         u32::try_from(below).unwrap_or(u32::MAX)
     };
     let ranks = bounds.iter();
-    ranks.map(|bounds| bounds.as_ref().map(|(least, greatest)| (rank(least), rank(greatest)))).collect()
+    ranks
+        .map(|bounds| {
+            bounds
+                .as_ref()
+                .map(|(least, greatest)| (rank(least), rank(greatest)))
+        })
+        .collect()
 }
 
 async fn manifests(table: &Table, snapshot_id: Option<i64>) -> Result<Manifests> {
@@ -157,9 +173,13 @@ async fn manifests(table: &Table, snapshot_id: Option<i64>) -> Result<Manifests>
     for manifest in list.entries() {
         let is_data = manifest.content == ManifestContentType::Data;
         let length = u64::try_from(manifest.manifest_length).unwrap_or(0);
-        *bytes.entry((is_data, manifest.partition_spec_id)).or_default() += length;
+        *bytes
+            .entry((is_data, manifest.partition_spec_id))
+            .or_default() += length;
     }
-    let needed = bytes.values().map(|bytes| bytes.div_ceil(Manifests::TARGET_BYTES));
+    let needed = bytes
+        .values()
+        .map(|bytes| bytes.div_ceil(Manifests::TARGET_BYTES));
     Ok(Manifests {
         count: count(list.entries().len()),
         bytes: bytes.values().sum(),

@@ -88,7 +88,10 @@ fn a_fold_is_due_by_bytes_rows_files_cost_age_or_pressure_and_never_before_its_r
     };
     let check = |state: TableState, expected: Option<Reason>| {
         let due = jobs(&state, &policy, NOW_MS);
-        let found = due.first().map(Job::reason).filter(|_| due[0].kind() == JobKind::Fold);
+        let found = due
+            .first()
+            .map(Job::reason)
+            .filter(|_| due[0].kind() == JobKind::Fold);
         assert_eq!(found, expected, "{state:?}");
     };
     let with = |waiting: Waiting| TableState {
@@ -96,9 +99,27 @@ fn a_fold_is_due_by_bytes_rows_files_cost_age_or_pressure_and_never_before_its_r
         ..state.clone()
     };
     check(state.clone(), None);
-    check(with(Waiting { bytes: 100, ..waiting }), Some(Reason::Bytes));
-    check(with(Waiting { rows: 90_000, ..waiting }), Some(Reason::Rows));
-    check(with(Waiting { files: 10, ..waiting }), Some(Reason::Files));
+    check(
+        with(Waiting {
+            bytes: 100,
+            ..waiting
+        }),
+        Some(Reason::Bytes),
+    );
+    check(
+        with(Waiting {
+            rows: 90_000,
+            ..waiting
+        }),
+        Some(Reason::Rows),
+    );
+    check(
+        with(Waiting {
+            files: 10,
+            ..waiting
+        }),
+        Some(Reason::Files),
+    );
     let old = Waiting {
         since_ms: Some(NOW_MS - 1_000),
         ..waiting
@@ -114,17 +135,41 @@ fn a_fold_is_due_by_bytes_rows_files_cost_age_or_pressure_and_never_before_its_r
         ..state.clone()
     };
     check(pressed.clone(), Some(Reason::Pressure));
-    check(TableState { waiting: Waiting { rows: 0, ..old }, ..pressed.clone() }, None);
-    check(TableState { is_paused: true, ..pressed.clone() }, None);
+    check(
+        TableState {
+            waiting: Waiting { rows: 0, ..old },
+            ..pressed.clone()
+        },
+        None,
+    );
+    check(
+        TableState {
+            is_paused: true,
+            ..pressed.clone()
+        },
+        None,
+    );
     for (failed_before_ms, expected) in [(9_999, None), (10_000, Some(Reason::Pressure))] {
         let mut failed = pressed.clone();
         let ended_ms = NOW_MS - failed_before_ms;
-        failed.ran.insert(JobKind::Fold, Ran { ended_ms, failures: 1 });
+        failed.ran.insert(
+            JobKind::Fold,
+            Ran {
+                ended_ms,
+                failures: 1,
+            },
+        );
         check(failed, expected);
     }
     let mut set_back = pressed;
     let ended_ms = NOW_MS + 60_000;
-    set_back.ran.insert(JobKind::Fold, Ran { ended_ms, failures: 1 });
+    set_back.ran.insert(
+        JobKind::Fold,
+        Ran {
+            ended_ms,
+            failures: 1,
+        },
+    );
     check(set_back, Some(Reason::Pressure));
 }
 
@@ -140,12 +185,20 @@ fn an_interval_begins_soon_and_comes_back_within_a_tenth_of_itself() {
     for seed in 0..500 {
         let first = |now_ms| interval_is_over(None, (NOW_MS, seed), every, now_ms);
         assert!(first(NOW_MS + 100_000), "seed {seed}");
-        let ran = Ran { ended_ms: NOW_MS, failures: 0 };
+        let ran = Ran {
+            ended_ms: NOW_MS,
+            failures: 0,
+        };
         let next = |now_ms| interval_is_over(Some(&ran), (0, seed), every, now_ms);
-        assert!(!next(NOW_MS + 899_999) && next(NOW_MS + 1_100_000), "seed {seed}");
+        assert!(
+            !next(NOW_MS + 899_999) && next(NOW_MS + 1_100_000),
+            "seed {seed}"
+        );
         assert!(next(NOW_MS - 1_100_001), "the clock was set back");
     }
-    let begins = |seed| (0..=100_u64).find(|s| interval_is_over(None, (NOW_MS, seed), every, NOW_MS + s * 1_000));
+    let begins = |seed| {
+        (0..=100_u64).find(|s| interval_is_over(None, (NOW_MS, seed), every, NOW_MS + s * 1_000))
+    };
     let spread: std::collections::BTreeSet<_> = (0..100).map(begins).collect();
     assert!(spread.len() > 30, "{spread:?}");
 }
@@ -156,8 +209,15 @@ fn small_files_are_put_together_with_their_like_and_large_ones_are_left_alone() 
     files.push(sized(15 * MIB));
     files.push(sized(64 * MIB));
     let choice = chosen(files.clone(), always()).unwrap();
-    assert_eq!((choice.files, choice.reason), ((0..8).collect(), Reason::Small));
-    assert_eq!(chosen(files[1..].to_vec(), always()), None, "seven are not enough");
+    assert_eq!(
+        (choice.files, choice.reason),
+        ((0..8).collect(), Reason::Small)
+    );
+    assert_eq!(
+        chosen(files[1..].to_vec(), always()),
+        None,
+        "seven are not enough"
+    );
 }
 
 #[test]
@@ -201,11 +261,18 @@ fn dead_rows_and_files_out_of_order_are_written_anew_alone() {
         ..sized(64 * MIB)
     };
     let mut files: Vec<FileState> = (0..8).map(|n| wide((n * 10, n * 10 + 10))).collect();
-    assert_eq!(chosen(files.clone(), always()), None, "neighbours meet at one value");
+    assert_eq!(
+        chosen(files.clone(), always()),
+        None,
+        "neighbours meet at one value"
+    );
     files.extend((0..7).map(|_| wide((5, 65))));
     let choice = chosen(files, always()).unwrap();
     assert_eq!(choice.reason, Reason::Ragged);
-    assert!(choice.files.contains(&8) && choice.files.len() == 9, "{choice:?}");
+    assert!(
+        choice.files.contains(&8) && choice.files.len() == 9,
+        "{choice:?}"
+    );
 }
 
 #[test]
@@ -236,21 +303,30 @@ fn manifests_are_put_together_when_a_quarter_of_them_would_do() {
 /// What a job does to the files that it was chosen for: their live rows in files of the target size, in order.
 fn rewritten(set: &FileSet, choice: &FileChoice, target_bytes: u64) -> FileSet {
     let mut files = Vec::new();
-    let mut by_partition: std::collections::BTreeMap<u32, (u64, u64, u32, u32)> = Default::default();
+    let mut by_partition: std::collections::BTreeMap<u32, (u64, u64, u32, u32)> =
+        Default::default();
     for (place, file) in set.files.iter().enumerate() {
         if choice.files.binary_search(&place).is_err() {
             files.push(file.clone());
             continue;
         }
-        let (bytes, rows, least, greatest) = by_partition.entry(file.partition).or_insert((0, 0, u32::MAX, 0));
+        let (bytes, rows, least, greatest) =
+            by_partition
+                .entry(file.partition)
+                .or_insert((0, 0, u32::MAX, 0));
         let live = file.rows - file.dead_rows;
-        *bytes += u64::try_from(u128::from(file.bytes) * u128::from(live) / u128::from(file.rows)).unwrap();
+        *bytes += u64::try_from(u128::from(file.bytes) * u128::from(live) / u128::from(file.rows))
+            .unwrap();
         *rows += live;
         let range = file.range.unwrap_or((0, 0));
         (*least, *greatest) = ((*least).min(range.0), (*greatest).max(range.1));
     }
     for (partition, (bytes, rows, least, greatest)) in by_partition {
-        let parts = if rows == 0 { 0 } else { bytes.div_ceil(target_bytes).max(1) };
+        let parts = if rows == 0 {
+            0
+        } else {
+            bytes.div_ceil(target_bytes).max(1)
+        };
         for part in 0..parts {
             let width = u64::from(greatest - least) + 1;
             let at = |part: u64| least + u32::try_from(width * part / parts).unwrap();
@@ -313,8 +389,16 @@ fn every_rewrite_is_a_fixed_point_whatever_the_files_are() {
         let live = |set: &FileSet| set.files.iter().map(|file| file.bytes).sum::<u64>();
         let (mut now, mut runs, mut written) = (set.clone(), 0, 0_u64);
         while let Some(choice) = chosen(now.files.clone(), policy) {
-            let first_two: u64 = choice.files.iter().take(2).map(|place| now.files[*place].bytes).sum();
-            assert!(choice.bytes <= budget.max(first_two) || budget == 1, "seed {seed}: {choice:?}");
+            let first_two: u64 = choice
+                .files
+                .iter()
+                .take(2)
+                .map(|place| now.files[*place].bytes)
+                .sum();
+            assert!(
+                choice.bytes <= budget.max(first_two) || budget == 1,
+                "seed {seed}: {choice:?}"
+            );
             written += choice.bytes;
             let next = rewritten(&now, &choice, policy.target_bytes);
             assert_ne!(next.files, now.files, "seed {seed}: {choice:?}");
@@ -324,7 +408,10 @@ fn every_rewrite_is_a_fixed_point_whatever_the_files_are() {
         }
         if budget == u64::MAX {
             assert!(runs <= 12, "seed {seed}: {runs} runs");
-            assert!(written <= 6 * live(&set).max(1), "seed {seed}: {written} bytes written");
+            assert!(
+                written <= 6 * live(&set).max(1),
+                "seed {seed}: {written} bytes written"
+            );
         }
     }
 }
@@ -361,7 +448,9 @@ fn with_all_jobs_applied_nothing_is_due_until_time_passes() {
         while let Some(job) = jobs(&state, &policy, NOW_MS).into_iter().next() {
             apply(&mut state, &job);
             assert!(
-                !jobs(&state, &policy, NOW_MS).iter().any(|again| again.kind() == job.kind() && again.reason() == job.reason()),
+                !jobs(&state, &policy, NOW_MS)
+                    .iter()
+                    .any(|again| again.kind() == job.kind() && again.reason() == job.reason()),
                 "seed {seed}: {job:?} is due again at once"
             );
             runs += 1;
@@ -370,7 +459,10 @@ fn with_all_jobs_applied_nothing_is_due_until_time_passes() {
         let later = NOW_MS + millis(Duration::from_secs(2 * 24 * 60 * 60));
         let kinds: Vec<JobKind> = jobs(&state, &policy, later).iter().map(Job::kind).collect();
         let timed = [JobKind::Expire, JobKind::DropLog, JobKind::RemoveOrphans];
-        assert!(timed.iter().all(|kind| kinds.contains(kind)), "seed {seed}: {kinds:?}");
+        assert!(
+            timed.iter().all(|kind| kinds.contains(kind)),
+            "seed {seed}: {kinds:?}"
+        );
     }
 }
 
@@ -378,8 +470,12 @@ fn apply(state: &mut TableState, job: &Job) {
     let target_bytes = MaintenancePolicy::default().rewrite.target_bytes;
     match job {
         Job::Fold(_) => state.waiting = Waiting::default(),
-        Job::RewriteBase(choice) => state.base = Arc::new(rewritten(&state.base, choice, target_bytes)),
-        Job::RewriteLog(choice) => state.log = Arc::new(rewritten(&state.log, choice, target_bytes)),
+        Job::RewriteBase(choice) => {
+            state.base = Arc::new(rewritten(&state.base, choice, target_bytes))
+        }
+        Job::RewriteLog(choice) => {
+            state.log = Arc::new(rewritten(&state.log, choice, target_bytes))
+        }
         Job::RewriteManifests(side) => {
             let set = match side {
                 Side::Base => &mut state.base,

@@ -47,8 +47,14 @@ const COUNTS: [CountOf; 4] = [
 ];
 
 const SIZES: [SizeOf; 8] = [
-    (("lakesync_base_files", "Data files of the bases."), |size| size.base_files),
-    (("lakesync_base_bytes", "Bytes of the bases' data files."), |size| size.base_bytes),
+    (
+        ("lakesync_base_files", "Data files of the bases."),
+        |size| size.base_files,
+    ),
+    (
+        ("lakesync_base_bytes", "Bytes of the bases' data files."),
+        |size| size.base_bytes,
+    ),
     (
         (
             "lakesync_dead_rows",
@@ -56,11 +62,25 @@ const SIZES: [SizeOf; 8] = [
         ),
         |size| size.dead_rows,
     ),
-    (("lakesync_delete_files", "Delete files of the bases."), |size| size.delete_files),
-    (("lakesync_log_files", "Data files of the logs."), |size| size.log_files),
-    (("lakesync_log_bytes", "Bytes of the logs' data files."), |size| size.log_bytes),
-    (("lakesync_manifests", "Manifests of bases and logs."), |size| size.manifests),
-    (("lakesync_snapshots", "Snapshots of bases and logs."), |size| size.snapshots),
+    (
+        ("lakesync_delete_files", "Delete files of the bases."),
+        |size| size.delete_files,
+    ),
+    (("lakesync_log_files", "Data files of the logs."), |size| {
+        size.log_files
+    }),
+    (
+        ("lakesync_log_bytes", "Bytes of the logs' data files."),
+        |size| size.log_bytes,
+    ),
+    (
+        ("lakesync_manifests", "Manifests of bases and logs."),
+        |size| size.manifests,
+    ),
+    (
+        ("lakesync_snapshots", "Snapshots of bases and logs."),
+        |size| size.snapshots,
+    ),
 ];
 
 /// The series of all gateways.
@@ -79,26 +99,36 @@ pub(super) fn families(gateways: &[Metrics]) -> Vec<MetricFamily> {
     let mut runs = by_kind(|counts| counts.runs, &[("status", "ok")]);
     runs.extend(by_kind(|counts| counts.failures, &[("status", "failed")]));
     let mut families = vec![family(
-        ("lakesync_maintenance_total", "Maintenance jobs by kind and how they ended."),
+        (
+            "lakesync_maintenance_total",
+            "Maintenance jobs by kind and how they ended.",
+        ),
         MetricType::COUNTER,
         runs,
     )];
     families.extend(
-        COUNTS.into_iter().map(|(name, pick)| family(name, MetricType::COUNTER, by_kind(pick, &[]))),
+        COUNTS
+            .into_iter()
+            .map(|(name, pick)| family(name, MetricType::COUNTER, by_kind(pick, &[]))),
     );
     families.push(last_success(gateways));
     let running = gateways.iter().map(|metrics| {
         let running = metrics.maintenance.running.len() as u64;
         gauge(&[("gateway", metrics.gateway.as_ref())], running)
     });
-    let name = ("lakesync_maintenance_running", "Maintenance jobs that run now.");
+    let name = (
+        "lakesync_maintenance_running",
+        "Maintenance jobs that run now.",
+    );
     families.push(family(name, MetricType::GAUGE, running.collect()));
     let sizes: Vec<(&str, LakeSize)> = gateways
         .iter()
         .map(|metrics| (metrics.gateway.as_ref(), metrics.maintenance.size()))
         .collect();
     families.extend(SIZES.into_iter().map(|(name, pick)| {
-        let series = sizes.iter().map(|(gateway, size)| gauge(&[("gateway", gateway)], pick(size)));
+        let series = sizes
+            .iter()
+            .map(|(gateway, size)| gauge(&[("gateway", gateway)], pick(size)));
         family(name, MetricType::GAUGE, series.collect())
     }));
     families
@@ -109,7 +139,9 @@ fn last_success(gateways: &[Metrics]) -> MetricFamily {
         let kinds = metrics.maintenance.kinds.iter();
         kinds.filter_map(|(kind, counts)| {
             let labels = [("gateway", metrics.gateway.as_ref()), ("kind", *kind)];
-            counts.last_success_ms.map(|at_ms| gauge(&labels, at_ms / 1_000))
+            counts
+                .last_success_ms
+                .map(|at_ms| gauge(&labels, at_ms / 1_000))
         })
     });
     family(
