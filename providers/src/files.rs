@@ -35,6 +35,7 @@ use crate::scan::{
     Division, FieldIds, FilePatch, GuardedSource, KnownFiles, LakeReaders, Masks, PatchSource,
     ViewSource, as_asked_for, in_order,
 };
+use crate::text_views::with_text_views;
 
 /// The rows of one Iceberg snapshot that has data files only. A clone is cheap.
 #[derive(Clone, Debug)]
@@ -96,6 +97,13 @@ impl ParquetTable {
             files: Arc::new(KnownFiles::foreign(files)),
             part: Part::All,
         }
+    }
+
+    /// With its texts as views, as queries read them.
+    #[must_use]
+    pub(crate) fn with_text_views(mut self) -> Self {
+        self.schema = with_text_views(&self.schema);
+        self
     }
 
     /// With `label` in `EXPLAIN`.
