@@ -38,12 +38,18 @@ mod mask;
 mod order_tests;
 mod overlay_table;
 mod patch;
+mod place_check;
+mod place_search;
+#[cfg(test)]
+mod place_tests;
+mod places;
 mod positions;
 mod seed;
 mod split;
 mod table_statistics;
 #[cfg(test)]
 pub(crate) mod tests;
+mod touched_rows;
 mod view_source;
 
 pub(crate) use division::{Division, Patching};
@@ -60,3 +66,7 @@ pub(crate) use patch::{Chunk, Completion, FilePatch, LiveChunk, PatchSource, Pat
 pub(crate) use positions::masks;
 pub(crate) use split::{Moment, Split};
 pub(crate) use view_source::ViewSource;
+
+pub use place_check::PlaceCheck;
+pub use places::Places;
+pub use touched_rows::TouchedRows;
