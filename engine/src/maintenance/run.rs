@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use lakesync_compactor::strategy::{Job, JobKind};
-use lakesync_compactor::{CompactReport, CompactionConfig, compact};
+use lakesync_compactor::{CompactReport, CompactionConfig, Progress, compact};
 use lakesync_gateway::{Did, FlushReport, Gateway};
 use lakesync_proto::TableName;
 use lakesync_providers::lake::CommitErrorKind;
 
 use crate::error::{Error, Result};
 use crate::lake::Lake;
+use crate::maintenance::Running;
 
 /// What is counted of a job that ended well.
 pub(crate) trait Counted {
@@ -47,7 +48,7 @@ impl Place {
     async fn job<T, F>(
         &self,
         kind: JobKind,
-        work: impl FnOnce(Self) -> F + Send + 'static,
+        work: impl FnOnce(Self, Progress) -> F + Send + 'static,
     ) -> Result<T>
     where
         T: Counted + Send + 'static,
@@ -61,8 +62,16 @@ impl Place {
             let clock = Arc::clone(place.lake.clock());
             let word = kind.as_str();
             stats.began(word, &table, clock.now_ms());
+            let progress = Progress::default();
+            let listed = place.lake.running_jobs().list(Running {
+                gateway: gateway.id().clone(),
+                table: table.clone(),
+                kind,
+                progress: progress.clone(),
+            });
             let began = Instant::now();
-            let ended = work(place).await;
+            let ended = work(place, progress).await;
+            drop(listed);
             let (took, now_ms) = (began.elapsed(), clock.now_ms());
             match &ended {
                 Ok(report) => {
@@ -102,7 +111,7 @@ pub(crate) async fn flush(place: &Place) -> Result<Vec<FlushReport>> {
 /// What the table has flushed into its base.
 pub(crate) async fn fold(place: &Place, config: CompactionConfig) -> Result<CompactReport> {
     place
-        .job(JobKind::Fold, move |place| async move {
+        .job(JobKind::Fold, move |place, _progress| async move {
             let (live, fence) = (place.gateway.live(), place.gateway.fence());
             Ok(compact(live, place.table.as_ref(), Some(&fence), &config).await?)
         })
