@@ -118,10 +118,9 @@ impl Live {
         });
         table.set_schema(pair.schema);
         table.set_log(log);
-        // A base that another program changed or rolled back is not published over a good one: its rows cannot be
-        // read, or the deltas that it lacks have left memory.
-        if base.foreign.is_none() && base.base_seq >= table.base.base_seq {
-            table.set_base(base);
+        // A base that another program changed is not published over a good one: its rows cannot be read.
+        if base.foreign.is_none() {
+            table.follow_with(base);
         }
         Ok(())
     }
@@ -168,14 +167,15 @@ impl Live {
         Ok(())
     }
 
-    /// Publishes the base after a compaction: what it covers leaves the hot deltas.
+    /// Publishes the base after a compaction: what it covers leaves the hot deltas. One that is older than the published
+    /// one, because another compaction was told first, changes nothing.
     ///
     /// # Errors
     /// When the new snapshot's summary cannot be read.
     pub fn compacted(&self, name: &TableName, base: Table) -> Result<()> {
         let base = Arc::new(BaseSnapshot::current(base)?);
         if let Some(table) = self.lock().tables.get_mut(name) {
-            table.set_base(base);
+            table.follow_with(base);
         }
         Ok(())
     }
@@ -295,6 +295,14 @@ impl LiveTable {
         self.size.recount_unflushed(&self.hot, log.max_seq);
         self.log = log;
         self.view = None;
+    }
+
+    /// Takes a base unless it is older than the one that is there, or rolled back: the deltas that it lacks have left
+    /// memory.
+    fn follow_with(&mut self, base: Arc<BaseSnapshot>) {
+        if base.follows(&self.base) {
+            self.set_base(base);
+        }
     }
 
     fn set_base(&mut self, base: Arc<BaseSnapshot>) {

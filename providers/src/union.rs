@@ -155,7 +155,7 @@ impl UnionTable {
         };
         let left_out = base.left_out(state, filters);
         let choice = (patching, left_out.as_slice());
-        let division = Division::choose(split, resolved, masks, base.files(), choice);
+        let division = Division::choose(split, resolved, masks, &base, choice);
         let chunks = division.overlay(&resolved.chunks);
         split.overlay_rows = chunks.iter().map(LiveChunk::row_count).sum();
         let whole = base.clone();
@@ -177,7 +177,9 @@ impl UnionTable {
         let (held, decided): (Vec<LiveChunk>, Vec<LiveChunk>) =
             chunks.iter().cloned().partition(LiveChunk::is_whole);
         if !held.is_empty() {
-            let held = held.iter().map(|chunk| Ok(in_types_of(&chunk.batch()?, &self.schema)?));
+            let held = held
+                .iter()
+                .map(|chunk| Ok(in_types_of(&chunk.batch()?, &self.schema)?));
             let held: Vec<RecordBatch> = held.collect::<Result<_>>()?;
             let held = OverlayTable::new(Arc::clone(&self.schema), &held, split.to_string())?;
             rows = rows.union(scan(name, Arc::new(held))?.build()?)?;

@@ -147,7 +147,10 @@ fn flat(samples: &[Use]) {
         late.last()
     );
     for (what, of) in [
-        ("descriptors", (|sample| sample.descriptors) as fn(&Use) -> u64),
+        (
+            "descriptors",
+            (|sample| sample.descriptors) as fn(&Use) -> u64,
+        ),
         ("tasks", |sample| sample.tasks),
     ] {
         let (early, late) = (middle(early, of), middle(late, of));
