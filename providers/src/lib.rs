@@ -19,6 +19,7 @@ mod bounded;
 mod bounded_tests;
 mod catalog;
 mod columnar;
+pub mod crash;
 mod definition_sql;
 mod error;
 mod files;
