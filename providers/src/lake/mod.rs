@@ -45,8 +45,9 @@ pub use schema::{
 pub use storage::LakeStorage;
 pub use tables::TablePair;
 pub use warehouse::Warehouse;
+pub use iceberg::spec::DataFile;
 pub use writer::{
-    Partitions, PositionDeletes, WriteOptions, write_data_files, write_data_stream,
+    DataFiles, EqualityDeleteFile, Keys, Partitions, PositionDeletes, WriteOptions, delete_written, write_data_files, write_data_stream,
     write_position_deletes,
 };
 
