@@ -61,11 +61,7 @@ impl WriteMode {
     /// The mode with this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        let modes = [
-            Self::MergeOnRead,
-            Self::CopyOnWrite,
-            Self::EqualityDeletes,
-        ];
+        let modes = [Self::MergeOnRead, Self::CopyOnWrite, Self::EqualityDeletes];
         modes.into_iter().find(|mode| mode.name() == name)
     }
 }

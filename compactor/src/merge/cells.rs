@@ -10,7 +10,8 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array,
+    Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions,
+    new_null_array,
 };
 use datafusion::arrow::compute::interleave;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
@@ -29,6 +30,16 @@ pub(super) struct Row {
     pub(super) base: Option<usize>,
     /// Its row in the batch of changes.
     pub(super) change: Option<usize>,
+}
+
+impl Row {
+    /// A row that the base does not have.
+    pub(super) fn new(change: usize) -> Self {
+        Self {
+            base: None,
+            change: Some(change),
+        }
+    }
 }
 
 /// Where the columns of a batch of changes are.
@@ -130,7 +141,9 @@ impl Cells {
         let columns = columns.collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let schema = Arc::clone(&self.schema);
-        batches.push(RecordBatch::try_new_with_options(schema, columns, &options)?);
+        batches.push(RecordBatch::try_new_with_options(
+            schema, columns, &options,
+        )?);
         Ok(())
     }
 
@@ -157,7 +170,10 @@ impl Cells {
         let none = new_null_array(data_type, 1);
         let old = old.unwrap_or(&none);
         let values = new.map_or(&none, |(_, values)| values);
-        if [old, values].iter().any(|array| array.data_type() != data_type) {
+        if [old, values]
+            .iter()
+            .any(|array| array.data_type() != data_type)
+        {
             return Err(DataFusionError::Internal(format!(
                 "a change has another type than the column {}",
                 self.schema.field(column).name()
@@ -171,7 +187,10 @@ impl Cells {
                 Cell::None => (2, 0),
             })
             .collect();
-        Ok(interleave(&[old.as_ref(), values.as_ref(), none.as_ref()], &places)?)
+        Ok(interleave(
+            &[old.as_ref(), values.as_ref(), none.as_ref()],
+            &places,
+        )?)
     }
 
     /// The values that changes have for a column, with what says whether they are set; none: where the base has no row.
@@ -191,13 +210,18 @@ impl Cells {
     }
 
     /// Whether the texts of a column are more than one batch can hold.
-    fn is_too_long(&self, rows: &[Row], (base, changes): (Option<&RecordBatch>, Option<&RecordBatch>)) -> bool {
+    fn is_too_long(
+        &self,
+        rows: &[Row],
+        (base, changes): (Option<&RecordBatch>, Option<&RecordBatch>),
+    ) -> bool {
         let texts = self.schema.fields().iter().enumerate();
         let mut texts = texts.filter(|(_, field)| *field.data_type() == DataType::Utf8);
         texts.any(|(column, _)| {
             let old = base.map(|base| base.column(column));
             let new = changes.and_then(|changes| self.new_values(column, changes));
-            let most = old.map_or(0, |old| text_bytes(old)) + new.map_or(0, |(_, new)| text_bytes(new));
+            let most =
+                old.map_or(0, |old| text_bytes(old)) + new.map_or(0, |(_, new)| text_bytes(new));
             if most <= TEXT_BYTES_MAX {
                 return false;
             }
@@ -246,5 +270,7 @@ fn is_all_of(cells: &[Cell], rows: usize, of_it: impl Fn(&Cell) -> bool) -> bool
 fn text_bytes(array: &ArrayRef) -> usize {
     let offsets = array.as_string::<i32>().value_offsets();
     let bytes = offsets.last().zip(offsets.first());
-    bytes.map_or(0, |(last, first)| usize::try_from(last - first).unwrap_or(0))
+    bytes.map_or(0, |(last, first)| {
+        usize::try_from(last - first).unwrap_or(0)
+    })
 }

@@ -3,11 +3,27 @@
 //! **Invariant:** no change is passed over, and one that comes out of its order is an error.
 
 use datafusion::arrow::array::{Array as _, AsArray as _, Int32Array, Int64Array, RecordBatch};
+use datafusion::arrow::compute::concat_batches;
 use datafusion::arrow::datatypes::{Int32Type, Int64Type};
 use datafusion::error::{DataFusionError, Result};
 use futures::TryStreamExt as _;
 
 use crate::fold::Changes;
+
+/// Bytes of changes that are gathered before they are applied (32 MiB), and at most a batch of the stream more.
+const BYTES_AT_ONCE: usize = 32 << 20;
+
+/// Rows of changes that are gathered before they are applied, and at most a batch of the stream more.
+const ROWS_AT_ONCE: usize = 64 << 10;
+
+/// How many changes are gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All of the file below this position: those of one batch of its rows.
+    Below(u32),
+    /// As many as are worth to be applied together.
+    Enough,
+}
 
 /// Where changes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,9 +75,42 @@ impl Cursor {
         Ok(Some(place(files(batch), 0)?))
     }
 
+    /// The next changes at `at`, whatever batches they come in; none when the next change is elsewhere.
+    pub(super) async fn gather(&mut self, at: Place, extent: Extent) -> Result<Option<Run>> {
+        let below = match extent {
+            Extent::Below(position) => position,
+            Extent::Enough => u32::MAX,
+        };
+        let Some(first) = self.take(at, below).await? else {
+            return Ok(None);
+        };
+        let schema = first.rows.schema();
+        let (mut rows, mut bytes) = (first.rows.num_rows(), bytes_of(&first.rows));
+        let mut positions = first.positions;
+        let mut batches = vec![first.rows];
+        let enough = |rows, bytes| match extent {
+            Extent::Below(_) => false,
+            Extent::Enough => rows >= ROWS_AT_ONCE || bytes >= BYTES_AT_ONCE,
+        };
+        while !enough(rows, bytes) {
+            let Some(next) = self.take(at, below).await? else {
+                break;
+            };
+            rows += next.rows.num_rows();
+            bytes += bytes_of(&next.rows);
+            positions.extend(next.positions);
+            batches.push(next.rows);
+        }
+        let rows = match &batches[..] {
+            [one] => one.clone(),
+            several => concat_batches(&schema, several)?,
+        };
+        Ok(Some(Run { rows, positions }))
+    }
+
     /// The next changes in one batch of the stream that are at `at`, in a file only those below a position; none when
     /// the next change is elsewhere.
-    pub(super) async fn take(&mut self, at: Place, below: u32) -> Result<Option<Run>> {
+    async fn take(&mut self, at: Place, below: u32) -> Result<Option<Run>> {
         if self.place().await? != Some(at) {
             return Ok(None);
         }
@@ -97,6 +146,16 @@ impl Cursor {
             positions,
         }))
     }
+}
+
+/// What the rows take, a share of the buffers that they are slices of.
+fn bytes_of(rows: &RecordBatch) -> usize {
+    let bytes = rows.columns().iter().map(|column| {
+        let data = column.to_data();
+        data.get_slice_memory_size()
+            .unwrap_or_else(|_| column.get_array_memory_size())
+    });
+    bytes.sum()
 }
 
 fn files(batch: &RecordBatch) -> &Int32Array {

@@ -43,7 +43,9 @@ impl FileState {
     /// Its touched and dead rows of a hundred, at most; of no rows all.
     fn share_percent(&self) -> u64 {
         let gone = self.touched.saturating_add(self.dead).min(self.rows);
-        gone.saturating_mul(100).checked_div(self.rows).unwrap_or(100)
+        gone.saturating_mul(100)
+            .checked_div(self.rows)
+            .unwrap_or(100)
     }
 }
 
@@ -56,15 +58,20 @@ pub(crate) fn treatments(files: &[FileState], options: &MergeOptions) -> Vec<Tre
     if options.mode == WriteMode::EqualityDeletes {
         return treatments;
     }
-    let must = |file: &FileState| {
-        options.mode == WriteMode::CopyOnWrite || file.layout == Layout::Older
-    };
+    let must =
+        |file: &FileState| options.mode == WriteMode::CopyOnWrite || file.layout == Layout::Older;
     let share_min = u64::from(options.rewrite_percent);
     let mut wanted: Vec<usize> = (0..files.len())
         .filter(|at| files[*at].touched > 0)
         .filter(|at| must(&files[*at]) || files[*at].share_percent() >= share_min)
         .collect();
-    wanted.sort_by_key(|at| (!must(&files[*at]), u64::MAX - files[*at].share_percent(), *at));
+    wanted.sort_by_key(|at| {
+        (
+            !must(&files[*at]),
+            u64::MAX - files[*at].share_percent(),
+            *at,
+        )
+    });
     let mut bytes = 0_u64;
     for at in wanted {
         let after = bytes.saturating_add(files[at].bytes);
@@ -153,6 +160,9 @@ mod tests {
             layout: Layout::Older,
             ..file(1_000, 0, 1)
         };
-        assert_eq!(rewritten(&[older, file(1_000, 0, 1)], &MergeOptions::default()), [0]);
+        assert_eq!(
+            rewritten(&[older, file(1_000, 0, 1)], &MergeOptions::default()),
+            [0]
+        );
     }
 }

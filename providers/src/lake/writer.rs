@@ -13,6 +13,9 @@ mod parquet;
 mod row_group;
 mod sink;
 
+use ::parquet::basic::{Compression, ZstdLevel};
+use ::parquet::file::properties::WriterProperties;
+use ::parquet::schema::types::ColumnPath;
 use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt};
@@ -20,17 +23,14 @@ use iceberg::spec::{DataFile, DataFileFormat, SchemaRef, Struct};
 use iceberg::table::Table;
 use iceberg::writer::file_writer::location_generator::DefaultFileNameGenerator;
 use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
-use ::parquet::basic::{Compression, ZstdLevel};
-use ::parquet::file::properties::WriterProperties;
-use ::parquet::schema::types::ColumnPath;
 
 use super::error::{BoxError, LakeError};
 
-use location::{Locations, Made};
 use self::parquet::ParquetFiles;
+use location::{Locations, Made};
 
-pub use deletes::{EqualityDeleteFile, PositionDeletes, write_position_deletes};
 pub use self::parquet::Keys;
+pub use deletes::{EqualityDeleteFile, PositionDeletes, write_position_deletes};
 pub use sink::DataFiles;
 
 /// Rows of a row group: small enough to prune by and to decode in one go.

@@ -58,13 +58,16 @@ impl FileRows {
     /// # Errors
     /// As [`Self::all`]; when a position is no row of the file.
     pub fn at(&self, positions: &[u32]) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let beyond = positions.last().is_some_and(|last| u64::from(*last) >= self.file.info().rows);
+        let beyond = positions
+            .last()
+            .is_some_and(|last| u64::from(*last) >= self.file.info().rows);
         if beyond {
             return Err(Error::ForeignFile {
                 table: self.file.info().path.clone(),
                 reason: "it has fewer rows than somebody counted".to_owned(),
             });
         }
-        self.file.rows(only(&self.row_groups, positions), Columns::All)
+        self.file
+            .rows(only(&self.row_groups, positions), Columns::All)
     }
 }

@@ -46,7 +46,8 @@ impl NewKeys {
         }
         let ids = ids.iter().flatten();
         let indexes = KeyIndexes::of_process();
-        self.hashes.extend(ids.map(|id| indexes.hash(self.seed, id)));
+        self.hashes
+            .extend(ids.map(|id| indexes.hash(self.seed, id)));
     }
 
     /// The index, to be kept beside a file of so many bytes with these row groups. None when the file is too small or

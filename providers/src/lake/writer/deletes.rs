@@ -135,10 +135,7 @@ impl EqualityDeleteFile {
     ///
     /// # Errors
     /// `Invalid` when the table has partitions or no row ids.
-    pub fn open(
-        table: &Table,
-        options: &WriteOptions,
-    ) -> std::result::Result<Self, LakeError> {
+    pub fn open(table: &Table, options: &WriteOptions) -> std::result::Result<Self, LakeError> {
         let refused = || LakeError::iceberg("write deletes", table.identifier());
         let metadata = table.metadata();
         let field = metadata.current_schema().field_by_name(columns::ROW_ID);
@@ -146,8 +143,9 @@ impl EqualityDeleteFile {
         let Some(field) = field else {
             return Err(LakeError::Invalid {
                 table: table.identifier().to_string(),
-                reason: "rows are deleted by their row id in tables that have one and no partitions"
-                    .to_owned(),
+                reason:
+                    "rows are deleted by their row id in tables that have one and no partitions"
+                        .to_owned(),
             });
         };
         let schema = Schema::builder().with_fields([Arc::clone(field)]).build();

@@ -65,13 +65,18 @@ impl Made {
 /// Deletes data files or delete files that no snapshot has, with their key indexes. What cannot be deleted is left to
 /// orphan removal.
 pub(in crate::lake) async fn delete_files(file_io: &FileIO, paths: Vec<String>) {
-    let both = paths.into_iter().flat_map(|path| [key_index_uri(&path), path]);
+    let both = paths
+        .into_iter()
+        .flat_map(|path| [key_index_uri(&path), path]);
     let deleted = futures::stream::iter(both).map(|path| async move {
         if let Err(error) = file_io.delete(&path).await {
             tracing::debug!(path, %error, "a file that no snapshot has stays behind");
         }
     });
-    deleted.buffer_unordered(DELETES_AT_ONCE).collect::<()>().await;
+    deleted
+        .buffer_unordered(DELETES_AT_ONCE)
+        .collect::<()>()
+        .await;
 }
 
 impl LocationGenerator for Locations {

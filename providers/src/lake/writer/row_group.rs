@@ -105,7 +105,9 @@ impl Column {
                 for (leaf, writer) in leaves.iter().zip(&mut writers) {
                     writer.write(leaf)?;
                 }
-                let sizes = writers.iter().map(ArrowColumnWriter::get_estimated_total_bytes);
+                let sizes = writers
+                    .iter()
+                    .map(ArrowColumnWriter::get_estimated_total_bytes);
                 encoded.store(sizes.sum(), Ordering::Relaxed);
             }
             writers.into_iter().map(ArrowColumnWriter::close).collect()
@@ -117,4 +119,3 @@ impl Column {
         }
     }
 }
-

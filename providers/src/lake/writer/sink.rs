@@ -78,7 +78,10 @@ impl DataFiles {
     pub async fn close(self) -> Result<Vec<DataFile>, LakeError> {
         let order = self.sort_order_id;
         let files = match self.sink.close().await {
-            Ok(files) => files.into_iter().map(|file| bounds::limit(file, order)).collect(),
+            Ok(files) => files
+                .into_iter()
+                .map(|file| bounds::limit(file, order))
+                .collect(),
             Err(error) => Err(error),
         };
         let refused = LakeError::iceberg("write data files", self.table.identifier());
