@@ -64,7 +64,7 @@ pub use log_rows::log_batches;
 pub use overlay::{Resolved, Work};
 pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
-pub use scan::FileRows;
+pub use scan::{Dead, DeadRows, FileRows};
 pub use session::session;
 pub use travel::{
     Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, TravelLimits, begun_at, hlc_of,

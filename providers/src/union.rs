@@ -152,7 +152,7 @@ impl UnionTable {
         };
         let left_out = base.left_out(state, filters);
         let choice = (patching, left_out.as_slice());
-        let division = Division::choose(split, resolved, masks, base.files(), choice);
+        let division = Division::choose(split, resolved, masks, &base, choice);
         let chunks = division.overlay(&resolved.chunks);
         split.overlay_rows = chunks.iter().map(LiveChunk::row_count).sum();
         let whole = base.clone();

@@ -75,6 +75,11 @@ impl KnownFiles {
         &self.infos
     }
 
+    /// The same, to keep.
+    pub(crate) fn shared_infos(&self) -> &Arc<[DataFileInfo]> {
+        &self.infos
+    }
+
     /// The order of the rows within each of them; none when they have different ones, or none.
     pub(crate) fn order(&self) -> Option<&LexOrdering> {
         self.order.as_ref()

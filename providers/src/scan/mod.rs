@@ -9,6 +9,7 @@
 //! that may have a row ([`asked`]) and reads what they name, which proves it; [`mask`] turns positions into what
 //! the Parquet reader skips; [`view_source`] is the leaf of the plan, which says what it does in `EXPLAIN`. Whole files are left out
 //! by the bounds of their manifests ([`file_bounds`]) and by their buckets ([`buckets`]). A column is found in a file by its field id ([`field_ids`]).
+//! Rows that a snapshot's delete files take away ([`dead`]) are nobody's: neither an index names them nor a scan gives them.
 //!
 //! **Invariant:** a masked scan gives exactly the rows of the base whose id is not in the overlay; what remains of a
 //! file is final, so every filter may be pushed into it.
@@ -20,6 +21,7 @@ mod bounds_tests;
 mod buckets;
 mod carried_bounds;
 mod data_file;
+mod dead;
 mod division;
 mod field_ids;
 mod file_bounds;
@@ -40,7 +42,6 @@ mod new_keys;
 mod order_tests;
 mod overlay_table;
 mod patch;
-mod positions;
 mod seed;
 mod split;
 mod table_statistics;
@@ -48,6 +49,8 @@ mod table_statistics;
 pub(crate) mod tests;
 mod view_source;
 
+pub use dead::{Dead, DeadRows};
+pub(crate) use dead::{Sorted, applies};
 pub(crate) use division::{Division, Patching};
 pub(crate) use field_ids::FieldIds;
 pub(crate) use file_bounds::field_id;
@@ -63,6 +66,5 @@ pub(crate) use mask::{FileMask, Masks};
 pub(crate) use new_keys::NewKeys;
 pub(crate) use overlay_table::OverlayTable;
 pub(crate) use patch::{Chunk, Completion, FilePatch, LiveChunk, PatchSource, PatchedRow, Place};
-pub(crate) use positions::masks;
 pub(crate) use split::{Moment, Split};
 pub(crate) use view_source::ViewSource;
