@@ -12,7 +12,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
 use futures::{TryStreamExt as _, stream};
 use lakesync_providers::lake::{
-    Warehouse, WriteOptions, arrow_schema, live_files, sort_order_id, summary, write_data_files,
+    Warehouse, WriteOptions, arrow_schema, live_files, summary, write_data_files,
 };
 use lakesync_providers::proto::{GatewayId, TableDefinition, TableSchema};
 use lakesync_providers::{BaseSnapshot, FileRows, session};
@@ -57,10 +57,10 @@ impl Chance {
 
 /// How a table lies.
 const PLAIN: &str = "";
-const SORTED: &str = r#", "sort_by": [{"column": "a"}]"#;
-const PARTITIONED: &str = r#", "partition_by": [{"column": "b"}]"#;
+const SORTED: &str = r#", "sortBy": ["a"]"#;
+const PARTITIONED: &str = r#", "partitionBy": ["b"]"#;
 const BOTH: &str =
-    r#", "partition_by": [{"column": "b"}], "sort_by": [{"column": "a", "direction": "desc"}]"#;
+    r#", "partitionBy": ["b"], "sortBy": ["a desc"]"#;
 
 struct Table {
     _dir: TempDir,
@@ -80,7 +80,7 @@ impl Table {
         warehouse.create_namespace(&gateway).await.unwrap();
         let body = format!(
             r#"{{"table": "t", "columns": [{{"name": "id", "type": "string"}}, {{"name": "a", "type": "long"}},
-              {{"name": "b", "type": "string"}}, {{"name": "c", "type": "number"}}], "primary_key": ["id"]{layout}}}"#
+              {{"name": "b", "type": "string"}}, {{"name": "c", "type": "number"}}], "primaryKey": ["id"]{layout}}}"#
         );
         let definition = TableDefinition::from_json(body.as_bytes()).unwrap();
         let schema = TableSchema::from_definition(&definition).unwrap();
@@ -102,7 +102,7 @@ impl Table {
         BaseSnapshot::current(pair.unwrap().base).unwrap()
     }
 
-    fn into<'a>(&'a self, base: &'a BaseSnapshot) -> MergeInto<'a> {
+    fn merge_into<'a>(&'a self, base: &'a BaseSnapshot) -> MergeInto<'a> {
         MergeInto {
             base,
             warehouse: &self.warehouse,
@@ -120,7 +120,7 @@ impl Table {
             let mut rows: Vec<(String, Values)> = (0..*rows)
                 .map(|_| (format!("row {}", chance.next()), chance.values()))
                 .collect();
-            if layout.contains("sort_by") {
+            if layout.contains("sortBy") {
                 rows.sort_by_key(|(_, values)| values.0);
             }
             let options = WriteOptions::new("test").with_keys();
@@ -410,7 +410,7 @@ async fn history(seed: u64, layout: &str, mode: WriteMode, context: &str) {
         };
         let changes = table.changes(&base, share, mode, &mut chance).await;
         let context = format!("{context}, round {round}, {share} %, {options:?}");
-        let merged = merge(table.into(&base), changes, &options).await.unwrap();
+        let merged = merge(table.merge_into(&base), changes, &options).await.unwrap();
         table.commit(&base, &merged, Kind::Fold).await.unwrap();
         table.check(&context).await;
         no_strays(&table).await;
@@ -422,7 +422,7 @@ async fn history(seed: u64, layout: &str, mode: WriteMode, context: &str) {
         .filter(|_| chance.percent(60))
         .map(|file| file.path.clone())
         .collect();
-    let merged = rewrite(table.into(&base), &some, &MergeOptions::default())
+    let merged = rewrite(table.merge_into(&base), &some, &MergeOptions::default())
         .await
         .unwrap();
     table.commit(&base, &merged, Kind::Rewrite).await.unwrap();
@@ -451,6 +451,4 @@ async fn no_strays(table: &Table) {
         referenced.len(),
         "one delete file for a data file"
     );
-    let order = sort_order_id(&base.table, &table.schema);
-    let _ = order;
 }
