@@ -65,7 +65,7 @@ pub use log_rows::log_batches;
 pub use overlay::{Resolved, Work};
 pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
-pub use scan::{Dead, DeadRows, PlaceCheck, Places, TouchedRows};
+pub use scan::{Dead, DeadRows, FileRows, PlaceCheck, Places, TouchedRows};
 pub use session::{job_session, session};
 pub use travel::{
     Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, TravelLimits, begun_at, hlc_of,

@@ -37,6 +37,7 @@ pub use error::{Below, CommitError, CommitErrorKind, ForeignSnapshot, LakeError,
 pub(crate) use files::find_snapshot;
 pub(crate) use files::manifests as manifests_of;
 pub use files::{DataFileInfo, live_files};
+pub use iceberg::spec::DataFile;
 pub use partition_values::{bucket_of, write_order};
 pub use schema::{
     COLUMN_IDS, ColumnIds, LOG_SUFFIX, SCHEMA, arrow_schema, base_arrow_schema, column_ids,
@@ -46,8 +47,8 @@ pub use storage::LakeStorage;
 pub use tables::TablePair;
 pub use warehouse::Warehouse;
 pub use writer::{
-    Partitions, PositionDeletes, WriteOptions, write_data_files, write_data_stream,
-    write_position_deletes,
+    DataFiles, EqualityDeleteFile, Keys, Partitions, PositionDeletes, WriteOptions, delete_written,
+    write_data_files, write_data_stream, write_position_deletes,
 };
 
 #[cfg(test)]

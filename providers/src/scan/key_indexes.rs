@@ -112,6 +112,11 @@ impl KeyIndexes {
         }))
     }
 
+    /// By what new indexes are made.
+    pub(super) fn seed(&self) -> Seed {
+        *self.0.seed.get_or_init(Seed::by_chance)
+    }
+
     /// The hash of a row id, as the indexes with this seed take it.
     pub(super) fn hash(&self, seed: Seed, row_id: &str) -> u64 {
         (self.0.hash)(seed, row_id.as_bytes())
