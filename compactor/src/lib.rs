@@ -17,6 +17,7 @@ mod fold;
 mod merge;
 mod order;
 mod progress;
+mod rewrite_base;
 pub mod strategy;
 
 pub use compact::{CompactReport, compact, explain};
@@ -26,3 +27,4 @@ pub use fold::{ChangeCounts, Changes, Fold, change_schema, set_column, value_col
 pub use lakesync_providers::{Part, fold_sql};
 pub use merge::{Kind, MergeInto, MergeOptions, MergeReport, Merged, merge, mode_for, rewrite};
 pub use progress::{Progress, Step, Unit};
+pub use rewrite_base::{RewriteReport, rewrite_base};

@@ -21,7 +21,8 @@ use super::state::{FileSet, FileState};
 const FIRST_SIZE_BYTES: u64 = 64 << 10;
 
 /// The files of a base that are to be written anew; none when all are well.
-pub(super) fn of_base(set: &FileSet, policy: &RewritePolicy) -> Option<FileChoice> {
+#[must_use]
+pub fn of_base(set: &FileSet, policy: &RewritePolicy) -> Option<FileChoice> {
     choose(set, policy, |files| {
         let mut chosen = dead(files, policy.dead_percent);
         chosen.extend(unordered(files));

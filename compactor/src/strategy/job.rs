@@ -60,15 +60,6 @@ impl fmt::Display for JobKind {
     }
 }
 
-/// Which of a pair's two Iceberg tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The merged rows.
-    Base,
-    /// The flushed deltas.
-    Log,
-}
-
 /// Why a job is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -145,8 +136,8 @@ pub enum Job {
     RewriteBase(FileChoice),
     /// Rewrite these files of the log.
     RewriteLog(FileChoice),
-    /// Rewrite the manifests of one side.
-    RewriteManifests(Side),
+    /// Rewrite the manifests of base and log.
+    RewriteManifests,
     /// Expire snapshots.
     Expire,
     /// Drop deltas of the log.
@@ -163,7 +154,7 @@ impl Job {
             Self::Fold(_) => JobKind::Fold,
             Self::RewriteBase(_) => JobKind::RewriteBase,
             Self::RewriteLog(_) => JobKind::RewriteLog,
-            Self::RewriteManifests(_) => JobKind::RewriteManifests,
+            Self::RewriteManifests => JobKind::RewriteManifests,
             Self::Expire => JobKind::Expire,
             Self::DropLog => JobKind::DropLog,
             Self::RemoveOrphans => JobKind::RemoveOrphans,
@@ -176,7 +167,7 @@ impl Job {
         match self {
             Self::Fold(reason) => *reason,
             Self::RewriteBase(choice) | Self::RewriteLog(choice) => choice.reason,
-            Self::RewriteManifests(_) => Reason::Manifests,
+            Self::RewriteManifests => Reason::Manifests,
             Self::Expire | Self::DropLog | Self::RemoveOrphans => Reason::Interval,
         }
     }

@@ -29,7 +29,8 @@ mod timing;
 #[cfg(test)]
 mod tests;
 
-pub use job::{FileChoice, Job, JobKind, Reason, Side};
+pub use files::of_base as base_files_due;
+pub use job::{FileChoice, Job, JobKind, Reason};
 pub use policy::{FoldPolicy, MaintenancePolicy, RewritePolicy};
 pub use state::{FileSet, FileState, Manifests, Ran, TableState, Waiting};
 pub use survey::{Survey, survey};
@@ -64,17 +65,11 @@ pub fn jobs(state: &TableState, policy: &MaintenancePolicy, now_ms: u64) -> Vec<
         if is_over(JobKind::RewriteLog, every) {
             due.extend(files::of_log(&state.log, rewrite).map(Job::RewriteLog));
         }
-        if is_over(JobKind::RewriteManifests, every) {
-            let sides = [(Side::Base, &state.base), (Side::Log, &state.log)];
-            let many = |(_, set): &(Side, &std::sync::Arc<FileSet>)| {
-                set.manifests.are_too_many(rewrite.manifests_min)
-            };
-            due.extend(
-                sides
-                    .into_iter()
-                    .filter(many)
-                    .map(|(side, _)| Job::RewriteManifests(side)),
-            );
+        let many = [&state.base, &state.log]
+            .into_iter()
+            .any(|set| set.manifests.are_too_many(rewrite.manifests_min));
+        if many && is_over(JobKind::RewriteManifests, every) {
+            due.push(Job::RewriteManifests);
         }
     }
     let timed = [

@@ -476,14 +476,12 @@ fn apply(state: &mut TableState, job: &Job) {
         Job::RewriteLog(choice) => {
             state.log = Arc::new(rewritten(&state.log, choice, target_bytes))
         }
-        Job::RewriteManifests(side) => {
-            let set = match side {
-                Side::Base => &mut state.base,
-                Side::Log => &mut state.log,
-            };
-            let mut made = FileSet::clone(set);
-            made.manifests.count = made.manifests.needed;
-            *set = Arc::new(made);
+        Job::RewriteManifests => {
+            for set in [&mut state.base, &mut state.log] {
+                let mut made = FileSet::clone(set);
+                made.manifests.count = made.manifests.needed;
+                *set = Arc::new(made);
+            }
         }
         Job::Expire | Job::DropLog | Job::RemoveOrphans => {}
     }

@@ -12,16 +12,21 @@ use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::DataType;
 use clap::Args;
 
+use super::CliError;
 use super::connection::Connection;
 use super::render::{Format, RowWriter};
 use super::sql::{self, Answer};
-use super::CliError;
 
 /// What all of them are asked for.
 #[derive(Args, Clone, Debug)]
 pub struct WhereArgs {
     /// The data directory.
-    #[arg(long, value_name = "DIR", default_value = "lakesync-data", conflicts_with = "url")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "lakesync-data",
+        conflicts_with = "url"
+    )]
     dir: PathBuf,
     /// The gateway, which is the SQL schema.
     #[arg(long, value_name = "NAME", default_value = "public")]
@@ -131,7 +136,10 @@ pub async fn optimize(args: OptimizeArgs) -> Result<(), CliError> {
 /// # Errors
 /// When a table is not there, or a job fails.
 pub async fn maintain(args: MaintainArgs) -> Result<(), CliError> {
-    Call::of("maintain").tables(&args.tables).run(&args.place).await
+    Call::of("maintain")
+        .tables(&args.tables)
+        .run(&args.place)
+        .await
 }
 
 /// A call as it is put together.
@@ -175,7 +183,11 @@ impl Call {
             Some(url) => Connection::at(url, &place.gateway)?,
             None => Connection::open(&place.dir, &place.gateway).await?,
         };
-        let text = format!("CALL system.{}({})", self.procedure, self.arguments.join(", "));
+        let text = format!(
+            "CALL system.{}({})",
+            self.procedure,
+            self.arguments.join(", ")
+        );
         let answer = sql::answer(&connection, &text).await?;
         show(&answer, place.json)?;
         match failures(&answer.batches) {
@@ -202,11 +214,17 @@ fn show(answer: &Answer, json: bool) -> Result<(), CliError> {
 
 /// How many rows tell of a job that failed.
 fn failures(batches: &[RecordBatch]) -> usize {
-    let statuses = batches.iter().filter_map(|batch| batch.column_by_name("status"));
-    let failed = statuses.filter(|status| *status.data_type() == DataType::Utf8).map(|status| {
-        let texts = status.as_string::<i32>();
-        (0..texts.len()).filter(|row| texts.is_valid(*row) && texts.value(*row).starts_with("failed")).count()
-    });
+    let statuses = batches
+        .iter()
+        .filter_map(|batch| batch.column_by_name("status"));
+    let failed = statuses
+        .filter(|status| *status.data_type() == DataType::Utf8)
+        .map(|status| {
+            let texts = status.as_string::<i32>();
+            (0..texts.len())
+                .filter(|row| texts.is_valid(*row) && texts.value(*row).starts_with("failed"))
+                .count()
+        });
     failed.sum()
 }
 
@@ -216,7 +234,9 @@ mod tests {
 
     #[test]
     fn a_name_cannot_end_its_quotes() {
-        let call = Call::of("compact").table("o'brien').flush('x").with("dry_run", "true");
+        let call = Call::of("compact")
+            .table("o'brien').flush('x")
+            .with("dry_run", "true");
         assert_eq!(
             call.arguments.join(", "),
             "\"table\" => 'o''brien'').flush(''x', dry_run => true"

@@ -55,7 +55,9 @@ fn line(running: &Running, now: Instant) -> String {
     let seconds = now.saturating_duration_since(step.begun).as_secs_f64();
     let head = format!("{} of {}: {}", running.kind, running.table, step.name);
     let share = running.progress.share();
-    let bar = share.map_or_else(String::new, |share| format!(" {} {:>3.0} %", bar(share), share * 100.0));
+    let bar = share.map_or_else(String::new, |share| {
+        format!(" {} {:>3.0} %", bar(share), share * 100.0)
+    });
     if done == 0 || seconds < 0.5 {
         return format!("{head}{bar}");
     }
@@ -64,11 +66,18 @@ fn line(running: &Running, now: Instant) -> String {
     let left = match share {
         Some(share) if share > 0.0 && share < 1.0 => {
             let left = Duration::from_secs_f64((seconds / share - seconds).clamp(0.0, 1e6));
-            format!(", {} left", humantime::format_duration(Duration::from_secs(left.as_secs() + 1)))
+            format!(
+                ", {} left",
+                humantime::format_duration(Duration::from_secs(left.as_secs() + 1))
+            )
         }
         _ => String::new(),
     };
-    format!("{head}{bar} {}, {}/s{left}", amount(done, step.unit), short(rate))
+    format!(
+        "{head}{bar} {}, {}/s{left}",
+        amount(done, step.unit),
+        short(rate)
+    )
 }
 
 fn bar(share: f64) -> String {
@@ -91,7 +100,10 @@ fn amount(number: u64, unit: Unit) -> String {
 }
 
 fn short_whole(number: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "a number of a few digits for people")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a number of a few digits for people"
+    )]
     let number = number as f64;
     short(number)
 }
@@ -100,7 +112,10 @@ fn short_whole(number: u64) -> String {
 fn short(number: f64) -> String {
     let units = [(1e9, " G"), (1e6, " M"), (1e3, " k")];
     let unit = units.into_iter().find(|(least, _)| number >= *least);
-    unit.map_or_else(|| format!("{number:.0}"), |(least, name)| format!("{:.1}{name}", number / least))
+    unit.map_or_else(
+        || format!("{number:.0}"),
+        |(least, name)| format!("{:.1}{name}", number / least),
+    )
 }
 
 #[cfg(test)]
@@ -132,6 +147,9 @@ mod tests {
         progress.begin("writing", Unit::Bytes, 0);
         progress.add(3 << 20);
         let later = progress.step().begun + Duration::from_secs(1);
-        assert_eq!(line(&running, later), "compact of orders: writing 3.0 MiB, 3.1 M/s");
+        assert_eq!(
+            line(&running, later),
+            "compact of orders: writing 3.0 MiB, 3.1 M/s"
+        );
     }
 }

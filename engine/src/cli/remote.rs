@@ -84,9 +84,13 @@ impl Remote {
     /// # Errors
     /// When it is no URL of a server.
     pub(super) fn at(url: &str, gateway: GatewayId) -> Result<Self, CliError> {
-        let scheme = ["https://", "http://"].into_iter().find(|scheme| url.starts_with(scheme));
+        let scheme = ["https://", "http://"]
+            .into_iter()
+            .find(|scheme| url.starts_with(scheme));
         if scheme.is_none_or(|scheme| url.len() == scheme.len()) {
-            return Err(format!("`{url}` is no URL of a server; write it as https://lake.example").into());
+            return Err(
+                format!("`{url}` is no URL of a server; write it as https://lake.example").into(),
+            );
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)

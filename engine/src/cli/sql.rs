@@ -14,8 +14,8 @@ use lakesync_proto::GatewayId;
 use ureq::BodyReader;
 
 use super::connection::Connection;
-use super::remote::Remote;
 use super::progress;
+use super::remote::Remote;
 use super::render::{Format, RenderError, RowWriter};
 use super::{CliError, DirArgs};
 use crate::dml::writes;

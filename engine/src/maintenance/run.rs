@@ -9,8 +9,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lakesync_compactor::strategy::{Job, JobKind};
-use lakesync_compactor::{CompactReport, CompactionConfig, Progress, compact};
+use lakesync_compactor::strategy::{Job, JobKind, TableState};
+use lakesync_compactor::{
+    CompactReport, CompactionConfig, Progress, RewriteReport, compact, rewrite_base,
+};
 use lakesync_gateway::{Did, FlushReport, Gateway};
 use lakesync_proto::TableName;
 use lakesync_providers::lake::CommitErrorKind;
@@ -23,6 +25,16 @@ use crate::maintenance::Running;
 pub(crate) trait Counted {
     /// Rows, bytes and files that it wrote or took away.
     fn did(&self) -> Did;
+}
+
+impl Counted for RewriteReport {
+    fn did(&self) -> Did {
+        Did {
+            rows: self.rows,
+            bytes: self.bytes_added,
+            files: self.files_added,
+        }
+    }
 }
 
 impl Counted for CompactReport {
@@ -142,16 +154,40 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// Whether [`due`] can do a job.
-pub(crate) fn is_known(job: &Job) -> bool {
-    matches!(job, Job::Fold(_))
+/// The rows of these base files into others.
+pub(crate) async fn rewrite(
+    place: &Place,
+    paths: Vec<String>,
+    config: CompactionConfig,
+) -> Result<RewriteReport> {
+    place
+        .job(JobKind::RewriteBase, move |place, progress| async move {
+            let (live, fence) = (place.gateway.live(), place.gateway.fence());
+            let table = (&**live, place.table.as_ref());
+            Ok(rewrite_base(table, &paths, Some(&fence), &config, &progress).await?)
+        })
+        .await
 }
 
-/// Does what the strategy found due.
-pub(crate) async fn due(place: &Place, job: &Job) -> Result<Did> {
+/// Whether [`due`] can do a job.
+pub(crate) fn is_known(job: &Job) -> bool {
+    matches!(job, Job::Fold(_) | Job::RewriteBase(_))
+}
+
+/// Does what the strategy found due in `state`.
+pub(crate) async fn due(place: &Place, job: &Job, state: &TableState) -> Result<Did> {
     let settings = place.lake.maintenance();
     match job {
         Job::Fold(_) => Ok(fold(place, settings.compaction).await?.did()),
+        Job::RewriteBase(choice) => {
+            let paths = choice
+                .files
+                .iter()
+                .map(|at| state.base.files[*at].path.to_string());
+            Ok(rewrite(place, paths.collect(), settings.compaction)
+                .await?
+                .did())
+        }
         _ => Ok(Did::default()),
     }
 }
@@ -180,9 +216,24 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
+/// The rows of these base files into others.
+pub(crate) async fn rewrite(
+    place: &Place,
+    paths: Vec<String>,
+    config: CompactionConfig,
+) -> Result<RewriteReport> {
+    place
+        .job(JobKind::RewriteBase, move |place, progress| async move {
+            let (live, fence) = (place.gateway.live(), place.gateway.fence());
+            let table = (&**live, place.table.as_ref());
+            Ok(rewrite_base(table, &paths, Some(&fence), &config, &progress).await?)
+        })
+        .await
+}
+
 /// Whether [`due`] can do a job.
 pub(crate) fn is_known(job: &Job) -> bool {
-    matches!(job, Job::Fold(_))
+    matches!(job, Job::Fold(_) | Job::RewriteBase(_))
 }
 
 /// Does what the strategy found due in `state`.
@@ -190,6 +241,15 @@ pub(crate) async fn due(place: &Place, job: Job, state: &TableState) -> Result<D
     let settings = place.lake.maintenance();
     match job {
         Job::Fold(_) => Ok(fold(place, settings.compaction).await?.did()),
+        Job::RewriteBase(choice) => {
+            let paths = choice
+                .files
+                .iter()
+                .map(|at| state.base.files[*at].path.to_string());
+            Ok(rewrite(place, paths.collect(), settings.compaction)
+                .await?
+                .did())
+        }
         _ => Ok(Did::default()),
     }
 }

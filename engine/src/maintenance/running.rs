@@ -54,7 +54,11 @@ impl RunningJobs {
 
     /// Those that run, the oldest first.
     pub(crate) fn now(&self) -> Vec<Running> {
-        self.lock().jobs.iter().map(|(_, job)| job.clone()).collect()
+        self.lock()
+            .jobs
+            .iter()
+            .map(|(_, job)| job.clone())
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -64,6 +68,9 @@ impl RunningJobs {
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.jobs.lock().jobs.retain(|(number, _)| *number != self.number);
+        self.jobs
+            .lock()
+            .jobs
+            .retain(|(number, _)| *number != self.number);
     }
 }

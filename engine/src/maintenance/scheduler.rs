@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakesync_compactor::strategy::{Job, JobKind, backoff, jobs};
+use lakesync_compactor::strategy::{Job, JobKind, TableState, backoff, jobs};
 use lakesync_gateway::Gateway;
 use lakesync_gateway::http::Front;
 use lakesync_proto::GatewayId;
@@ -43,6 +43,7 @@ pub struct Maintenance {
 pub(super) struct Due {
     pub(super) place: Place,
     pub(super) job: Job,
+    state: TableState,
     /// How pressing it is: the kind's rank, then how much waits.
     rank: (u8, u64),
 }
@@ -126,7 +127,12 @@ impl Maintenance {
                         gateway: Arc::clone(&watched.gateway),
                         table,
                     };
-                    found = Some(Due { place, job, rank });
+                    found = Some(Due {
+                        place,
+                        job,
+                        state,
+                        rank,
+                    });
                 }
             }
             match any {
@@ -155,9 +161,11 @@ impl Maintenance {
     }
 
     pub(super) async fn perform(&mut self, due: Due) {
-        let Due { place, job, .. } = due;
+        let Due {
+            place, job, state, ..
+        } = due;
         let (kind, reason) = (job.kind(), job.reason());
-        let done = run::due(&place, &job).await;
+        let done = run::due(&place, &job, &state).await;
         let ended_ms = self.lake.clock().now_ms();
         let (gateway, table) = (&place.gateway, &place.table);
         let Some(watched) = self.gateways.get_mut(gateway.id()) else {

@@ -101,7 +101,7 @@ async fn perform(
             return Ok(rows);
         };
         seen.insert(job.kind());
-        rows.push(match run::due(place, &job).await {
+        rows.push(match run::due(place, &job, &state).await {
             Ok(did) => row(place, &job, "done", did),
             Err(error) => row(place, &job, &format!("failed: {error}"), Did::default()),
         });

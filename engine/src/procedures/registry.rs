@@ -170,6 +170,48 @@ pub(super) static PROCEDURES: &[Procedure] = &[
         explain: Some(|asked| Box::pin(files::explain_compact(asked))),
     },
     Procedure {
+        name: "rewrite_data_files",
+        does: "Puts small base files together, and writes those with many dead rows or out of order anew.",
+        parameters: &[
+            TABLE,
+            optional(
+                "min_input_files",
+                "whole number",
+                "5",
+                "How many small files of like size make it worth it.",
+            ),
+            optional(
+                "rewrite_all",
+                "boolean",
+                "false",
+                "Writes every file anew, whatever it is like.",
+            ),
+            DRY_RUN,
+        ],
+        columns: &[
+            long("rewritten_data_files_count"),
+            long("added_data_files_count"),
+            long("rewritten_bytes_count"),
+            long("failed_data_files_count"),
+            long("removed_delete_files_count"),
+        ],
+        run: |asked| Box::pin(files::rewrite_data_files(asked)),
+        explain: None,
+    },
+    Procedure {
+        name: "rewrite_position_delete_files",
+        does: "Writes the base files that delete files take rows of anew, so that there are no delete files.",
+        parameters: &[TABLE, DRY_RUN],
+        columns: &[
+            long("rewritten_delete_files_count"),
+            long("added_delete_files_count"),
+            long("rewritten_bytes_count"),
+            long("added_bytes_count"),
+        ],
+        run: |asked| Box::pin(files::rewrite_position_delete_files(asked)),
+        explain: None,
+    },
+    Procedure {
         name: "maintain",
         does: "Does everything that is due, as the scheduler of a server would, whatever its intervals.",
         parameters: &[TABLES, DRY_RUN],

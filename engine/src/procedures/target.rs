@@ -99,4 +99,21 @@ impl Asked<'_> {
     pub(super) fn is_dry(&self) -> Result<bool> {
         Ok(self.arguments.boolean("dry_run")?.unwrap_or(false))
     }
+
+    /// How many files make a rewrite worth it.
+    pub(super) fn files_min(&self, parameter: &'static str) -> Result<usize> {
+        match self.arguments.long(parameter)? {
+            None => Ok(FILES_MIN),
+            Some(number) => {
+                let number = usize::try_from(number).ok().filter(|number| *number >= 2);
+                Ok(number.ok_or_else(|| {
+                    let message = format!("{parameter} is too small");
+                    self.arguments.refused(parameter, message, "give 2 or more")
+                })?)
+            }
+        }
+    }
 }
+
+/// How many small files of like size a rewrite that somebody asks for takes at least: Spark's default.
+const FILES_MIN: usize = 5;

@@ -78,11 +78,19 @@ async fn change(
     request: Request,
 ) -> Response {
     if identity.role != Role::Admin {
-        let text = format!("Admin role required: this token's role is `{}`", identity.role);
+        let text = format!(
+            "Admin role required: this token's role is `{}`",
+            identity.role
+        );
         return error_answer(StatusCode::FORBIDDEN, ErrorCode::Forbidden, &text, None);
     }
     let (parts, body) = request.into_parts();
-    let body = match timeout(sql.body_timeout, read_body(&parts.headers, body, BODY_BYTES_MAX)).await {
+    let body = match timeout(
+        sql.body_timeout,
+        read_body(&parts.headers, body, BODY_BYTES_MAX),
+    )
+    .await
+    {
         Ok(Ok(body)) => body,
         Ok(Err(answer)) => return *answer,
         Err(_) => return too_slow(sql.body_timeout),
@@ -113,8 +121,13 @@ async fn changed(
     let tables: Vec<TableName> = match &asked.tables {
         None => known().collect(),
         Some(names) => {
-            let found: Vec<TableName> = known().filter(|table| names.contains(table.as_ref())).collect();
-            if let Some(unknown) = names.iter().find(|name| !found.iter().any(|table| table.as_ref() == name.as_str())) {
+            let found: Vec<TableName> = known()
+                .filter(|table| names.contains(table.as_ref()))
+                .collect();
+            if let Some(unknown) = names
+                .iter()
+                .find(|name| !found.iter().any(|table| table.as_ref() == name.as_str()))
+            {
                 return Err(Error::Invalid(format!(
                     "table `{unknown}` does not exist in `{}`; nothing was changed",
                     gateway.id()

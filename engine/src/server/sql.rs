@@ -137,7 +137,9 @@ async fn answer(sql: Sql, identity: Identity, request: HttpRequest, access: Acce
         let frame = plan(&lake, &request, grant, &lasts).await?;
         rows(frame, format).await
     };
-    sql.statements.run((place, lasting), work, error_response).await
+    sql.statements
+        .run((place, lasting), work, error_response)
+        .await
 }
 
 pub(super) fn too_slow(limit: Duration) -> Response {

@@ -331,12 +331,20 @@ mod tests {
         let statements = statements(1, 1);
         let place = statements.admit("ada").unwrap();
         let answer = statements
-            .run((place, Lasting::default()), std::future::pending(), internal)
+            .run(
+                (place, Lasting::default()),
+                std::future::pending(),
+                internal,
+            )
             .await;
         assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
         let place = free(&statements).await;
         let answer = statements
-            .run((place, Lasting::default()), async { Ok(endless()) }, internal)
+            .run(
+                (place, Lasting::default()),
+                async { Ok(endless()) },
+                internal,
+            )
             .await;
         assert_eq!(answer.status(), StatusCode::OK);
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
@@ -349,7 +357,9 @@ mod tests {
         let statements = statements(1, 1);
         let place = statements.admit("ada").unwrap();
         let rows = async { Ok(endless()) };
-        let answer = statements.run((place, Lasting::default()), rows, internal).await;
+        let answer = statements
+            .run((place, Lasting::default()), rows, internal)
+            .await;
         drop(answer);
         free(&statements).await;
     }
@@ -374,7 +384,10 @@ mod tests {
         let work = async move {
             lasts.begin();
             // Three times as long as a statement may take.
-            drop(tokio::time::timeout(Duration::from_millis(150), std::future::pending::<()>()).await);
+            drop(
+                tokio::time::timeout(Duration::from_millis(150), std::future::pending::<()>())
+                    .await,
+            );
             Ok(Rows {
                 content_type: "text/plain",
                 chunks: stream::iter([Ok(Bytes::from_static(b"done"))]).boxed(),
