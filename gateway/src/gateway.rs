@@ -334,11 +334,6 @@ impl Gateway {
         })
     }
 
-    pub(crate) async fn trim(&self, flushed: Seq, before_ms: u64) -> Result<()> {
-        self.ask(|reply| Task::Trim(flushed, before_ms, reply))
-            .await
-    }
-
     /// Gives the fence a new token, so that older copies of the database are told from it.
     pub(crate) async fn renew_fence(&self) -> Result<()> {
         let held = self.fence();

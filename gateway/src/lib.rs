@@ -50,6 +50,7 @@ mod sight;
 mod sql_write;
 pub mod stats;
 mod steady;
+mod trim;
 mod upkeep;
 mod writer;
 
@@ -65,4 +66,5 @@ pub use pressure::{PressureLimits, ProcessLoad};
 pub use pull::{Pull, Since};
 pub use registry::{GATEWAYS_MAX, GatewayFolder, Gateways};
 pub use sql_write::SqlWriter;
+pub use trim::LogCompaction;
 pub use upkeep::Metrics;

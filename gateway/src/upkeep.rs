@@ -15,6 +15,7 @@ use crate::gateway::Gateway;
 use crate::maintenance::{MaintenanceSnapshot, MaintenanceStats};
 use crate::pressure::Pressure;
 use crate::stats::{Stats, StatsSnapshot};
+use crate::trim::Trimming;
 
 /// The parts of one gateway's upkeep.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Upkeep {
     /// How often a flush has written something.
     pub(crate) flushes: watch::Sender<u64>,
     pub(crate) waiting_bytes: Arc<AtomicUsize>,
+    pub(crate) trimming: Trimming,
 }
 
 impl Upkeep {
@@ -40,6 +42,7 @@ impl Upkeep {
             pressure: Pressure::new(gateway.clone(), database, config.pressure),
             flushes: watch::Sender::new(0),
             waiting_bytes: Arc::clone(waiting_bytes),
+            trimming: Trimming::default(),
         }
     }
 }

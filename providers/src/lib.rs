@@ -67,6 +67,7 @@ pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
 pub use scan::{Dead, DeadRows, FileRows, PlaceCheck, Places, TouchedRows};
 pub use session::{job_session, session};
+pub use text_views::{in_types_of, without_text_views};
 pub use travel::{
     Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, TravelLimits, begun_at, hlc_of,
     micros_of, ref_of, register, seq_of, version_of, view_at_seq,

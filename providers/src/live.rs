@@ -155,13 +155,17 @@ impl Live {
         }
     }
 
-    /// Publishes the log after a flush.
+    /// Publishes the log after a flush or another commit to it. One that is older than what is published stays
+    /// unpublished: a job's commit and a flush may be told in another order than they were made.
     ///
     /// # Errors
     /// When the new snapshot's summary cannot be read.
     pub fn flushed(&self, name: &TableName, log: Table) -> Result<()> {
         let log = Arc::new(LogSnapshot::current(log)?);
-        if let Some(table) = self.lock().tables.get_mut(name) {
+        let made = |log: &LogSnapshot| log.table.metadata().last_sequence_number();
+        if let Some(table) = self.lock().tables.get_mut(name)
+            && made(&log) >= made(&table.log)
+        {
             table.set_log(log);
         }
         Ok(())

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod checkpoint_rules;
+mod clean;
 mod client;
 mod dml;
 mod evolution;
