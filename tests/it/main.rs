@@ -10,6 +10,7 @@ mod clock_in_log;
 mod dml;
 mod evolution;
 mod expiry;
+mod fold_changes;
 mod foreign;
 mod gateway;
 mod large;
