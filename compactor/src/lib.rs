@@ -16,10 +16,12 @@ mod error;
 mod fold;
 mod merge;
 mod order;
+mod progress;
 
 pub use compact::{CompactReport, compact, explain};
 pub use config::{CompactionConfig, MEMORY_BYTES_MIN, WriteMode};
 pub use error::{Error, Result};
-pub use fold::{ChangeCounts, Changes, change_schema, set_column, value_column};
+pub use fold::{ChangeCounts, Changes, Fold, change_schema, set_column, value_column};
 pub use lakesync_providers::{Part, fold_sql};
 pub use merge::{Kind, MergeInto, MergeOptions, MergeReport, Merged, merge, mode_for, rewrite};
+pub use progress::{Progress, Step, Unit};

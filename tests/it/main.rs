@@ -7,6 +7,7 @@ mod checkpoint_rules;
 mod client;
 mod dml;
 mod evolution;
+mod fold_changes;
 mod foreign;
 mod gateway;
 mod large;

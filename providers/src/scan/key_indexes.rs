@@ -157,6 +157,21 @@ impl KeyIndexes {
         stopped(tokio::spawn(task).await)?
     }
 
+    /// The index of a file when it is in memory or beside the file; it is neither made nor kept.
+    pub(super) async fn kept_index(&self, file: DataFile) -> Option<Arc<KeyIndex>> {
+        if let Some(known) = self.known(file.info()) {
+            return Some(known);
+        }
+        let index = KeyIndexFile::of(&file)?.load().await?;
+        let _ = self.0.seed.set(index.seed());
+        Some(Arc::new(index))
+    }
+
+    /// By what new indexes are made.
+    pub(super) fn seed(&self) -> Seed {
+        *self.0.seed.get_or_init(Seed::by_chance)
+    }
+
     /// How many indexes were made, not loaded.
     #[cfg(test)]
     pub(super) fn made(&self) -> usize {

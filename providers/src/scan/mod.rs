@@ -42,11 +42,17 @@ mod new_keys;
 mod order_tests;
 mod overlay_table;
 mod patch;
+mod place_check;
+mod place_search;
+#[cfg(test)]
+mod place_tests;
+mod places;
 mod seed;
 mod split;
 mod table_statistics;
 #[cfg(test)]
 pub(crate) mod tests;
+mod touched_rows;
 mod view_source;
 
 pub use dead::{Dead, DeadRows};
@@ -68,3 +74,7 @@ pub(crate) use overlay_table::OverlayTable;
 pub(crate) use patch::{Chunk, Completion, FilePatch, LiveChunk, PatchSource, PatchedRow, Place};
 pub(crate) use split::{Moment, Split};
 pub(crate) use view_source::ViewSource;
+
+pub use place_check::PlaceCheck;
+pub use places::Places;
+pub use touched_rows::TouchedRows;
