@@ -36,6 +36,7 @@ use crate::scan::{
     Dead, Division, FieldIds, GuardedSource, KnownFiles, LakeReaders, PatchSource, ViewSource,
     as_asked_for, in_order,
 };
+use crate::text_views::with_text_views;
 
 /// The rows of some data files of one Iceberg snapshot. A clone is cheap.
 #[derive(Clone, Debug)]
@@ -114,6 +115,13 @@ impl ParquetTable {
         self.dead = Arc::new(dead);
         let alive = || Division::without(Arc::clone(&self.dead), self.files().len());
         self.alive = (!self.dead.is_empty()).then(|| Arc::new(alive()));
+        self
+    }
+
+    /// With its texts as views, as queries read them.
+    #[must_use]
+    pub(crate) fn with_text_views(mut self) -> Self {
+        self.schema = with_text_views(&self.schema);
         self
     }
 

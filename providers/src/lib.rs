@@ -42,6 +42,7 @@ mod row_states;
 mod rows_at;
 mod scan;
 mod session;
+mod text_views;
 mod travel;
 mod union;
 mod view;

@@ -409,14 +409,9 @@ async fn history(seed: u64, layout: &str, mode: WriteMode, context: &str) {
         };
         let changes = table.changes(&base, share, mode, &mut chance).await;
         let context = format!("{context}, round {round}, {share} %, {options:?}");
-        let merged = merge(
-            table.merge_into(&base),
-            changes,
-            &options,
-            &Progress::default(),
-        )
-        .await
-        .unwrap();
+        let merged = merge(table.merge_into(&base), changes, &options)
+            .await
+            .unwrap();
         table.commit(&base, &merged, Kind::Fold).await.unwrap();
         table.check(&context).await;
         no_strays(&table).await;
@@ -428,12 +423,7 @@ async fn history(seed: u64, layout: &str, mode: WriteMode, context: &str) {
         .filter(|_| chance.percent(60))
         .map(|file| file.path.clone())
         .collect();
-    let merged = rewrite(
-        table.merge_into(&base),
-        &some,
-        &MergeOptions::default(),
-        &Progress::default(),
-    )
+    let merged = rewrite(table.merge_into(&base), &some, &MergeOptions::default())
     .await
     .unwrap();
     table.commit(&base, &merged, Kind::Rewrite).await.unwrap();

@@ -8,12 +8,14 @@
 //! **Invariant:** every live row of the base whose id has the hash of a touched row is found.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
 use futures::TryStreamExt as _;
 use tokio::task::spawn_blocking;
 
 use super::data_file::{DataFile, row_groups};
+use super::dead::DeadRows;
 use super::key_index::KeyIndex;
 use super::locator::Columns;
 use super::mask::only;
@@ -41,7 +43,7 @@ pub(super) async fn search(mut touched: TouchedRows) -> Result<Places> {
         further: Vec::new(),
     };
     for at in 0..touched.base.files().len() {
-        if !touched.reached[at] {
+        if !touched.reached[at] || touched.base.is_all_dead(at) {
             continue;
         }
         search = in_file(search, &touched, at).await?;
@@ -74,9 +76,10 @@ impl Search {
         }
     }
 
-    fn by_index(&mut self, index: &KeyIndex, of_file: u32) {
+    fn by_index(&mut self, index: &KeyIndex, (of_file, dead): (u32, Option<&DeadRows>)) {
         for entry in 0..self.slots.entries.len() {
-            for position in index.find(self.slots.entries[entry].0) {
+            let found = index.find(self.slots.entries[entry].0);
+            for position in found.filter(|at| dead.is_none_or(|dead| !dead.contains(*at))) {
                 self.hit(entry, place(of_file, position));
             }
         }
@@ -87,10 +90,11 @@ async fn in_file(mut search: Search, touched: &TouchedRows, at: usize) -> Result
     let indexes = &touched.indexes;
     let of_file = u32::try_from(at).expect("a snapshot has no 4 billion files");
     let source = data_file(touched, at);
+    let dead = touched.base.dead().at(at).map(Arc::clone);
     let index = indexes.kept_index(source.clone()).await;
     if let Some(index) = index.filter(|index| index.seed() == touched.seed) {
         let found = spawn_blocking(move || {
-            search.by_index(&index, of_file);
+            search.by_index(&index, (of_file, dead.as_deref()));
             search
         });
         return Ok(found.await.map_err(stopped)?);
@@ -101,7 +105,10 @@ async fn in_file(mut search: Search, touched: &TouchedRows, at: usize) -> Result
     while let Some(batch) = ids.try_next().await? {
         for id in &batch {
             let hash = id.map(|id| indexes.hash(seed, id));
-            if let Some(entry) = hash.and_then(|hash| search.slots.find(hash)) {
+            let is_dead = |at| dead.as_ref().is_some_and(|dead| dead.contains(at));
+            if let Some(entry) = hash.and_then(|hash| search.slots.find(hash))
+                && !is_dead(next)
+            {
                 search.hit(entry, place(of_file, next));
             }
             next = next.checked_add(1).ok_or_else(|| too_long(&source))?;

@@ -1,6 +1,6 @@
 //! Places of touched rows: with and without key indexes, whatever the hash, in parts, and confirmed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array as _, Int64Array, RecordBatch, StringArray};
@@ -11,6 +11,9 @@ use super::seed::Seed;
 use super::tests::{Scene, row_id, scene, scene_of};
 use super::*;
 use crate::fold::Part;
+use crate::lake::{
+    Commit, PositionDeletes, WriteOptions, write_data_files, write_position_deletes,
+};
 use crate::session::session;
 
 /// What is found of a row: its file and position, when it is confirmed.
@@ -100,15 +103,7 @@ async fn rows_are_found_with_an_index_and_without_few_and_many_in_one_part_and_i
     for indexed in [false, true] {
         let indexes = KeyIndexes::new(Limits::default());
         if indexed {
-            // Whoever asks for a row makes them.
-            let view = scene.view();
-            let ctx = session(&view.warehouse);
-            let base = view.base.scan(&view.warehouse).await.unwrap();
-            let ids = [row_id(1), row_id(1_001)];
-            let mut locator = Locator::new(&indexes, &ctx, &base, ids.iter().collect())
-                .unwrap()
-                .unwrap();
-            while let Next::Rows(_) = locator.next(Columns::RowId).await.unwrap() {}
+            make(&indexes, &scene).await;
         }
         for of in [1, 3] {
             assert_eq!(find(&indexes, &scene, &few, of).await, expected(few));
@@ -163,4 +158,72 @@ async fn keys_order_places_and_then_arrivals_and_late_rows_are_marked() {
     assert!(known.is_sorted(), "{known:?}");
     let late: Vec<bool> = places.late(&ids).iter().flatten().collect();
     assert_eq!(late, [false, true, true, false, false, false]);
+}
+
+#[tokio::test]
+async fn a_dead_position_is_no_place_and_a_row_that_lives_elsewhere_is_found_there() {
+    let scene = scene().await;
+    let view = scene.view();
+    let base = &view.base.table;
+    let files = view.base.data_files(&view.warehouse).await.unwrap();
+    // Row 5 is dead and replaced, row 6 is dead, and of the other file every second row is.
+    let dead = [
+        (0, BTreeSet::from([5, 6])),
+        (1, (0..50_000).step_by(2).collect()),
+    ];
+    let dead = dead.map(
+        |(file, positions): (usize, BTreeSet<u64>)| PositionDeletes {
+            path: files[file].path.clone(),
+            partition: files[file].partition.clone(),
+            positions: positions.into_iter().collect(),
+        },
+    );
+    let options = WriteOptions::new("test");
+    let row = RecordBatch::try_from_iter([(
+        "row_id",
+        Arc::new(StringArray::from(vec![row_id(5).to_string()])) as _,
+    )]);
+    let new = write_data_files(base, vec![row.unwrap()], &options);
+    let deletes = write_position_deletes(base, &dead, &options).await.unwrap();
+    let commit = Commit::row_delta(new.await.unwrap(), deletes);
+    let committed = commit
+        .run(&view.warehouse, base.identifier())
+        .await
+        .unwrap();
+    scene.live.compacted(view.table(), committed).unwrap();
+
+    let view = scene.view();
+    let files = view.base.data_files(&view.warehouse).await.unwrap();
+    let new = files.iter().position(|file| file.rows == 1).unwrap();
+    let old = files.iter().position(|file| file.rows == 1_000).unwrap();
+    let large = files.iter().position(|file| file.rows == 50_000).unwrap();
+    let [new, old, large] = [new, old, large].map(|at| i32::try_from(at).unwrap());
+    for indexed in [false, true] {
+        let indexes = KeyIndexes::new(Limits::default());
+        if indexed {
+            make(&indexes, &scene).await;
+        }
+        let found = find(&indexes, &scene, &[5, 6, 7, 1_000, 1_001], 1).await;
+        let expected = [
+            (5, Some((new, 0))),
+            (6, None),
+            (7, Some((old, 7))),
+            (1_000, None),
+            (1_001, Some((large, 1))),
+        ];
+        let expected = expected.map(|(v, place)| (row_id(v).to_string(), place));
+        assert_eq!(found, Found::from(expected), "indexed: {indexed}");
+    }
+}
+
+/// Makes the indexes of a scene's two files, beside them where they are worth it.
+async fn make(indexes: &KeyIndexes, scene: &Scene) {
+    let view = scene.view();
+    let ctx = session(&view.warehouse);
+    let base = view.base.scan(&view.warehouse).await.unwrap();
+    let ids = [row_id(1), row_id(1_001)];
+    let mut locator = Locator::new(indexes, &ctx, &base, ids.iter().collect())
+        .unwrap()
+        .unwrap();
+    while let Next::Rows(_) = locator.next(Columns::RowId).await.unwrap() {}
 }

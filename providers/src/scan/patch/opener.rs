@@ -163,6 +163,7 @@ impl Scan {
             cursor: Cursor::new(kept),
             deleted,
             pending,
+            read: Arc::clone(&self.read),
             projector: self.projection.make_projector(&self.read)?,
             patched_rows: self.patched_rows.clone(),
         };
