@@ -11,6 +11,8 @@ mod dml;
 mod evolution;
 mod expiry;
 mod fold_changes;
+mod fold_changes;
+mod expiry;
 mod foreign;
 mod gateway;
 mod large;
