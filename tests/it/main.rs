@@ -8,6 +8,7 @@ mod clean;
 mod client;
 mod dml;
 mod evolution;
+mod fold_changes;
 mod foreign;
 mod gateway;
 mod large;
