@@ -5,6 +5,7 @@
 mod checkpoint;
 mod checkpoint_rules;
 mod client;
+mod dead_rows;
 mod dml;
 mod evolution;
 mod foreign;
