@@ -8,6 +8,7 @@ pub mod cells;
 pub mod history;
 pub mod layouts;
 pub mod oracle;
+pub mod scattered;
 pub mod schemas;
 pub mod script;
 pub mod world;
