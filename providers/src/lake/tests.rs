@@ -18,7 +18,7 @@ use futures::TryStreamExt;
 use iceberg::TableIdent;
 use iceberg::spec::{DataFile, ManifestContentType, ManifestFile, ManifestStatus};
 use iceberg::table::Table;
-use lakesync_proto::{GatewayId, TableDefinition, TableName, TableSchema};
+use lakesync_proto::{GatewayId, ManualClock, TableDefinition, TableName, TableSchema};
 use tempfile::TempDir;
 
 use super::schema::Kind;
@@ -35,6 +35,21 @@ impl Lake {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let warehouse = Warehouse::open_local(dir.path()).await.unwrap();
+        Self::in_folder(dir, warehouse).await
+    }
+
+    /// By `clock`, with a table `t (a string)`.
+    async fn with_table_by(clock: Arc<ManualClock>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let warehouse = Warehouse::open_local_with_clock(dir.path(), clock)
+            .await
+            .unwrap();
+        let lake = Self::in_folder(dir, warehouse).await;
+        lake.create().await;
+        lake
+    }
+
+    async fn in_folder(dir: TempDir, warehouse: Warehouse) -> Self {
         let gateway = GatewayId::parse("public").unwrap();
         warehouse.create_namespace(&gateway).await.unwrap();
         Self {
@@ -47,12 +62,14 @@ impl Lake {
     /// With a table `t (a string)`.
     pub(super) async fn with_table() -> Self {
         let lake = Self::new().await;
-        let schema = schema(&[("a", "string")]);
-        lake.warehouse
-            .create_table(&lake.gateway, &schema)
-            .await
-            .unwrap();
+        lake.create().await;
         lake
+    }
+
+    async fn create(&self) {
+        let schema = schema(&[("a", "string")]);
+        let created = self.warehouse.create_table(&self.gateway, &schema).await;
+        created.unwrap();
     }
 
     /// Another process's view of the same directory.

@@ -40,7 +40,7 @@ pub(super) async fn commit(
             return Err(CommitError::conflict(ident, unmet.message()));
         }
     }
-    let next = Next::build(&table, change.updates).map_err(failed)?;
+    let next = Next::build(&table, change.updates, catalog.now_ms()).map_err(failed)?;
     let written = next.metadata.write_to(&catalog.file_io, &next.location);
     written.await.map_err(failed)?;
 
@@ -85,9 +85,9 @@ struct Next {
 }
 
 impl Next {
-    fn build(table: &Table, updates: Vec<TableUpdate>) -> iceberg::Result<Self> {
+    fn build(table: &Table, updates: Vec<TableUpdate>, now_ms: i64) -> iceberg::Result<Self> {
         let previous = table.metadata_location_result()?.to_owned();
-        let built = order::apply(table.metadata(), &previous, updates)?;
+        let built = order::apply((table.metadata(), &previous), updates, now_ms)?;
         let metadata = built.metadata;
         let location = match MetadataLocation::from_str(&previous) {
             Ok(location) => location.with_next_version().with_new_metadata(&metadata),
@@ -192,7 +192,7 @@ mod tests {
         let update = TableUpdate::SetProperties {
             updates: HashMap::from([("k".to_owned(), "v".to_owned())]),
         };
-        let next = Next::build(&table, vec![update]).unwrap();
+        let next = Next::build(&table, vec![update], 0).unwrap();
         let written = next.metadata.write_to(table.file_io(), &next.location);
         written.await.unwrap();
 
