@@ -43,7 +43,11 @@ async fn patched_masked_and_joined_reads_agree_with_the_oracle_whatever_is_asked
         let mut rng = Rng::new(seed);
         for step in &history.steps {
             world.step(step).await;
-            let asks = matches!(step, Step::Push(_)) && rng.chance(40);
+            let mut asks = matches!(step, Step::Push(_)) && rng.chance(40);
+            if rng.chance(20) {
+                world.chore(&mut rng).await;
+                asks = true;
+            }
             for schema in world.schemas.iter().filter(|_| asks) {
                 let asked = Asked::new(&world, schema, &mut rng).await;
                 patched += said(&asked.ways[0], "patched_rows=").await;
