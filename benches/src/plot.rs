@@ -2,8 +2,6 @@
 //!
 //! Invariant: the text depends on the values alone, so an unchanged figure is an unchanged file.
 
-use std::fmt::Write as _;
-
 const WIDTH: f64 = 860.0;
 const PANEL_HEIGHT: f64 = 130.0;
 const LEFT: f64 = 80.0;
@@ -36,9 +34,8 @@ pub fn svg(title: &str, panels: &[Panel]) -> String {
     #[expect(clippy::cast_precision_loss, reason = "a few panels")]
     let height = TOP + panels.len() as f64 * (PANEL_HEIGHT + GAP);
     let mut svg = String::new();
-    // Writing to a string cannot fail.
-    let mut put = |text: std::fmt::Arguments<'_>| drop(svg.write_fmt(text));
-    put(format_args!(
+    let mut put = |text: String| svg.push_str(&text);
+    put(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n\
          <text x=\"{LEFT}\" y=\"22\" font-size=\"15\">{title}</text>\n"
@@ -46,9 +43,9 @@ pub fn svg(title: &str, panels: &[Panel]) -> String {
     for (nth, panel) in panels.iter().enumerate() {
         #[expect(clippy::cast_precision_loss, reason = "a few panels")]
         let top = TOP + nth as f64 * (PANEL_HEIGHT + GAP);
-        put(format_args!("{}", panel_svg(panel, top)));
+        put(panel_svg(panel, top));
     }
-    put(format_args!("</svg>\n"));
+    put("</svg>\n".to_owned());
     svg
 }
 
@@ -63,10 +60,10 @@ fn panel_svg(panel: &Panel, top: f64) -> String {
         top - 6.0,
         panel.title
     );
-    let mut put = |text: std::fmt::Arguments<'_>| drop(svg.write_fmt(text));
+    let mut put = |text: String| svg.push_str(&text);
     for share in [0.0, 0.5, 1.0] {
         let y = bottom - share * PANEL_HEIGHT;
-        put(format_args!(
+        put(format!(
             "<path d=\"M{LEFT} {y:.1}H{right}\" stroke=\"#d8dee4\"/>\n\
              <text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#57606a\">{}</text>\n",
             LEFT - 6.0,
@@ -74,7 +71,7 @@ fn panel_svg(panel: &Panel, top: f64) -> String {
             short(most * share)
         ));
     }
-    put(format_args!(
+    put(format!(
         "<text x=\"{LEFT}\" y=\"{:.0}\" fill=\"#57606a\">day 0</text>\n\
          <text x=\"{right}\" y=\"{:.0}\" text-anchor=\"end\" fill=\"#57606a\">day {}</text>\n",
         bottom + 15.0,
@@ -89,7 +86,7 @@ fn panel_svg(panel: &Panel, top: f64) -> String {
             format!("{x:.1},{:.1}", bottom - value / most * PANEL_HEIGHT)
         });
         let points: Vec<String> = points.collect();
-        put(format_args!(
+        put(format!(
             "<polyline fill=\"none\" stroke=\"{color}\" stroke-width=\"1.5\" points=\"{}\"/>\n\
              <text x=\"{:.0}\" y=\"{:.0}\" fill=\"{color}\">{}</text>\n",
             points.join(" "),
