@@ -17,11 +17,11 @@ use lakesync::Lake;
 use lakesync_gateway::{Error, GatewayConfig};
 use lakesync_proto::{ErrorCode, ManualClock, Push, Seq, WallClock as _};
 
+use crate::history::START_MS;
+
 pub use load::{Load, Rows};
 pub use measure::Measured;
 
-/// 2026-01-01T00:00:00Z.
-pub const START_MS: u64 = 1_767_225_600_000;
 /// A day.
 pub const DAY_MS: u64 = 86_400_000;
 
