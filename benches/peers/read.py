@@ -51,6 +51,10 @@ def duckdb_reads(folder, queries):
         report(version, query["name"], lambda: connection.execute(query["sql"]).fetchall())
 
 
+def nullable(kind):
+    return kind if kind.startswith("Nullable") else f"Nullable({kind})"
+
+
 def chdb_reads(folder, queries):
     import chdb
     from chdb import session
@@ -60,9 +64,7 @@ def chdb_reads(folder, queries):
     chat.query("CREATE DATABASE w ENGINE = Atomic")
     described = chat.query(f"DESCRIBE file('{base}', Parquet)", "JSONEachRow").bytes().decode()
     columns = [json.loads(line) for line in described.splitlines()]
-    kinds = ", ".join(
-        f"{c['name']} {c['type'] if c['type'].startswith('Nullable') else f'Nullable({c['type']})'}"
-        for c in columns if c["name"] != "row_id")
+    kinds = ", ".join(f"{c['name']} {nullable(c['type'])}" for c in columns if c["name"] != "row_id")
     chat.query(f"CREATE TABLE w.lineitem (row_id String, {kinds}) ENGINE = CoalescingMergeTree ORDER BY row_id")
     chat.query(f"INSERT INTO w.lineitem SELECT * FROM file('{base}', Parquet)")
     chat.query("OPTIMIZE TABLE w.lineitem FINAL")

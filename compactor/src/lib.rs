@@ -13,9 +13,29 @@
 mod compact;
 mod config;
 mod error;
+mod fold;
+mod merge;
 mod order;
+mod progress;
+mod rewrite_base;
+pub mod strategy;
+mod orphans;
+mod rewrite_log;
+mod rewrite_manifests;
 
 pub use compact::{CompactReport, compact, explain};
-pub use config::CompactionConfig;
+pub use config::{CompactionConfig, MEMORY_BYTES_MIN, WriteMode};
 pub use error::{Error, Result};
+pub use fold::{ChangeCounts, Changes, Fold, change_schema, set_column, value_column};
 pub use lakesync_providers::{Part, fold_sql};
+pub use merge::{Kind, MergeInto, MergeOptions, MergeReport, Merged, merge, mode_for, rewrite};
+pub use progress::{Progress, Step, Unit};
+pub use rewrite_base::{RewriteReport, rewrite_base};
+pub use orphans::{
+    Act, ORPHAN_GRACE, ORPHAN_GRACE_MIN, OrphanOptions, OrphanReport, remove_orphan_files,
+};
+pub use rewrite_log::{
+    Effort, LogGroup, LogMoment, LogRewriteOptions, LogRewriteReport, log_rewrite_due,
+    plan_log_rewrite, rewrite_log,
+};
+pub use rewrite_manifests::{ManifestReport, manifests_due, rewrite_manifests};

@@ -26,7 +26,7 @@ use crate::fence::{self, Taken};
 use crate::flushed_mark::{self, FlushedMark};
 use crate::rejoin::rejoin;
 use crate::rules::ledger::Ledger;
-use crate::sent::Sent;
+use crate::sent::{Memory, Sent};
 use crate::upkeep::Upkeep;
 use crate::writer::Writer;
 
@@ -181,21 +181,26 @@ fn recover(
     );
     let newest = log.newest_by_client()?;
     let lake_max = newest_in_lake(live);
-    let sent_max = newest.values().copied().max().unwrap_or(Hlc::ZERO);
+    let away = log.forgotten_clients()?;
+    let sent_max = newest.values().copied().fold(away, Hlc::max);
     let seen = Seen {
         database: last.max(marked),
         lake: lake_to,
     };
-    let anyone = match seen.all_clients(log, &taken.epoch)? {
-        true => Hlc::ZERO,
-        false => lake_max,
+    let unknown = match seen.all_clients(log, &taken.epoch)? {
+        true => away,
+        false => away.max(lake_max),
     };
     let forgotten =
         seq > Seq::ZERO && (begin > Seq::ZERO || first == Seq::ZERO || gap || last < lake_to);
+    let memory = match forgotten {
+        true => Memory::Recent,
+        false => Memory::Whole,
+    };
     Ok(Recovered {
         feed,
         dedup,
-        sent: Sent::new(newest, forgotten.then_some(anyone)),
+        sent: Sent::new(newest, unknown, memory),
         seq,
         max_hlc: sent_max.max(replayed_max).max(lake_max),
     })

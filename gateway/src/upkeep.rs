@@ -12,17 +12,21 @@ use tokio::sync::watch;
 
 use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
+use crate::maintenance::{MaintenanceSnapshot, MaintenanceStats};
 use crate::pressure::Pressure;
 use crate::stats::{Stats, StatsSnapshot};
+use crate::trim::Trimming;
 
 /// The parts of one gateway's upkeep.
 #[derive(Debug)]
 pub(crate) struct Upkeep {
     pub(crate) stats: Arc<Stats>,
+    pub(crate) maintenance: Arc<MaintenanceStats>,
     pub(crate) pressure: Pressure,
     /// How often a flush has written something.
     pub(crate) flushes: watch::Sender<u64>,
     pub(crate) waiting_bytes: Arc<AtomicUsize>,
+    pub(crate) trimming: Trimming,
 }
 
 impl Upkeep {
@@ -34,9 +38,11 @@ impl Upkeep {
     ) -> Self {
         Self {
             stats: Arc::default(),
+            maintenance: Arc::default(),
             pressure: Pressure::new(gateway.clone(), database, config.pressure),
             flushes: watch::Sender::new(0),
             waiting_bytes: Arc::clone(waiting_bytes),
+            trimming: Trimming::default(),
         }
     }
 }
@@ -48,6 +54,8 @@ pub struct Metrics {
     pub gateway: GatewayId,
     /// Its counts since it was opened.
     pub stats: StatsSnapshot,
+    /// Its maintenance since it was opened.
+    pub maintenance: MaintenanceSnapshot,
     /// Everything up to this seq is visible.
     pub visible: Seq,
     /// What all tables hold.
@@ -67,6 +75,12 @@ impl Gateway {
         &self.upkeep.stats
     }
 
+    /// What is counted of the gateway's maintenance, for whoever runs it.
+    #[must_use]
+    pub fn maintenance_stats(&self) -> &Arc<MaintenanceStats> {
+        &self.upkeep.maintenance
+    }
+
     /// What the gateway is like now. It takes the tables' lock once and reads no delta.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
@@ -76,6 +90,7 @@ impl Gateway {
         Metrics {
             gateway: self.id.clone(),
             stats: self.upkeep.stats.snapshot(),
+            maintenance: self.upkeep.maintenance.snapshot(),
             visible: self.live.seq(),
             hot,
             tables,

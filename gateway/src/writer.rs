@@ -27,6 +27,7 @@ use crate::rules::ledger::Ledger;
 use crate::rules::ruling::RulesTask;
 use crate::sent::Sent;
 use crate::stats::Stats;
+use crate::trim::{Stepped, TrimStep};
 
 /// A push that was admitted and waits for its commit.
 #[derive(Debug)]
@@ -69,8 +70,8 @@ pub(crate) enum Task {
     Push(Job),
     /// Raise the floor, durably; it never sinks.
     Floor(Hlc, oneshot::Sender<Result<Hlc>>),
-    /// Forget the ids up to a flushed seq, and those pushes that arrived before a moment (milliseconds since 1970).
-    Trim(Seq, u64, oneshot::Sender<Result<()>>),
+    /// A step of the trimming.
+    Trim(TrimStep, oneshot::Sender<Result<Stepped>>),
     /// Set a key of the database's `meta`, durably.
     Meta(&'static str, String, oneshot::Sender<Result<()>>),
     /// A step towards other rules; the answer counts what was done.
@@ -130,9 +131,7 @@ impl Writer {
         // A caller that went away asks again; nobody else needs the answer.
         match task {
             Task::Floor(floor, reply) => drop(reply.send(self.raise_floor(floor))),
-            Task::Trim(flushed, before_ms, reply) => {
-                drop(reply.send(self.trim(flushed, before_ms)));
-            }
+            Task::Trim(step, reply) => drop(reply.send(self.trim(step))),
             Task::Meta(key, value, reply) => {
                 let set = self
                     .check_open()
@@ -238,18 +237,6 @@ impl Writer {
             self.live.raise_floor(floor);
         }
         Ok(self.floor)
-    }
-
-    fn trim(&mut self, flushed: Seq, before_ms: u64) -> Result<()> {
-        self.check_open()?;
-        self.log.trim(flushed, before_ms)?;
-        // What is flushed is found there, whether SQLite still has it for pulls or not.
-        if self.dedup.knows_up_to(flushed) {
-            self.sent.begin_trim();
-            self.dedup.forget(flushed);
-        }
-        self.stats.known_ids(self.dedup.len());
-        Ok(())
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {

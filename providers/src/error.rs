@@ -180,7 +180,7 @@ pub enum Error {
         /// What is in the way and what to do.
         reason: String,
     },
-    /// The table carries delete files that this version of the provider does not apply.
+    /// A log carries delete files: no log of ours does.
     #[error(
         "`{table}` has {count} delete files written by another engine; rewrite its data files there before reading it here"
     )]

@@ -1,7 +1,8 @@
 //! A set of Parquet files as a table: DataFusion's own scan, whole or without the rows of some masks.
 //!
 //! **Invariant:** the files are those of one Iceberg snapshot and immutable, so the row count of their manifests is
-//! exact, and less the masked rows it is still; everything but a limit may be pushed into a scan with masks.
+//! exact, and less the masked and the dead rows it is still; everything but a limit may be pushed into a scan with masks.
+//! A dead row is in no scan.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -32,36 +33,42 @@ use crate::error::{Error, Result};
 use crate::foreign::Layout;
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
 use crate::scan::{
-    Division, FieldIds, FilePatch, GuardedSource, KnownFiles, LakeReaders, Masks, PatchSource,
-    ViewSource, as_asked_for, in_order,
+    Dead, Division, FieldIds, GuardedSource, KnownFiles, LakeReaders, PatchSource, ViewSource,
+    as_asked_for, in_order,
 };
+use crate::text_views::with_text_views;
 
-/// The rows of one Iceberg snapshot that has data files only. A clone is cheap.
+/// The rows of some data files of one Iceberg snapshot. A clone is cheap.
 #[derive(Clone, Debug)]
 pub struct ParquetTable {
     warehouse: Warehouse,
     schema: SchemaRef,
     ids: Arc<FieldIds>,
     files: Arc<KnownFiles>,
+    /// The rows that delete files take away.
+    dead: Arc<Dead>,
+    /// All rows but those; none when there are none.
+    alive: Option<Arc<Division>>,
     part: Part,
 }
 
 /// Which rows of the files are read.
 #[derive(Clone, Debug)]
 enum Part {
-    /// All of them; nothing is said of a view.
+    /// All that are not dead; nothing is said of a view.
     All,
-    /// All of them, with this said in `EXPLAIN`.
+    /// The same, with this said in `EXPLAIN`.
     Labelled(Arc<str>),
     /// As a view divides them between files and overlay.
     Divided(Arc<Division>),
 }
 
 impl ParquetTable {
-    /// The rows of `files`, which are the live files of a snapshot of `table`.
+    /// All rows of `files`, which are live data files of a snapshot of `table`.
     ///
     /// # Errors
-    /// [`Error::DeleteFiles`] when another engine left delete files; lake errors when the schema has no Arrow form.
+    /// [`Error::DeleteFiles`] when there are delete files among them, which nobody applies; lake errors when the schema
+    /// has no Arrow form.
     pub fn open(warehouse: &Warehouse, table: &Table, files: Arc<[DataFileInfo]>) -> Result<Self> {
         let deletes = files
             .iter()
@@ -79,6 +86,8 @@ impl ParquetTable {
             ids: Arc::default(),
             files: Arc::new(KnownFiles::new(table, &schema, files)),
             schema,
+            dead: Arc::default(),
+            alive: None,
             part: Part::All,
         })
     }
@@ -94,8 +103,26 @@ impl ParquetTable {
             schema: Arc::clone(layout.read()),
             ids: Arc::clone(layout.ids()),
             files: Arc::new(KnownFiles::foreign(files)),
+            dead: Arc::default(),
+            alive: None,
             part: Part::All,
         }
+    }
+
+    /// Without the rows that are dead in its files.
+    #[must_use]
+    pub(crate) fn without(mut self, dead: Dead) -> Self {
+        self.dead = Arc::new(dead);
+        let alive = || Division::without(Arc::clone(&self.dead), self.files().len());
+        self.alive = (!self.dead.is_empty()).then(|| Arc::new(alive()));
+        self
+    }
+
+    /// With its texts as views, as queries read them.
+    #[must_use]
+    pub(crate) fn with_text_views(mut self) -> Self {
+        self.schema = with_text_views(&self.schema);
+        self
     }
 
     /// With `label` in `EXPLAIN`.
@@ -103,13 +130,6 @@ impl ParquetTable {
     pub(crate) fn labelled(mut self, label: String) -> Self {
         self.part = Part::Labelled(label.into());
         self
-    }
-
-    /// Without the rows of `masks`, and with `label` in `EXPLAIN`.
-    #[must_use]
-    pub(crate) fn without(self, masks: &Masks, label: String) -> Self {
-        let division = Division::masked(masks, self.files(), label);
-        self.divided(division)
     }
 
     /// As a view divides its rows between files and overlay.
@@ -127,6 +147,22 @@ impl ParquetTable {
     /// The files.
     pub(crate) fn files(&self) -> &[DataFileInfo] {
         self.files.infos()
+    }
+
+    /// The files, to keep.
+    pub(crate) fn shared_files(&self) -> &Arc<[DataFileInfo]> {
+        self.files.shared_infos()
+    }
+
+    /// The rows that delete files take away from them.
+    pub(crate) fn dead(&self) -> &Arc<Dead> {
+        &self.dead
+    }
+
+    /// Whether no row of this file is left.
+    pub(crate) fn is_all_dead(&self, file: usize) -> bool {
+        let dead = self.dead.at(file);
+        dead.is_some_and(|dead| dead.rows() >= self.files()[file].rows)
     }
 
     /// Of each file whether one of these filters holds for none of its rows; nothing when that is not known of any.
@@ -189,11 +225,12 @@ impl ParquetTable {
     fn division(&self) -> Option<&Arc<Division>> {
         match &self.part {
             Part::Divided(division) => Some(division),
-            Part::All | Part::Labelled(_) => None,
+            Part::All | Part::Labelled(_) => self.alive.as_ref(),
         }
     }
 
-    /// Rows exactly, without a filter; of values what is so of all rows, and an estimate where some are masked or patched.
+    /// Rows exactly, without a filter; of values what is so of all rows, and an estimate where some are masked, dead or
+    /// patched.
     fn statistics(&self, left_out: usize) -> Statistics {
         let total = self.files.total(&self.schema).clone();
         let Some(division) = self.division() else {
@@ -203,12 +240,13 @@ impl ParquetTable {
                 total
             };
         };
-        let masked = division.masked_rows();
-        if masked == 0 && !division.patches() && left_out == 0 {
+        let missing = division.missing_rows();
+        if missing == 0 && !division.patches() && left_out == 0 {
             return total;
         }
         let rows: u64 = self.files().iter().map(|file| file.rows).sum();
-        let left = usize::try_from(rows - masked).map_or(Precision::Absent, Precision::Exact);
+        let left = usize::try_from(rows.saturating_sub(missing))
+            .map_or(Precision::Absent, Precision::Exact);
         let mut statistics = total.to_inexact();
         if left_out == 0 {
             statistics.num_rows = left;
@@ -220,7 +258,8 @@ impl ParquetTable {
         statistics
     }
 
-    /// The files that a scan with these filters opens, and how many it does not. One stays at least: a plan needs a leaf.
+    /// The files that a scan with these filters opens, and how many of them the filters spare. One stays at least: a plan
+    /// needs a leaf.
     fn opened(
         &self,
         state: &dyn Session,
@@ -228,22 +267,24 @@ impl ParquetTable {
     ) -> Result<(Vec<PartitionedFile>, usize)> {
         let left_out = self.left_out(state, filters);
         let mut files = Vec::with_capacity(self.files().len());
+        let mut spared = 0;
         for at in 0..self.files().len() {
-            let extension = self.division().and_then(|files| files.extension(at));
+            let division = self.division();
             // The rows of a patched file are not those that its bounds speak of.
-            let patched = extension
-                .as_ref()
-                .is_some_and(|known| known.is::<FilePatch>());
+            let patched = division.is_some_and(|files| files.patches_file(at));
             let last = at + 1 == self.files().len() && files.is_empty();
             if left_out.get(at).copied().unwrap_or(false) && !patched && !last {
+                spared += 1;
+                continue;
+            }
+            if self.is_all_dead(at) && !last {
                 continue;
             }
             let mut file = self.partitioned_file(at)?;
-            file.extensions = extension;
+            file.extensions = division.and_then(|files| files.extension(at));
             file.statistics = self.files.bounds(&self.schema, at);
             files.push(file);
         }
-        let spared = self.files().len() - files.len();
         Ok((files, spared))
     }
 
@@ -326,9 +367,9 @@ impl TableProvider for ParquetTable {
         let source = self.source(options);
         let metrics = MetricBuilder::new(FileSource::metrics(&source));
         metrics.global_gauge("files_left_out").set(spared);
-        let source: Arc<dyn FileSource> = match &self.part {
-            Part::Divided(division) => PatchSource::new(source, Arc::clone(division)).into(),
-            Part::All | Part::Labelled(_) => source.into(),
+        let source: Arc<dyn FileSource> = match self.division() {
+            Some(division) => PatchSource::new(source, Arc::clone(division)).into(),
+            None => source.into(),
         };
         let config = self
             .config(GuardedSource::around(source), groups)

@@ -118,10 +118,9 @@ impl Live {
         });
         table.set_schema(pair.schema);
         table.set_log(log);
-        // A base that another program changed or rolled back is not published over a good one: its rows cannot be
-        // read, or the deltas that it lacks have left memory.
-        if base.foreign.is_none() && base.base_seq >= table.base.base_seq {
-            table.set_base(base);
+        // A base that another program changed is not published over a good one: its rows cannot be read.
+        if base.foreign.is_none() {
+            table.follow_with(base);
         }
         Ok(())
     }
@@ -156,26 +155,31 @@ impl Live {
         }
     }
 
-    /// Publishes the log after a flush.
+    /// Publishes the log after a flush or another commit to it. One that is older than what is published stays
+    /// unpublished: a job's commit and a flush may be told in another order than they were made.
     ///
     /// # Errors
     /// When the new snapshot's summary cannot be read.
     pub fn flushed(&self, name: &TableName, log: Table) -> Result<()> {
         let log = Arc::new(LogSnapshot::current(log)?);
-        if let Some(table) = self.lock().tables.get_mut(name) {
+        let made = |log: &LogSnapshot| log.table.metadata().last_sequence_number();
+        if let Some(table) = self.lock().tables.get_mut(name)
+            && made(&log) >= made(&table.log)
+        {
             table.set_log(log);
         }
         Ok(())
     }
 
-    /// Publishes the base after a compaction: what it covers leaves the hot deltas.
+    /// Publishes the base after a compaction: what it covers leaves the hot deltas. One that is older than the published
+    /// one, because another compaction was told first, changes nothing.
     ///
     /// # Errors
     /// When the new snapshot's summary cannot be read.
     pub fn compacted(&self, name: &TableName, base: Table) -> Result<()> {
         let base = Arc::new(BaseSnapshot::current(base)?);
         if let Some(table) = self.lock().tables.get_mut(name) {
-            table.set_base(base);
+            table.follow_with(base);
         }
         Ok(())
     }
@@ -295,6 +299,14 @@ impl LiveTable {
         self.size.recount_unflushed(&self.hot, log.max_seq);
         self.log = log;
         self.view = None;
+    }
+
+    /// Takes a base unless it is older than the one that is there, or rolled back: the deltas that it lacks have left
+    /// memory.
+    fn follow_with(&mut self, base: Arc<BaseSnapshot>) {
+        if base.follows(&self.base) {
+            self.set_base(base);
+        }
     }
 
     fn set_base(&mut self, base: Arc<BaseSnapshot>) {

@@ -36,6 +36,7 @@ use crate::lake::arrow_schema;
 use crate::narrowed::narrowed;
 use crate::overlay::{WANTED, completed, row_id_schema};
 use crate::scan::{Division, LiveChunk, Moment, OverlayTable, Patching, Split};
+use crate::text_views::{in_types_of, plan_in_types_of, with_text_views};
 use crate::view::ReadView;
 use crate::write::{Assigned, Columns, InsertAction, Repeats, WritePlan, WriteSink, WriteTarget};
 
@@ -70,7 +71,7 @@ impl UnionTable {
     /// When the Iceberg schema has no Arrow form.
     pub fn new(view: Arc<ReadView>, sink: Option<Arc<dyn WriteSink>>) -> Result<Self> {
         Ok(Self {
-            schema: arrow_schema(&view.base.table)?,
+            schema: with_text_views(&arrow_schema(&view.base.table)?),
             view,
             sink,
             touched: Touched::Patched,
@@ -130,6 +131,7 @@ impl UnionTable {
         let name = view.table().to_string();
         let base = view.base.scan(&view.warehouse).await?;
         if view.hot_deltas().next().is_none() {
+            let base = base.with_text_views();
             return scan(&name, Arc::new(base))?.build().map_err(Error::from);
         }
         let resolved = view.resolved().await?;
@@ -147,17 +149,19 @@ impl UnionTable {
             let ids = in_memory(row_id_schema(), &resolved.touched()?)?;
             let ids = scan("overlay", ids)?.build()?;
             let keys = (vec![columns::ROW_ID], vec![WANTED]);
-            let untouched = base.join(ids, JoinType::LeftAnti, keys, None)?;
+            let untouched = base.join(ids, JoinType::LeftAnti, keys, None)?.build()?;
+            let untouched = plan_in_types_of(untouched, &self.schema)?;
             return self.with_overlay(untouched, whole, &resolved.chunks, split);
         };
         let left_out = base.left_out(state, filters);
         let choice = (patching, left_out.as_slice());
-        let division = Division::choose(split, resolved, masks, base.files(), choice);
+        let division = Division::choose(split, resolved, masks, &base, choice);
         let chunks = division.overlay(&resolved.chunks);
         split.overlay_rows = chunks.iter().map(LiveChunk::row_count).sum();
         let whole = base.clone();
         let division = division.with_overlay_rows(split.overlay_rows);
-        let base = scan(&name, Arc::new(base.divided(division)))?;
+        let base = base.with_text_views().divided(division);
+        let base = scan(&name, Arc::new(base))?;
         self.with_overlay(base, whole, &chunks, split)
     }
 
@@ -173,14 +177,18 @@ impl UnionTable {
         let (held, decided): (Vec<LiveChunk>, Vec<LiveChunk>) =
             chunks.iter().cloned().partition(LiveChunk::is_whole);
         if !held.is_empty() {
-            let held: Vec<RecordBatch> =
-                held.iter().map(LiveChunk::batch).collect::<Result<_>>()?;
+            let held = held
+                .iter()
+                .map(|chunk| Ok(in_types_of(&chunk.batch()?, &self.schema)?));
+            let held: Vec<RecordBatch> = held.collect::<Result<_>>()?;
             let held = OverlayTable::new(Arc::clone(&self.schema), &held, split.to_string())?;
             rows = rows.union(scan(name, Arc::new(held))?.build()?)?;
         }
         if !decided.is_empty() {
+            let stored = whole.schema();
             let whole = scan(name, Arc::new(whole))?;
-            rows = rows.union(completed(whole, &decided, &self.schema)?)?;
+            let completed = completed(whole, &decided, &stored)?;
+            rows = rows.union(plan_in_types_of(completed, &self.schema)?.build()?)?;
         }
         Ok(rows.build()?)
     }

@@ -18,8 +18,10 @@ use crate::error::Result;
 use crate::files::ParquetTable;
 pub(crate) use crate::hot_pushes::HotPush;
 use crate::hot_pushes::HotPushes;
-use crate::lake::{ForeignSnapshot, LakeError, Warehouse, live_files, summary};
+use crate::lake::{DataFileInfo, ForeignSnapshot, LakeError, Warehouse, live_files, summary};
 use crate::overlay::{Overlay, Resolved};
+use crate::scan::{Dead, Sorted};
+use crate::session::session;
 
 /// One snapshot of a base table, with what its summary says of it.
 #[derive(Clone, Debug)]
@@ -64,14 +66,55 @@ impl BaseSnapshot {
         })
     }
 
-    /// The rows of the snapshot; its manifests are read once.
+    /// Whether it may be published after `other`: every delta that is in `other` is in it too, and its table has not
+    /// fewer commits.
+    pub(crate) fn follows(&self, other: &Self) -> bool {
+        let commits = |base: &Self| base.table.metadata().last_sequence_number();
+        self.base_seq >= other.base_seq && commits(self) >= commits(other)
+    }
+
+    /// The rows of the snapshot; its manifests and delete files are read once.
     ///
     /// # Errors
-    /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
+    /// [`LakeError::Foreign`] when another program changed them; when a manifest or a delete file cannot be read.
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
         refuse_foreign(self.foreign.as_ref())?;
-        let list = || list_files(warehouse, &self.table, self.snapshot_id);
+        let list = || self.list(warehouse);
         self.files.get_or_try_init(list).await.cloned()
+    }
+
+    /// The data files of the snapshot, in the order by which they are numbered.
+    ///
+    /// # Errors
+    /// As [`BaseSnapshot::scan`].
+    pub async fn data_files(&self, warehouse: &Warehouse) -> Result<Arc<[DataFileInfo]>> {
+        let table = self.scan(warehouse).await?;
+        Ok(Arc::clone(table.shared_files()))
+    }
+
+    /// The rows of the data files that delete files take away: they are no rows of the snapshot.
+    ///
+    /// # Errors
+    /// As [`BaseSnapshot::scan`].
+    pub async fn dead(&self, warehouse: &Warehouse) -> Result<Arc<Dead>> {
+        let table = self.scan(warehouse).await?;
+        Ok(Arc::clone(table.dead()))
+    }
+
+    async fn list(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
+        let files = match self.snapshot_id {
+            Some(_) => live_files(&self.table, self.snapshot_id).await?,
+            None => Vec::new(),
+        };
+        let sorted = Sorted::out(&self.table.identifier().to_string(), files)?;
+        let data = sorted.data.as_slice().into();
+        let table = ParquetTable::open(warehouse, &self.table, data)?;
+        if sorted.is_whole() {
+            return Ok(table);
+        }
+        let task = session(warehouse).task_ctx();
+        let dead = Box::pin(Dead::read(&task, &table, &sorted)).await?;
+        Ok(table.without(dead))
     }
 }
 
@@ -123,8 +166,16 @@ impl LogSnapshot {
     /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
         refuse_foreign(self.foreign.as_ref())?;
-        let list = || list_files(warehouse, &self.table, self.snapshot_id);
+        let list = || self.list(warehouse);
         self.files.get_or_try_init(list).await.cloned()
+    }
+
+    async fn list(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
+        let files = match self.snapshot_id {
+            Some(_) => live_files(&self.table, self.snapshot_id).await?.into(),
+            None => Arc::new([]) as _,
+        };
+        ParquetTable::open(warehouse, &self.table, files)
     }
 }
 
@@ -133,18 +184,6 @@ fn refuse_foreign(foreign: Option<&ForeignSnapshot>) -> Result<()> {
         None => Ok(()),
         Some(foreign) => Err(LakeError::from(foreign.clone()).into()),
     }
-}
-
-async fn list_files(
-    warehouse: &Warehouse,
-    table: &Table,
-    snapshot_id: Option<i64>,
-) -> Result<ParquetTable> {
-    let files = match snapshot_id {
-        Some(_) => live_files(table, snapshot_id).await?.into(),
-        None => Arc::new([]) as _,
-    };
-    ParquetTable::open(warehouse, table, files)
 }
 
 /// What a query sees of one table.

@@ -4,9 +4,11 @@
 
 mod checkpoint;
 mod checkpoint_rules;
+mod clean;
 mod client;
 mod dml;
 mod evolution;
+mod fold_changes;
 mod foreign;
 mod gateway;
 mod large;

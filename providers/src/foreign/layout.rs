@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use iceberg::arrow::schema_to_arrow_schema;
 use iceberg::spec::{Literal, PrimitiveLiteral, SchemaRef as IcebergSchema};
@@ -56,8 +56,15 @@ impl Layout {
         })
     }
 
+    /// A column that may be null, found in files by its field id.
+    pub(crate) fn column(id: i32, name: &str, data_type: DataType) -> FieldRef {
+        let id = (PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string());
+        let field = Field::new(name, data_type, true);
+        Arc::new(field.with_metadata(HashMap::from([id])))
+    }
+
     /// These columns and no others.
-    pub(super) fn only(fields: Vec<FieldRef>) -> Self {
+    pub(crate) fn only(fields: Vec<FieldRef>) -> Self {
         let schema = Arc::new(Schema::new(fields));
         Self {
             shown: Arc::clone(&schema),

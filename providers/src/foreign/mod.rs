@@ -4,7 +4,7 @@
 //!   data files ─ by the equality deletes that apply to them ─┬─ none:  masked by position
 //!                                                            └─ some:  masked, then joined away
 //! ```
-//! Position deletes become the masks that our own tables have (see `scan`); equality deletes, which name rows by values,
+//! Position deletes are read as those of our own tables (see `scan::dead`); equality deletes, which name rows by values,
 //! are an anti-join in which null equals null. Columns are found by field id, so a rename there is a rename here.
 //!
 //! **Invariant:** what cannot be read exactly (deletion vectors, files that are no Parquet) is an error, never other rows.
@@ -36,10 +36,10 @@ use crate::error::{Error, Result};
 use crate::files::ParquetTable;
 use crate::lake::{DataFileInfo, LakeError, Warehouse, find_snapshot, live_files};
 use crate::narrowed::narrowed;
-use crate::scan::masks;
+use crate::scan::{Dead, Sorted};
 use crate::session::session;
 use crate::travel::AsOf;
-use deletes::{Equality, Read, applicable, positions, sorted_out};
+use deletes::{Equality, applicable};
 pub(crate) use layout::Layout;
 
 /// One snapshot of a table of another program.
@@ -122,14 +122,11 @@ impl ForeignTable {
             None => Vec::new(),
         };
         let name = self.table.identifier().name().to_owned();
-        let sorted = sorted_out(&name, files)?;
-        let ctx = session(&self.warehouse);
-        let deleted = Read {
-            ctx: &ctx,
-            warehouse: &self.warehouse,
-            table: &name,
-        };
-        let deleted = positions(deleted, &sorted).await?;
+        let sorted = Sorted::out(&name, files)?;
+        let all: Arc<[DataFileInfo]> = sorted.data.as_slice().into();
+        let all = ParquetTable::of_files(&self.warehouse, &self.layout, all);
+        let task = session(&self.warehouse).task_ctx();
+        let dead = Dead::by_position(&task, &all, &sorted).await?;
         let mut groups: BTreeMap<Vec<usize>, Vec<DataFileInfo>> = BTreeMap::new();
         for file in &sorted.data {
             let deletes = applicable(file, &sorted.equality);
@@ -140,14 +137,14 @@ impl ForeignTable {
         }
         let mut whole: Option<LogicalPlan> = None;
         for (deletes, files) in groups {
+            let dead = dead.among(&files);
             let rows = ParquetTable::of_files(&self.warehouse, &self.layout, files.into());
-            let masks = masks(&ctx, &rows, &deleted).await?;
             let label = format!(
                 "snapshot={}, equality_deletes={}",
                 self.snapshot.unwrap_or_default(),
                 deletes.len()
             );
-            let rows = Arc::new(rows.without(&masks, label));
+            let rows = Arc::new(rows.without(dead).labelled(label));
             let scan = LogicalPlanBuilder::scan(name.clone(), provider_as_source(rows), None)?;
             let equality = deletes.iter().map(|at| &sorted.equality[*at]);
             let plan = self.without(scan, equality)?;

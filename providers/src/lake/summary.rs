@@ -158,6 +158,13 @@ fn is_foreign(summary: &Summary) -> bool {
     !summary.additional_properties.contains_key(COMMIT_ID)
 }
 
+/// Whether every snapshot that the table still has is of ours.
+pub(super) fn is_all_ours(table: &Table) -> bool {
+    let mut snapshots = table.metadata().snapshots();
+    let ours = super::schema::stored(table).is_ok();
+    ours && snapshots.all(|snapshot| !is_foreign(snapshot.summary()))
+}
+
 /// What the next snapshot's summary takes over.
 ///
 /// # Errors

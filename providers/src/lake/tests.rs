@@ -4,6 +4,7 @@ mod catalogs;
 mod commits;
 mod faults;
 mod foreign;
+mod manifests;
 mod pairs;
 mod races;
 mod storages;
@@ -191,7 +192,7 @@ fn path_of(files: &[DataFileInfo], first_id: &str) -> String {
 /// One manifest entry: status, snapshot, data and file sequence number.
 type Entry = (ManifestStatus, i64, i64, i64);
 
-async fn manifests(table: &Table) -> Vec<ManifestFile> {
+async fn manifests_of(table: &Table) -> Vec<ManifestFile> {
     let snapshot = table.metadata().current_snapshot().unwrap();
     super::files::manifests(table, snapshot).await.unwrap()
 }
@@ -199,7 +200,7 @@ async fn manifests(table: &Table) -> Vec<ManifestFile> {
 /// The manifest entries of the current snapshot by path.
 async fn entries(table: &Table, content: ManifestContentType) -> BTreeMap<String, Entry> {
     let mut entries = BTreeMap::new();
-    for file in manifests(table).await {
+    for file in manifests_of(table).await {
         if file.content != content {
             continue;
         }

@@ -119,6 +119,12 @@ impl Warehouse {
             .map_err(LakeError::iceberg("find the file", uri))
     }
 
+    /// The URI of a path in [`Self::object_store`], as manifests give it.
+    #[must_use]
+    pub fn uri(&self, path: &object_store::path::Path) -> String {
+        self.storage.uri(path)
+    }
+
     /// The catalog.
     #[must_use]
     pub fn catalog(&self) -> Arc<dyn CatalogCommit> {

@@ -51,7 +51,12 @@ async fn said(view: &ReadView) -> Vec<String> {
         said.push(format!("{file} without {:?}", patch.deleted()));
         let base = view.base.scan(&view.warehouse).await.unwrap();
         let path = &base.files()[usize::try_from(*file).unwrap()].path;
-        let left = resolved.masks.as_ref().unwrap().access(path);
+        let left = resolved
+            .masks
+            .as_ref()
+            .unwrap()
+            .of(path)
+            .map(|mask| mask.left());
         said.push(format!("{file} leaves {left:?}"));
     }
     said.sort();

@@ -92,9 +92,13 @@ impl Buckets {
     }
 
     fn of_value(&self, column: &str, value: &ScalarValue) -> Wish {
+        let stored = match value {
+            ScalarValue::Utf8View(text) => &ScalarValue::Utf8(text.clone()),
+            other => other,
+        };
         let fields = self.0.iter().filter(|field| field.column == column);
-        let wishes = fields.map(|field| match bucket_of(field.parts, value) {
-            Some(bucket) if value.data_type() == field.column_type => {
+        let wishes = fields.map(|field| match bucket_of(field.parts, stored) {
+            Some(bucket) if stored.data_type() == field.column_type => {
                 Wish::Bucket(field.clone(), bucket)
             }
             _ => Wish::Unknown,

@@ -1,6 +1,7 @@
 //! One data file by itself: its footer, its row ids, and the rows at some positions.
 //!
 //! **Invariant:** rows come in the order of the file, so the n-th is at the n-th of the positions that were asked for.
+//! All rows of the file come, dead ones too: who reads it by position knows which those are.
 
 use std::sync::Arc;
 
@@ -66,6 +67,17 @@ impl DataFile {
             Ok(ids.clone())
         });
         Ok(ids.boxed())
+    }
+
+    /// Some columns of all rows, by their numbers in the table's schema, a batch at a time.
+    ///
+    /// # Errors
+    /// As [`Self::ids`].
+    pub(super) fn columns(
+        &self,
+        columns: Vec<usize>,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        self.read(None, Some(columns))
     }
 
     /// The rows that `access` lets through, with these columns, a batch at a time.

@@ -7,6 +7,8 @@
 //!   masked      the rows that no delta       the touched rows that exist, complete
 //!               touches
 //! ```
+//! Rows that the snapshot's delete files take away are given by nobody, however their file is read.
+//!
 //! A touched file is patched, unless the bounds of its values show that the filter holds for none of its rows as they
 //! are: then nobody need open it, and the overlay has what the deltas made of it. A file of which deltas deleted much is
 //! masked too, for the reader then leaves out whole pages.
@@ -17,33 +19,23 @@ use std::any::Any;
 use std::sync::Arc;
 
 use arrow::buffer::BooleanBuffer;
-use datafusion::datasource::physical_plan::parquet::ParquetAccessPlan;
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder};
 
+use super::dead::Dead;
 use super::mask::Masks;
-use super::patch::{FilePatch, LiveChunk, Place};
+use super::patch::{FileMarks, LiveChunk, Place, Touch};
 use super::split::Split;
-use crate::lake::DataFileInfo;
+use crate::files::ParquetTable;
 use crate::overlay::Resolved;
 
 /// A file is masked when one of so many of its rows is deleted, or more.
 const MASKED_FROM: u64 = 8;
 
-/// How one file is read.
-#[derive(Clone, Debug)]
-enum How {
-    Plain,
-    Patched(Arc<FilePatch>),
-    Masked {
-        left: Arc<ParquetAccessPlan>,
-        rows: u64,
-    },
-}
-
 /// The division of one view's rows for one query.
 #[derive(Debug)]
 pub(crate) struct Division {
-    files: Vec<How>,
+    files: Vec<Touch>,
+    dead: Arc<Dead>,
     of: Of,
 }
 
@@ -52,8 +44,8 @@ pub(crate) struct Division {
 enum Of {
     /// A read view.
     View(Split),
-    /// Something that has no overlay: what `EXPLAIN` says of it.
-    Files(String),
+    /// Files, of which delete files take away rows.
+    Files,
 }
 
 /// Which files are patched at all.
@@ -66,83 +58,93 @@ pub(crate) enum Patching {
 }
 
 impl Division {
-    /// Divides the rows of `files`, of which a filter leaves out those that `left_out` names, whole.
+    /// Divides the rows of `base`, of whose files a filter leaves out those that `left_out` names, whole.
     pub(crate) fn choose(
         split: Split,
         resolved: &Resolved,
         masks: &Masks,
-        files: &[DataFileInfo],
+        base: &ParquetTable,
         choice: (Patching, &[bool]),
     ) -> Self {
         let (patching, left_out) = choice;
-        let files = files.iter().enumerate().map(|(at, info)| {
+        let files = base.files().iter().enumerate().map(|(at, info)| {
             let number = u32::try_from(at).expect("a snapshot has no 4 billion files");
             let Some(patch) = resolved.patches.get(&number) else {
-                return How::Plain;
+                return Touch::Nothing;
             };
             let deleted = wider(patch.deleted().len());
             let pays = left_out.get(at).copied().unwrap_or(false)
                 || deleted.saturating_mul(MASKED_FROM) >= info.rows;
             // Rows that are not held whole are read for a patch anyhow, and for a mask once more.
             let masked = patching == Patching::Never || (pays && patch.is_whole());
-            match masks.access(&info.path).filter(|_| masked) {
-                Some(left) => How::Masked {
-                    left,
-                    rows: wider(patch.touched()),
-                },
-                None => How::Patched(Arc::clone(patch)),
+            match masks.of(&info.path).filter(|_| masked) {
+                Some(mask) => Touch::Masked(Arc::clone(mask)),
+                None => Touch::Patched(Arc::clone(patch)),
             }
         });
         Self {
             files: files.collect(),
+            dead: Arc::clone(base.dead()),
             of: Of::View(split),
         }
     }
 
-    /// `files` without the rows of `masks`, which nobody gives instead.
-    pub(crate) fn masked(masks: &Masks, files: &[DataFileInfo], said: String) -> Self {
-        let files = files.iter().map(|info| match masks.access(&info.path) {
-            Some(left) => How::Masked {
-                left,
-                rows: masks.rows_of(&info.path),
-            },
-            None => How::Plain,
-        });
+    /// All rows of so many files but the dead ones.
+    pub(crate) fn without(dead: Arc<Dead>, files: usize) -> Self {
         Self {
-            files: files.collect(),
-            of: Of::Files(said),
+            files: vec![Touch::Nothing; files],
+            dead,
+            of: Of::Files,
         }
     }
 
     /// What the source has to know of a file.
     pub(crate) fn extension(&self, file: usize) -> Option<Arc<dyn Any + Send + Sync>> {
-        match &self.files[file] {
-            How::Plain => None,
-            How::Patched(patch) => Some(Arc::clone(patch) as _),
-            How::Masked { left, .. } => Some(Arc::clone(left) as _),
+        let rows = FileMarks {
+            touched: self.files[file].clone(),
+            dead: self.dead.at(file).map(Arc::clone),
+        };
+        match (&rows.touched, &rows.dead) {
+            (Touch::Nothing, None) => None,
+            _ => Some(Arc::new(rows)),
         }
     }
 
-    /// How many rows of the files are not given.
-    pub(crate) fn masked_rows(&self) -> u64 {
+    /// How many rows of the files are not given because the overlay says so.
+    fn masked_rows(&self) -> u64 {
         let rows = self.files.iter().map(|file| match file {
-            How::Plain => 0,
-            How::Patched(patch) => wider(patch.deleted().len()),
-            How::Masked { rows, .. } => *rows,
+            Touch::Nothing => 0,
+            Touch::Patched(patch) => wider(patch.deleted().len()),
+            Touch::Masked(mask) => mask.rows(),
         });
         rows.sum()
+    }
+
+    /// How many rows of the files are not given.
+    pub(crate) fn missing_rows(&self) -> u64 {
+        self.masked_rows() + self.dead.rows()
     }
 
     /// Whether some file may be patched.
     pub(crate) fn patches(&self) -> bool {
         let mut files = self.files.iter();
-        files.any(|file| matches!(file, How::Patched(_)))
+        files.any(|file| matches!(file, Touch::Patched(_)))
+    }
+
+    /// Whether this file may be patched.
+    pub(crate) fn patches_file(&self, file: usize) -> bool {
+        matches!(self.files[file], Touch::Patched(_))
+    }
+
+    /// Whether the batches of some file may be rewritten: then a filter may not have seen their rows.
+    pub(crate) fn rewrites(&self) -> bool {
+        !self.dead.is_empty() || self.patches()
     }
 
     /// Whether some file may be patched in this column of the schema.
     pub(crate) fn patches_column(&self, column: usize) -> bool {
         let mut files = self.files.iter();
-        files.any(|file| matches!(file, How::Patched(patch) if patch.decides(column)))
+        files.any(|file| matches!(file, Touch::Patched(patch) if patch.decides(column)))
     }
 
     /// The rows that the overlay gives, of these of its chunks.
@@ -169,7 +171,7 @@ impl Division {
     fn is_overlays(&self, place: Option<Place>) -> bool {
         place.is_none_or(|place| {
             let file = self.files.get(super::key_index::wide(place.file));
-            matches!(file, Some(How::Masked { .. }))
+            matches!(file, Some(Touch::Masked(_)))
         })
     }
 
@@ -185,38 +187,45 @@ impl Division {
     /// What `EXPLAIN` says to one who reads these columns.
     pub(crate) fn label(&self, columns: &[usize]) -> String {
         let (mut plain, mut patched, mut masked, mut patched_rows) = (0, 0, 0, 0);
-        for file in &self.files {
+        for (at, file) in self.files.iter().enumerate() {
             match file {
-                How::Masked { .. } => masked += 1,
-                How::Patched(patch) if patch.changes(columns.iter().copied()) => {
+                Touch::Patched(patch) if patch.changes(columns.iter().copied()) => {
                     patched += 1;
                     patched_rows += patch.rows().len();
                 }
-                How::Plain | How::Patched(_) => plain += 1,
+                Touch::Masked(_) => masked += 1,
+                Touch::Nothing | Touch::Patched(_) if self.dead.at(at).is_some() => masked += 1,
+                Touch::Nothing | Touch::Patched(_) => plain += 1,
             }
         }
-        let left_out = self.masked_rows();
-        let split = format!(
-            "files_plain={plain}, files_patched={patched}, files_masked={masked}, masked_rows={left_out}, \
-             patched_rows={patched_rows}"
-        );
+        let dead = match self.dead.rows() {
+            0 => String::new(),
+            rows => format!(", dead_rows={rows}"),
+        };
         match &self.of {
-            Of::View(view) => format!("{split}, {view}"),
-            Of::Files(said) => format!("{split}, {said}"),
+            Of::Files => format!("files_plain={plain}, files_masked={masked}{dead}"),
+            Of::View(view) => format!(
+                "files_plain={plain}, files_patched={patched}, files_masked={masked}, masked_rows={}, \
+                 patched_rows={patched_rows}{dead}, {view}",
+                self.masked_rows()
+            ),
         }
     }
 
     /// Puts what is known before a row is read among the metrics.
     pub(crate) fn count(&self, metrics: &ExecutionPlanMetricsSet) {
         let gauge = |name| MetricBuilder::new(metrics).global_gauge(name);
-        let masked = usize::try_from(self.masked_rows()).unwrap_or(usize::MAX);
-        gauge("masked_rows").set(masked);
+        let narrow = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+        gauge("masked_rows").set(narrow(self.masked_rows()));
+        if !self.dead.is_empty() {
+            gauge("dead_rows").set(narrow(self.dead.rows()));
+        }
         let Of::View(split) = &self.of else {
             return;
         };
         gauge("overlay_rows").set(split.overlay_rows);
         if let Some(age) = split.freshness_ms {
-            gauge("freshness_ms").set(usize::try_from(age).unwrap_or(usize::MAX));
+            gauge("freshness_ms").set(narrow(age));
         }
     }
 }

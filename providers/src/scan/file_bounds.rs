@@ -31,7 +31,7 @@ pub(crate) fn file_bounds(schema: &Schema, file: &DataFileInfo) -> Option<Statis
 }
 
 /// The Iceberg field id of a column.
-pub(super) fn field_id(field: &Field) -> Option<i32> {
+pub(crate) fn field_id(field: &Field) -> Option<i32> {
     let id = field.metadata().get(PARQUET_FIELD_ID_META_KEY)?;
     id.parse().ok()
 }
@@ -72,6 +72,9 @@ fn value(bound: &Datum, column: &DataType) -> Option<ScalarValue> {
             ScalarValue::Decimal128(Some(*value), *precision, *scale)
         }
         (PrimitiveLiteral::String(value), DataType::Utf8) => ScalarValue::from(value.as_str()),
+        (PrimitiveLiteral::String(value), DataType::Utf8View) => {
+            ScalarValue::Utf8View(Some(value.clone()))
+        }
         _ => return None,
     };
     Some(value)
@@ -91,6 +94,7 @@ mod tests {
             (Datum::long(7), DataType::Int64),
             (Datum::date(7), DataType::Date32),
             (Datum::string("7"), DataType::Utf8),
+            (Datum::string("7"), DataType::Utf8View),
             (Datum::double(7.0), DataType::Float64),
             (Datum::timestamptz_micros(7), micros.clone()),
         ];

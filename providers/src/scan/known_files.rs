@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::pruning::PrunableStatistics;
 use datafusion::common::stats::Precision;
@@ -29,7 +29,8 @@ pub(crate) struct KnownFiles {
     order: Option<LexOrdering>,
     buckets: Buckets,
     written: Written,
-    facts: OnceLock<Facts>,
+    /// Of texts as they are stored, and as views.
+    facts: [OnceLock<Facts>; 2],
 }
 
 /// Who wrote the files, and so what their bounds are worth.
@@ -55,7 +56,7 @@ impl KnownFiles {
             buckets: Buckets::of(table),
             infos,
             written: Written::ByUs,
-            facts: OnceLock::new(),
+            facts: Default::default(),
         }
     }
 
@@ -66,12 +67,17 @@ impl KnownFiles {
             buckets: Buckets::default(),
             infos,
             written: Written::ByOthers,
-            facts: OnceLock::new(),
+            facts: Default::default(),
         }
     }
 
     /// What their manifests say.
     pub(crate) fn infos(&self) -> &[DataFileInfo] {
+        &self.infos
+    }
+
+    /// The same, to keep.
+    pub(crate) fn shared_infos(&self) -> &Arc<[DataFileInfo]> {
         &self.infos
     }
 
@@ -128,7 +134,9 @@ impl KnownFiles {
     }
 
     fn facts(&self, schema: &Schema) -> &Facts {
-        self.facts.get_or_init(|| {
+        let mut fields = schema.fields().iter();
+        let viewed = fields.any(|field| *field.data_type() == DataType::Utf8View);
+        self.facts[usize::from(viewed)].get_or_init(|| {
             let bounds = self.infos.iter().map(|file| file_bounds(schema, file));
             let bounds =
                 bounds.map(|bounds| bounds.map(|bounds| self.written.trusted(schema, bounds)));
@@ -181,7 +189,7 @@ fn decided_by_bounds(
 mod tests {
     use std::collections::HashMap;
 
-    use arrow::datatypes::{DataType, Field};
+    use arrow::datatypes::Field;
     use datafusion::common::ScalarValue;
     use iceberg::spec::{DataContentType, DataFileFormat, Datum, Struct};
     use parquet::arrow::PARQUET_FIELD_ID_META_KEY;

@@ -5,7 +5,7 @@
 //! are cores are asked at a time.
 //!
 //! **Invariant:** a row is given only after its id has been read at its position and is one of those that were asked
-//! for: a key index that names too much costs time and no row.
+//! for: a key index that names too much costs time and no row. A dead row is given to nobody.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use arrow::array::BooleanArray;
 use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::utils::get_available_parallelism;
+use datafusion::execution::TaskContext;
 use datafusion::prelude::SessionContext;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
@@ -95,18 +96,31 @@ impl<'a> Locator<'a> {
         table: &ParquetTable,
         ids: Vec<&'a RowId>,
     ) -> Result<Option<Self>> {
+        Self::among(indexes, &ctx.task_ctx(), table, (ids, &|_| true))
+    }
+
+    /// The same in those of the table's files that `among` takes, by their numbers.
+    ///
+    /// # Errors
+    /// As [`Locator::new`].
+    pub(super) fn among(
+        indexes: &'a KeyIndexes,
+        task: &Arc<TaskContext>,
+        table: &ParquetTable,
+        (ids, among): (Vec<&'a RowId>, &dyn Fn(usize) -> bool),
+    ) -> Result<Option<Self>> {
         let asked = Arc::new(Asked::new(ids));
         let field = field_id(table.field(columns::ROW_ID)?);
         let all = table.files().iter().enumerate();
+        let all = all.filter(|(at, _)| among(*at) && !table.is_all_dead(*at));
         let some = all.filter(|(_, info)| !asked.within_file(info, field).is_empty());
         let some: Vec<usize> = some.map(|(at, _)| at).collect();
         if !indexes.have_room_for(some.iter().map(|at| &table.files()[*at])) {
             return Ok(None);
         }
-        let task = ctx.task_ctx();
         let searches = some.into_iter().map(|at| {
             let file = DataFile {
-                task: Arc::clone(&task),
+                task: Arc::clone(task),
                 table: table.clone(),
                 at,
             };
@@ -180,10 +194,14 @@ async fn search(
             None => return Ok(None),
         },
     };
+    let mut positions = asked.positions(&ranges, &index, indexes);
+    if let Some(dead) = file.table.dead().at(file.at) {
+        dead.take_from(&mut positions);
+    }
     Ok(Some(Hits {
-        file,
         row_groups: Arc::clone(index.row_groups()),
-        positions: asked.positions(&ranges, &index, indexes),
+        file,
+        positions,
     }))
 }
 

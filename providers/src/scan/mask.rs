@@ -27,19 +27,9 @@ impl Masks {
         self.files.insert(path.into(), Arc::new(mask));
     }
 
-    /// Leaves the rows at `positions`, ascending and one at least, out of a file with these row groups.
-    pub(crate) fn add(&mut self, path: &str, row_groups: &[u32], positions: &[u32]) {
-        self.put(path, FileMask::new(row_groups.into(), positions.into()));
-    }
-
-    /// What is left of a file; none when all of it is.
-    pub(crate) fn access(&self, path: &str) -> Option<Arc<ParquetAccessPlan>> {
-        self.files.get(path).map(|mask| mask.left())
-    }
-
-    /// How many rows of a file are left out.
-    pub(crate) fn rows_of(&self, path: &str) -> u64 {
-        self.files.get(path).map_or(0, |mask| mask.rows())
+    /// How a file is masked; none when all of it is read.
+    pub(crate) fn of(&self, path: &str) -> Option<&Arc<FileMask>> {
+        self.files.get(path)
     }
 }
 
@@ -62,14 +52,21 @@ impl FileMask {
         }
     }
 
-    fn left(&self) -> Arc<ParquetAccessPlan> {
+    /// What is left of the file.
+    pub(crate) fn left(&self) -> Arc<ParquetAccessPlan> {
         let left = self
             .left
             .get_or_init(|| Arc::new(without(&self.row_groups, &self.positions)));
         Arc::clone(left)
     }
 
-    fn rows(&self) -> u64 {
+    /// The rows that are left out, ascending.
+    pub(super) fn positions(&self) -> &[u32] {
+        &self.positions
+    }
+
+    /// How many those are.
+    pub(super) fn rows(&self) -> u64 {
         u64::try_from(self.positions.len()).expect("32 bits count them")
     }
 }

@@ -11,6 +11,7 @@
 mod column;
 #[cfg(test)]
 mod column_tests;
+mod file_marks;
 mod kept;
 mod opener;
 mod prune;
@@ -31,6 +32,7 @@ use datafusion::common::Result;
 use self::column::ColumnPatch;
 use super::key_index::wide;
 
+pub(crate) use file_marks::{FileMarks, Touch};
 pub(crate) use source::PatchSource;
 
 /// The most rows of the overlay that a file's stream gives in one batch.
@@ -91,8 +93,8 @@ pub(crate) struct PatchedRow {
     pub(crate) row: u32,
 }
 
-/// All that an overlay says of the rows of one file. It holds what it names: views may share it.
-#[derive(Debug)]
+/// All that an overlay says of the rows of one file; by default nothing. It holds what it names: views may share it.
+#[derive(Debug, Default)]
 pub(crate) struct FilePatch {
     chunks: Vec<Arc<Chunk>>,
     rows: Vec<PatchedRow>,
@@ -140,11 +142,6 @@ impl FilePatch {
     pub(crate) fn is_whole(&self) -> bool {
         let mut chunks = self.chunks.iter();
         chunks.all(|chunk| matches!(chunk.completion, Completion::Whole(_)))
-    }
-
-    /// How many rows of the file are touched.
-    pub(crate) fn touched(&self) -> usize {
-        self.rows.len() + self.deleted.len()
     }
 
     /// Whether some cell of the column is decided.

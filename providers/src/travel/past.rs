@@ -57,11 +57,12 @@ pub(crate) async fn past(
     let flushed = LogPart::open(now, parts.flushed, cut.hlc).await?;
     let hot: usize = parts.hot.iter().map(|push| push.deltas.len()).sum();
     let hot = u64::try_from(hot).unwrap_or(u64::MAX);
-    let mut deltas = flushed.deltas_max.saturating_add(hot);
-    if deltas > limits.overlay_deltas_max {
-        deltas = flushed.count(&ctx).await?.saturating_add(hot);
+    let mut read = flushed.deltas_max;
+    if limits.weighed(read, hot) > limits.overlay_deltas_max {
+        read = flushed.count(&ctx).await?;
     }
-    let memory = (deltas <= limits.overlay_deltas_max).then(|| kept::reserve(&ctx, deltas));
+    let (deltas, weighed) = (read.saturating_add(hot), limits.weighed(read, hot));
+    let memory = (weighed <= limits.overlay_deltas_max).then(|| kept::reserve(&ctx, weighed));
     let Some(memory) = memory.flatten() else {
         let fold = FoldPlan::new(now, parts.base, cut, deltas).in_parts_of(limits.part_bytes);
         return Ok(Some(Past::Folded(fold)));

@@ -12,7 +12,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result as QueryResult;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{
-    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType,
+    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, cast,
 };
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
@@ -29,6 +29,7 @@ use super::pinned::{AsOf, Pinned};
 use crate::error::{Error, Result};
 use crate::lake::arrow_schema;
 use crate::live::Views;
+use crate::text_views::with_text_views;
 use crate::union::UnionTable;
 use crate::view::ReadView;
 
@@ -55,7 +56,7 @@ impl PastTable {
             table: pinned.table.clone(),
         })?;
         Ok(Self {
-            schema: arrow_schema(&now.base.table)?,
+            schema: with_text_views(&arrow_schema(&now.base.table)?),
             now: Arc::clone(now),
             views: views.clone(),
             as_of: pinned.as_of,
@@ -139,8 +140,9 @@ impl Wanted<'_> {
         let all: Vec<usize> = (0..schema.fields().len()).collect();
         let columns = self.projection.unwrap_or(&all).iter();
         let columns = columns.map(|&column| {
-            let name = schema.field(column).name();
-            Expr::Column(datafusion::common::Column::new(Some("past"), name))
+            let field = schema.field(column);
+            let named = datafusion::common::Column::new(Some("past"), field.name());
+            cast(Expr::Column(named), field.data_type().clone()).alias(field.name())
         });
         plan = plan.project(columns)?;
         plan.limit(0, self.limit)?.build()

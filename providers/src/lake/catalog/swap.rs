@@ -16,6 +16,7 @@ use iceberg::{Catalog, MetadataLocation, TableIdent, TableRequirement, TableUpda
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{FENCE, Fence, SqliteCatalog, namespaces, order, tables};
+use crate::crash;
 use crate::lake::error::CommitError;
 
 /// The table property that has old metadata files deleted as they leave the metadata log.
@@ -43,6 +44,7 @@ pub(super) async fn commit(
     let next = Next::build(&table, change.updates, catalog.now_ms()).map_err(failed)?;
     let written = next.metadata.write_to(&catalog.file_io, &next.location);
     written.await.map_err(failed)?;
+    crash::point("commit.after_metadata");
 
     let location = next.location.to_string();
     let swap = Swap {
@@ -61,6 +63,7 @@ pub(super) async fn commit(
         }
         return Err(refused);
     }
+    crash::point("commit.after_swap");
     discard(catalog, &next.expired).await;
     catalog
         .build(ident, &location, next.metadata)
@@ -138,9 +141,9 @@ impl Swap {
 
     fn try_run(&self, connection: &mut Connection) -> rusqlite::Result<Swapped> {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if let Some(Fence { namespace, token }) = &self.fence {
-            let found = namespaces::property(&tx, namespace.as_ref(), FENCE)?;
-            if found.as_ref() != Some(token) {
+        if let Some(fence) = &self.fence {
+            let found = namespaces::property(&tx, fence.namespace.as_ref(), FENCE)?;
+            if !found.is_some_and(|token| fence.is_held_by(&token)) {
                 return Ok(Swapped::Fenced);
             }
         }

@@ -58,7 +58,7 @@ async fn a_rewrite_touches_only_the_manifests_of_its_inputs() {
     let lake = Lake::with_table().await;
     let first = lake.append(&[&["a"], &["b"]]).await;
     let second = lake.append(&[&["c"]]).await;
-    let before = manifests(&second).await;
+    let before = manifests_of(&second).await;
     let files = live_files(&second, None).await.unwrap();
     let (kept, gone) = (path_of(&files, "a"), path_of(&files, "b"));
     let added = lake.files(&[&["b", "bb"]]).await;
@@ -90,7 +90,7 @@ async fn a_rewrite_touches_only_the_manifests_of_its_inputs() {
     );
 
     let untouched = before.iter().find(|m| m.sequence_number == 2).unwrap();
-    let after = manifests(&third).await;
+    let after = manifests_of(&third).await;
     assert!(
         after.contains(untouched),
         "the manifest of c is carried on as it is"
@@ -121,10 +121,10 @@ async fn a_manifest_without_live_files_is_dropped_by_the_next_commit() {
         .run(&lake.warehouse, &lake.ident())
         .await
         .unwrap();
-    assert_eq!(manifests(&second).await.len(), 1);
+    assert_eq!(manifests_of(&second).await.len(), 1);
     assert!(live_files(&second, None).await.unwrap().is_empty());
     let third = lake.append(&[&["b"]]).await;
-    assert_eq!(manifests(&third).await.len(), 1);
+    assert_eq!(manifests_of(&third).await.len(), 1);
     assert_eq!(scanned(&third).await, ["bB"]);
     assert_eq!(counts(&third, &TOTALS), ["1", "1", "0", "0"]);
 }

@@ -68,6 +68,21 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// Those of these positions, which are ascending, that are kept.
+    pub(super) fn of(&self, positions: &[u32]) -> Vec<u32> {
+        let mut kept = Vec::new();
+        let mut rest = positions;
+        for run in &self.runs {
+            rest = &rest[rest.partition_point(|position| *position < run.start)..];
+            let (within, after) = rest.split_at(rest.partition_point(|at| *at < run.end));
+            kept.extend_from_slice(within);
+            rest = after;
+        }
+        kept
+    }
+}
+
 /// A part of a batch whose rows are neighbours in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stretch {
@@ -167,6 +182,9 @@ mod tests {
         assert_eq!(kept().rows(), 6);
         let within: Vec<u32> = (0..20).filter(|at| kept().contains(*at)).collect();
         assert_eq!(within, [4, 7, 8, 9, 10, 11]);
+        assert_eq!(kept().of(&within), within);
+        assert_eq!(kept().of(&[0, 4, 5, 6, 8, 12]), [4, 8]);
+        assert!(kept().of(&[0, 1, 2, 3]).is_empty());
     }
 
     #[test]

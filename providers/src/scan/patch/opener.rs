@@ -1,8 +1,9 @@
-//! Opens the files of a scan, each in its way: as it is, without its masked rows, or patched.
+//! Opens the files of a scan, each in its way: as it is, without its masked rows, or patched; and without its dead rows.
 //!
 //! **Invariant:** what a patched file gives is what a filter that stands above must still see: a row of the file is left
 //! out only by its own values, and when the overlay decides one of those that spoke, the row comes from the overlay.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -13,15 +14,17 @@ use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroup
 use datafusion::datasource::physical_plan::{
     FileOpenFuture, FileOpener, ParquetFileMetrics, ParquetFileReaderFactory,
 };
+use datafusion::error::DataFusionError;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use parquet::file::metadata::ParquetMetaData;
 
+use super::file_marks::{FileMarks, Way};
 use super::kept::{Cursor, Kept};
 use super::prune::{Access, Pruning};
 use super::rewrite::{Order, Rewriter};
-use super::{FilePatch, PatchedRow};
+use super::{FilePatch, PatchedRow, wide};
 use crate::scan::mask;
 
 /// So many rows of a file, on average, are read for each run of deleted rows that the reader is told to skip: it skips
@@ -70,32 +73,46 @@ pub(super) struct Scan {
 
 impl FileOpener for PatchOpener {
     fn open(&self, mut file: PartitionedFile) -> Result<FileOpenFuture> {
-        let Some(extension) = file.extensions.take() else {
+        let rows = file.extensions.take().map(|known| known.downcast());
+        let Some(Ok(rows)) = rows else {
             return self.plain.open(file);
         };
-        match extension.downcast::<FilePatch>() {
-            Ok(patch) if patch.changes(self.scan.needed.iter().copied()) => {
-                self.open_patched(file, patch)
-            }
-            Ok(_) => self.plain.open(file),
-            Err(mask) => {
-                file.extensions = Some(mask);
+        let rows: Arc<FileMarks> = rows;
+        match rows.way(&self.scan.needed) {
+            Way::Plain => self.plain.open(file),
+            Way::Masked(left) => {
+                file.extensions = Some(left);
                 self.masked.open(file)
             }
+            Way::Rewritten => self.open_rewritten(file, rows),
         }
     }
 }
 
 impl PatchOpener {
-    fn open_patched(&self, file: PartitionedFile, patch: Arc<FilePatch>) -> Result<FileOpenFuture> {
+    fn open_rewritten(
+        &self,
+        mut file: PartitionedFile,
+        rows: Arc<FileMarks>,
+    ) -> Result<FileOpenFuture> {
         let scan = Arc::clone(&self.scan);
-        let bare = Arc::clone(&self.bare);
+        let (bare, masked) = (Arc::clone(&self.bare), Arc::clone(&self.masked));
         let hint = file.metadata_size_hint;
         let (partition, metrics) = (scan.partition, &scan.metrics);
         let readers = &scan.readers;
         let mut reader = readers.create_reader(partition, file.clone(), hint, metrics)?;
         let opened = async move {
             let metadata = reader.get_metadata(None).await?;
+            let (groups, patch) = (row_groups(&metadata)?, rows.patch());
+            let dropped = within(rows.dropped(), &groups);
+            let mut needed = scan.needed.iter();
+            if !needed.any(|column| patch.decides(*column))
+                && skipping_is_cheaper(&dropped, groups.iter().copied().map(wide).sum())
+            {
+                // Nothing is written, and the reader prunes by more than is done here.
+                file.extensions = Some(Arc::new(mask::without(&groups, &dropped)));
+                return masked.open(file)?.await;
+            }
             let name = file.object_meta.location.as_ref();
             let counted = ParquetFileMetrics::new(scan.partition, name, &scan.metrics);
             let mut access = scan.pruning.access(&file, &metadata, &counted)?;
@@ -104,8 +121,7 @@ impl PatchOpener {
                 access.kept = access.mine.clone();
             }
             scan.count_skipped(&access, &metadata);
-            let (access, rewriter) = scan.plan(&patch, access, &metadata)?;
-            let mut file = file;
+            let (access, rewriter) = scan.plan(&patch, &dropped, access, &groups)?;
             // The plan says which row groups are this scan's: the range has done its work.
             file.range = None;
             let batches = if access.row_group_indexes().is_empty() {
@@ -125,21 +141,16 @@ impl Scan {
     fn plan(
         &self,
         patch: &Arc<FilePatch>,
+        dropped: &[u32],
         access: Access,
-        metadata: &ParquetMetaData,
+        groups: &[u32],
     ) -> Result<(ParquetAccessPlan, Rewriter)> {
-        let groups = metadata.row_groups().iter();
-        let groups: Vec<u32> = groups
-            .map(|group| u32::try_from(group.num_rows()))
-            .collect::<Result<_, _>>()
-            .map_err(|error| datafusion::error::DataFusionError::External(error.into()))?;
-        let kept = Kept::new(&access.kept, &groups);
-        let pending = self.pending(patch, &Kept::new(&access.mine, &groups), &kept);
-        let deleted = patch.deleted().iter().copied();
-        let deleted: Vec<u32> = deleted.filter(|at| kept.contains(*at)).collect();
+        let kept = Kept::new(&access.kept, groups);
+        let pending = self.pending(patch, &Kept::new(&access.mine, groups), &kept);
+        let deleted = kept.of(dropped);
         let (access, kept, deleted) = if skipping_is_cheaper(&deleted, kept.rows()) {
-            let left = without(access.kept, &groups, &deleted);
-            let kept = Kept::new(&left, &groups);
+            let left = without(access.kept, groups, &deleted);
+            let kept = Kept::new(&left, groups);
             (left, kept, vec![])
         } else {
             (access.kept, kept, deleted)
@@ -152,6 +163,7 @@ impl Scan {
             cursor: Cursor::new(kept),
             deleted,
             pending,
+            read: Arc::clone(&self.read),
             projector: self.projection.make_projector(&self.read)?,
             patched_rows: self.patched_rows.clone(),
         };
@@ -193,6 +205,23 @@ impl Scan {
             let bytes: i64 = asked.map(|column| column.compressed_size()).sum();
             self.bytes_skipped.add(usize::try_from(bytes).unwrap_or(0));
         }
+    }
+}
+
+/// The rows of each row group of a file.
+fn row_groups(metadata: &ParquetMetaData) -> Result<Vec<u32>> {
+    let groups = metadata.row_groups().iter();
+    let groups = groups.map(|group| u32::try_from(group.num_rows()));
+    let groups: std::result::Result<_, _> = groups.collect();
+    groups.map_err(|error| DataFusionError::External(error.into()))
+}
+
+/// Those of the positions that the file has: its manifest may have counted more rows than it holds.
+fn within<'a>(positions: Cow<'a, [u32]>, groups: &[u32]) -> Cow<'a, [u32]> {
+    let rows: usize = groups.iter().copied().map(wide).sum();
+    match positions.partition_point(|position| wide(*position) < rows) {
+        all if all == positions.len() => positions,
+        some => Cow::Owned(positions[..some].to_vec()),
     }
 }
 

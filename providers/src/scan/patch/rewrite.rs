@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::Result;
 use datafusion::physical_expr::projection::Projector;
@@ -19,6 +20,7 @@ use futures::stream::{self, BoxStream};
 use super::column::{ColumnPatch, Edit};
 use super::kept::{Cursor, Stretch};
 use super::{FilePatch, PatchedRow, wide};
+use crate::text_views::in_types_of;
 
 /// The most bytes of values in one column of texts: their offsets have 32 bits.
 const TEXT_BYTES_MAX: usize = 2_147_483_647;
@@ -37,6 +39,8 @@ pub(super) struct Rewriter {
     pub(super) deleted: Vec<u32>,
     /// Rows that the reader does not give, complete in the overlay, ascending by position.
     pub(super) pending: VecDeque<PatchedRow>,
+    /// The types of what is read.
+    pub(super) read: SchemaRef,
     /// Makes of what is read what is asked for.
     pub(super) projector: Projector,
     /// Counts rows with a cell that was written.
@@ -133,7 +137,7 @@ impl Rewriter {
         let rows: Vec<PatchedRow> = self.pending.drain(..rows).collect();
         self.patched_rows.add(rows.len());
         for rows in rows.chunks(super::COMPLETE_ROWS) {
-            let batch = self.patch.complete(rows, &self.columns)?;
+            let batch = in_types_of(&self.patch.complete(rows, &self.columns)?, &self.read)?;
             out.push_back(self.projector.project_batch(&batch)?);
         }
         Ok(())

@@ -7,7 +7,7 @@
 //! holds for all of their rows and a limit is in the scan (datafusion#22941): masked rows would be back. So files with
 //! masks are opened by an opener without a limit; the stream of the files ends at the limit all the same.
 //!
-//! **Invariant:** as long as a file may be patched, no filter counts as applied.
+//! **Invariant:** as long as a file may be rewritten, no filter counts as applied.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -235,8 +235,8 @@ impl FileSource for PatchSource {
     ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
         let count = filters.len();
         let pushed = self.inner.try_pushdown_filters(filters, config)?;
-        let filters = match self.division.patches() {
-            // A patched file gives rows that the filter has not seen.
+        let filters = match self.division.rewrites() {
+            // A rewritten file gives rows that the filter has not seen.
             true => vec![PushedDown::No; count],
             false => pushed.filters,
         };
@@ -255,8 +255,8 @@ impl FileSource for PatchSource {
         let pushed = self.inner.try_pushdown_sort(order, eq_properties)?;
         let around = |inner| Arc::new(self.around(inner)) as Arc<dyn FileSource>;
         Ok(match pushed {
-            // Patched files are read from the front still, which is as inexact.
-            SortOrderPushdownResult::Exact { inner } if self.division.patches() => {
+            // Rewritten files are read from the front still, which is as inexact.
+            SortOrderPushdownResult::Exact { inner } if self.division.rewrites() => {
                 SortOrderPushdownResult::Inexact {
                     inner: around(inner),
                 }

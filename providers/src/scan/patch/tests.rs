@@ -624,7 +624,7 @@ async fn in_order(scene: &Scene, filter: Expr) -> (Vec<i64>, Arc<dyn ExecutionPl
     };
     let masks = resolved.masks.as_ref().unwrap();
     let choice = (Patching::WhereBest, [].as_slice());
-    let division = Division::choose(split, resolved, masks, base.files(), choice);
+    let division = Division::choose(split, resolved, masks, &base, choice);
     let file = (0..base.files().len()).find(|at| division.extension(*at).is_some());
     let mut file_of = base.partitioned_file(file.unwrap()).unwrap();
     file_of.extensions = division.extension(file.unwrap());
