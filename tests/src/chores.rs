@@ -32,6 +32,27 @@ const fn keeps(name: &'static str, sql: &'static str) -> Chore {
 pub const CHORES: &[Chore] = &[
     keeps("flush", "call system.flush('{table}')"),
     keeps("compact", "call system.compact('{table}')"),
+    keeps(
+        "merge on read",
+        "call system.compact('{table}', mode => 'merge-on-read')",
+    ),
+    keeps(
+        "copy on write",
+        "call system.compact('{table}', mode => 'copy-on-write')",
+    ),
+    keeps(
+        "equality deletes",
+        "call system.compact('{table}', mode => 'equality-deletes')",
+    ),
+    keeps(
+        "rewrite",
+        "call system.rewrite_data_files('{table}', rewrite_all => true)",
+    ),
+    keeps(
+        "rewrite deletes",
+        "call system.rewrite_position_delete_files('{table}')",
+    ),
+    keeps("optimize", "optimize table {table} full"),
 ];
 
 impl Chore {
@@ -58,6 +79,9 @@ impl World {
         let chore = *rng.pick(CHORES);
         let table = rng.pick(&self.schemas).table.to_string();
         let sql = chore.statement(&table, self.now_ms(), rng);
+        if rng.chance(50) {
+            self.sql(&format!("call system.flush('{table}')")).await;
+        }
         // What fails may have let go of something before it did.
         self.forgets |= chore.forgets;
         // Now and then the wall clock is wrong meanwhile.
