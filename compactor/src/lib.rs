@@ -13,6 +13,7 @@
 mod compact;
 mod config;
 mod error;
+pub mod expire;
 mod fold;
 mod merge;
 mod order;
