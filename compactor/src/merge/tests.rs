@@ -59,8 +59,7 @@ impl Chance {
 const PLAIN: &str = "";
 const SORTED: &str = r#", "sortBy": ["a"]"#;
 const PARTITIONED: &str = r#", "partitionBy": ["b"]"#;
-const BOTH: &str =
-    r#", "partitionBy": ["b"], "sortBy": ["a desc"]"#;
+const BOTH: &str = r#", "partitionBy": ["b"], "sortBy": ["a desc"]"#;
 
 struct Table {
     _dir: TempDir,
@@ -410,7 +409,9 @@ async fn history(seed: u64, layout: &str, mode: WriteMode, context: &str) {
         };
         let changes = table.changes(&base, share, mode, &mut chance).await;
         let context = format!("{context}, round {round}, {share} %, {options:?}");
-        let merged = merge(table.merge_into(&base), changes, &options).await.unwrap();
+        let merged = merge(table.merge_into(&base), changes, &options)
+            .await
+            .unwrap();
         table.commit(&base, &merged, Kind::Fold).await.unwrap();
         table.check(&context).await;
         no_strays(&table).await;
