@@ -27,7 +27,10 @@ pub use compact::{CompactReport, compact, compact_watched, explain};
 pub use config::{CompactionConfig, MEMORY_BYTES_MIN, WriteMode};
 pub use error::{Error, Result};
 pub use fold::{ChangeCounts, Changes, Fold, change_schema, set_column, value_column};
-pub use merge::{Kind, MergeInto, MergeOptions, MergeReport, Merged, merge, mode_for, rewrite};
+pub use merge::{
+    Kind, MergeInto, MergeOptions, MergeReport, Merged, merge, merge_watched, mode_for, rewrite,
+    rewrite_watched,
+};
 pub use progress::{Progress, Step, Unit};
 pub use rewrite_base::{RewriteReport, rewrite_base};
 pub use orphans::{
