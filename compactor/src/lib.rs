@@ -13,13 +13,28 @@
 mod compact;
 mod config;
 mod error;
+pub mod expire;
 mod fold;
 mod merge;
 mod progress;
+mod orphans;
+mod rewrite_log;
+mod rewrite_manifests;
 
 pub use compact::{CompactReport, compact, compact_watched, explain};
 pub use config::{CompactionConfig, MEMORY_BYTES_MIN, WriteMode};
 pub use error::{Error, Result};
 pub use fold::{ChangeCounts, Changes, Fold, change_schema, set_column, value_column};
-pub use merge::{Kind, MergeInto, MergeOptions, MergeReport, Merged, merge, mode_for, rewrite};
+pub use merge::{
+    Kind, MergeInto, MergeOptions, MergeReport, Merged, merge, merge_watched, mode_for, rewrite,
+    rewrite_watched,
+};
 pub use progress::{Progress, Step, Unit};
+pub use orphans::{
+    Act, ORPHAN_GRACE, ORPHAN_GRACE_MIN, OrphanOptions, OrphanReport, remove_orphan_files,
+};
+pub use rewrite_log::{
+    Effort, LogGroup, LogMoment, LogRewriteOptions, LogRewriteReport, log_rewrite_due,
+    plan_log_rewrite, rewrite_log,
+};
+pub use rewrite_manifests::{ManifestReport, manifests_due, rewrite_manifests};

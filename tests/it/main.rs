@@ -4,10 +4,13 @@
 
 mod checkpoint;
 mod checkpoint_rules;
+mod clean;
 mod client;
+mod clock_in_log;
 mod dml;
 mod evolution;
 mod fold_changes;
+mod expiry;
 mod foreign;
 mod gateway;
 mod large;

@@ -7,6 +7,7 @@
 //! | `path` | the full URI |
 //! | `partition`, `spec_id` | `name=value/…`, null without a partition; the spec it follows |
 //! | `rows`, `bytes` | of the file |
+//! | `dead_rows` | those of a data file's rows that delete files take away; null for delete files |
 //! | `lower_bounds`, `upper_bounds` | per column, as texts; long ones are cut |
 //! | `null_counts` | nulls per column |
 //! | `sequence_number`, `added_snapshot_id` | of the commit that brought it |
@@ -44,6 +45,22 @@ pub(super) async fn live(view: &ReadView) -> Result<Vec<Live<'_>>> {
 /// The table `t$files` of a view.
 pub(super) async fn files(view: &ReadView) -> Result<MemTable> {
     let rows = live(view).await?;
+    // What another program made of a base is listed, and not read.
+    let dead = match view.base.foreign {
+        None => Some(view.base.dead(&view.warehouse).await?),
+        Some(_) => None,
+    };
+    let dead_rows = rows
+        .iter()
+        .map(|(side, file)| match (side.kind, file.content) {
+            ("base", DataContentType::Data) => {
+                let dead = dead.as_ref()?.of(&file.path);
+                i64::try_from(dead.map_or(0, |dead| dead.rows())).ok()
+            }
+            (_, DataContentType::Data) => Some(0),
+            (_, DataContentType::PositionDeletes | DataContentType::EqualityDeletes) => None,
+        });
+    let dead_rows: Int64Array = dead_rows.collect();
     let longs = |of: fn(&DataFileInfo) -> Option<i64>| -> ArrayRef {
         Arc::new(
             rows.iter()
@@ -74,6 +91,7 @@ pub(super) async fn files(view: &ReadView) -> Result<MemTable> {
             longs(|file| i64::try_from(file.rows).ok()),
             Nulls::Some,
         ),
+        ("dead_rows", Arc::new(dead_rows), Nulls::Some),
         (
             "bytes",
             longs(|file| i64::try_from(file.bytes).ok()),

@@ -23,7 +23,7 @@ use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder}
 
 use super::dead::Dead;
 use super::mask::Masks;
-use super::patch::{FileRows, LiveChunk, Place, Touch};
+use super::patch::{FileMarks, LiveChunk, Place, Touch};
 use super::split::Split;
 use crate::files::ParquetTable;
 use crate::overlay::Resolved;
@@ -100,7 +100,7 @@ impl Division {
 
     /// What the source has to know of a file.
     pub(crate) fn extension(&self, file: usize) -> Option<Arc<dyn Any + Send + Sync>> {
-        let rows = FileRows {
+        let rows = FileMarks {
             touched: self.files[file].clone(),
             dead: self.dead.at(file).map(Arc::clone),
         };

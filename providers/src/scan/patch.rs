@@ -11,7 +11,7 @@
 mod column;
 #[cfg(test)]
 mod column_tests;
-mod file_rows;
+mod file_marks;
 mod kept;
 mod opener;
 mod prune;
@@ -32,7 +32,7 @@ use datafusion::common::Result;
 use self::column::ColumnPatch;
 use super::key_index::wide;
 
-pub(crate) use file_rows::{FileRows, Touch};
+pub(crate) use file_marks::{FileMarks, Touch};
 pub(crate) use source::PatchSource;
 
 /// The most rows of the overlay that a file's stream gives in one batch.

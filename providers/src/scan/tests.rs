@@ -219,7 +219,7 @@ impl Scene {
 }
 
 /// A session whose filters run inside the Parquet reader, so that nothing stands between it and a limit.
-fn filters_inside(view: &ReadView) -> SessionContext {
+pub(super) fn filters_inside(view: &ReadView) -> SessionContext {
     let ctx = session(&view.warehouse);
     let state = ctx.state_ref();
     let mut state = state.write();

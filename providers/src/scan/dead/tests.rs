@@ -5,9 +5,10 @@ use std::fs::File;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray as _, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{Field, Int64Type, Schema};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
-use datafusion::logical_expr::{col, lit};
+use datafusion::logical_expr::{Expr, col, lit};
 use datafusion::prelude::{DataFrame, SessionContext};
 use iceberg::spec::{DataContentType, DataFile, DataFileBuilder, DataFileFormat, Struct};
 use iceberg::table::Table;
@@ -20,7 +21,9 @@ use crate::lake::{
     Commit, PositionDeletes, WriteOptions, live_files, write_data_files, write_position_deletes,
 };
 use crate::resolve::base_rows;
-use crate::scan::tests::{Scene, numbers, plan, row_id, scene, scene_in_order, scene_of};
+use crate::scan::tests::{
+    Scene, filters_inside, numbers, plan, row_id, scene, scene_in_order, scene_of,
+};
 use crate::session::session;
 use crate::union::Touched;
 
@@ -119,7 +122,7 @@ impl Scene {
         let id = schema.field_id_by_name("row_id").unwrap();
         let ids = dead.iter().map(|row| row_id(*row).to_string());
         let ids: ArrayRef = Arc::new(StringArray::from_iter_values(ids));
-        let column = Layout::column(id, "row_id", arrow::datatypes::DataType::Utf8);
+        let column = Layout::column(id, "row_id", DataType::Utf8);
         let mut file = self.file(name, vec![(column, ids)]).await;
         file.content(DataContentType::EqualityDeletes)
             .equality_ids(Some(vec![id]))
@@ -136,43 +139,10 @@ impl Scene {
     async fn says(&self, expected: &BTreeMap<i64, i64>) {
         let view = self.view();
         let ctx = session(&view.warehouse);
-        let mut values: Vec<i64> = expected.values().copied().collect();
-        values.sort_unstable();
-        for touched in [Touched::Patched, Touched::Masked, Touched::Joined] {
-            let all = self.frame(&ctx, touched);
-            assert_eq!(by_id(all.clone()).await, *expected, "{touched:?}");
-            assert_eq!(all.clone().count().await.unwrap(), expected.len());
-            let middle = values.get(values.len() / 2).copied().unwrap_or(0);
-            for filter in [
-                col("v").gt_eq(lit(middle)),
-                col("v").lt(lit(middle)).and(col("v").gt(lit(middle - 40))),
-                col("row_id").eq(lit(row_id(middle).as_str())),
-            ] {
-                let some = all.clone().filter(filter.clone()).unwrap();
-                let by_hand = by_id(all.clone()).await.into_iter();
-                let by_hand = by_hand.filter(|(row, v)| match &filter.to_string() {
-                    text if text.contains("row_id") => *row == middle,
-                    text if text.contains("AND") => *v < middle && *v > middle - 40,
-                    _ => *v >= middle,
-                });
-                let by_hand: BTreeMap<i64, i64> = by_hand.collect();
-                assert_eq!(by_id(some.clone()).await, by_hand, "{touched:?}, {filter}");
-                let few = some.limit(0, Some(7)).unwrap();
-                let few = by_id(few).await;
-                assert_eq!(few.len(), by_hand.len().min(7), "{touched:?}, {filter}");
-                assert!(few.iter().all(|row| by_hand.contains_key(row.0)));
+        for ctx in [&ctx, &filters_inside(&view)] {
+            for touched in [Touched::Patched, Touched::Masked, Touched::Joined] {
+                said(self.frame(ctx, touched), expected).await;
             }
-            for (extreme, is) in [
-                (min(col("v")), values.first()),
-                (max(col("v")), values.last()),
-            ] {
-                let found = all.clone().aggregate(vec![], vec![extreme.alias("v")]);
-                let found = numbers(found.unwrap()).await;
-                assert_eq!(found.first(), is, "{touched:?}");
-            }
-            let first = all.sort(vec![col("v").sort(true, false)]).unwrap();
-            let first = numbers(first.limit(0, Some(9)).unwrap()).await;
-            assert_eq!(first, values[..values.len().min(9)], "{touched:?}");
         }
         self.base_says(expected, &ctx).await;
     }
@@ -198,11 +168,60 @@ impl Scene {
     }
 }
 
+/// That a frame has these rows, whatever is asked of it.
+async fn said(all: DataFrame, expected: &BTreeMap<i64, i64>) {
+    let shown = plan(all.clone()).await;
+    assert_eq!(by_id(all.clone()).await, *expected, "{shown}");
+    assert_eq!(all.clone().count().await.unwrap(), expected.len());
+    let mut values: Vec<i64> = expected.values().copied().collect();
+    values.sort_unstable();
+    let middle = values.get(values.len() / 2).copied().unwrap_or(0);
+    let holds: [(Expr, &dyn Fn(i64, i64) -> bool); 3] = [
+        (col("v").gt_eq(lit(middle)), &|_, v| v >= middle),
+        (
+            col("v").lt(lit(middle)).and(col("v").gt(lit(middle - 40))),
+            &|_, v| v < middle && v > middle - 40,
+        ),
+        (col("row_id").eq(lit(row_id(middle).as_str())), &|row, _| {
+            row == middle
+        }),
+    ];
+    for (filter, holds) in holds {
+        let by_hand = expected.iter().filter(|(row, v)| holds(**row, **v));
+        let by_hand: BTreeMap<i64, i64> = by_hand.map(|(row, v)| (*row, *v)).collect();
+        let some = all.clone().filter(filter.clone()).unwrap();
+        assert_eq!(by_id(some.clone()).await, by_hand, "{filter}: {shown}");
+        let few = by_id(some.limit(0, Some(7)).unwrap()).await;
+        assert_eq!(few.len(), by_hand.len().min(7), "{filter}: {shown}");
+        assert!(
+            few.iter().all(|row| by_hand.contains_key(row.0)),
+            "{filter}: {shown}"
+        );
+    }
+    let few = by_id(all.clone().limit(0, Some(7)).unwrap()).await;
+    assert!(few.len() == expected.len().min(7), "{shown}");
+    assert!(
+        few.iter().all(|row| expected.contains_key(row.0)),
+        "{shown}"
+    );
+    for (extreme, is) in [
+        (min(col("v")), values.first()),
+        (max(col("v")), values.last()),
+    ] {
+        let found = all.clone().aggregate(vec![], vec![extreme.alias("v")]);
+        assert_eq!(numbers(found.unwrap()).await.first(), is, "{shown}");
+    }
+    let first = all.sort(vec![col("v").sort(true, false)]).unwrap();
+    let first = numbers(first.limit(0, Some(9)).unwrap()).await;
+    assert_eq!(first, values[..values.len().min(9)], "{shown}");
+}
+
 /// The rows of a frame: the number of each, and its `v`; no row comes twice.
 async fn by_id(frame: DataFrame) -> BTreeMap<i64, i64> {
     let mut found = BTreeMap::new();
     for batch in frame.collect().await.unwrap() {
-        let ids = batch.column_by_name("row_id").unwrap().as_string::<i32>();
+        let ids = cast(batch.column_by_name("row_id").unwrap(), &DataType::Utf8).unwrap();
+        let ids = ids.as_string::<i32>();
         let v = batch.column_by_name("v").unwrap();
         let v = v.as_primitive::<Int64Type>();
         for (id, v) in ids.iter().zip(v) {
@@ -428,7 +447,7 @@ async fn equality_deletes_by_other_columns_than_the_row_id_are_refused_by_name()
         .current_schema()
         .field_id_by_name("v")
         .unwrap();
-    let column = Layout::column(id, "v", arrow::datatypes::DataType::Int64);
+    let column = Layout::column(id, "v", DataType::Int64);
     let v: ArrayRef = Arc::new(Int64Array::from(vec![1]));
     let mut file = scene.file("eq", vec![(column, v)]).await;
     file.content(DataContentType::EqualityDeletes)
@@ -462,13 +481,12 @@ async fn a_delete_file_of_many_data_files_applies_to_each_by_its_paths() {
     let paths: ArrayRef = Arc::new(StringArray::from_iter_values(paths));
     // One position is beyond the file, one row is named twice.
     let pos: ArrayRef = Arc::new(Int64Array::from(vec![3, 1, 99, 3, 100]));
-    let text = arrow::datatypes::DataType::Utf8;
     let columns = vec![
-        (Layout::column(2_147_483_546, "file_path", text), paths),
         (
-            Layout::column(2_147_483_545, "pos", arrow::datatypes::DataType::Int64),
-            pos,
+            Layout::column(2_147_483_546, "file_path", DataType::Utf8),
+            paths,
         ),
+        (Layout::column(2_147_483_545, "pos", DataType::Int64), pos),
     ];
     let mut file = scene.file("many", columns).await;
     file.content(DataContentType::PositionDeletes);
@@ -581,6 +599,46 @@ async fn files_keep_their_order_without_their_dead_rows() {
     });
     let odd: Vec<i64> = (0..1_000).filter(|v| v % 2 == 1).collect();
     assert_eq!(found.collect::<Vec<i64>>(), odd);
+}
+
+#[tokio::test]
+async fn a_base_that_is_told_late_changes_nothing_and_other_files_of_the_same_rows_keep_what_is_hot()
+ {
+    let mut scene = scene_of(&[(0..100, 30)], row_id).await;
+    scene.edit(7, Some(70));
+    scene.edit(8, None);
+    let mut expected = all(100);
+    expected.insert(7, 70);
+    expected.remove(&8);
+    scene.says(&expected).await;
+    let t = TableName::parse("t").unwrap();
+    let (base, file) = (scene.base().await, scene.data().await.remove(0));
+    let snapshot = base.metadata().current_snapshot_id().unwrap();
+    // The same rows in other files, in another order: every position is another one.
+    let backwards: Vec<(i64, i64)> = (0..100).rev().map(|row| (row, row)).collect();
+    let options = WriteOptions::new("test");
+    let new = write_data_files(&base, vec![rows(&backwards)], &options)
+        .await
+        .unwrap();
+    let rewrite = Commit::rewrite(snapshot, [file.path.clone()], new);
+    let warehouse = scene.live.warehouse().clone();
+    let rewritten = rewrite.run(&warehouse, base.identifier()).await.unwrap();
+    scene.live.compacted(&t, rewritten.clone()).unwrap();
+    scene.says(&expected).await;
+    let folded = Commit::append(vec![]).with_property(crate::lake::summary::BASE_SEQ, 8);
+    let folded = folded.run(&warehouse, base.identifier()).await.unwrap();
+    scene.live.compacted(&t, folded.clone()).unwrap();
+    let newest = scene.view().base.snapshot_id;
+    assert_eq!(newest, folded.metadata().current_snapshot_id());
+    assert_eq!(
+        scene.view().hot_deltas().count(),
+        1,
+        "the first is in the base"
+    );
+    for late in [rewritten, base] {
+        scene.live.compacted(&t, late).unwrap();
+        assert_eq!(scene.view().base.snapshot_id, newest);
+    }
 }
 
 #[test]

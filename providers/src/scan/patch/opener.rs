@@ -20,7 +20,7 @@ use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet};
 use futures::{FutureExt as _, StreamExt as _, stream};
 use parquet::file::metadata::ParquetMetaData;
 
-use super::file_rows::{FileRows, Way};
+use super::file_marks::{FileMarks, Way};
 use super::kept::{Cursor, Kept};
 use super::prune::{Access, Pruning};
 use super::rewrite::{Order, Rewriter};
@@ -77,7 +77,7 @@ impl FileOpener for PatchOpener {
         let Some(Ok(rows)) = rows else {
             return self.plain.open(file);
         };
-        let rows: Arc<FileRows> = rows;
+        let rows: Arc<FileMarks> = rows;
         match rows.way(&self.scan.needed) {
             Way::Plain => self.plain.open(file),
             Way::Masked(left) => {
@@ -93,7 +93,7 @@ impl PatchOpener {
     fn open_rewritten(
         &self,
         mut file: PartitionedFile,
-        rows: Arc<FileRows>,
+        rows: Arc<FileMarks>,
     ) -> Result<FileOpenFuture> {
         let scan = Arc::clone(&self.scan);
         let (bare, masked) = (Arc::clone(&self.bare), Arc::clone(&self.masked));

@@ -13,7 +13,7 @@ use crate::scan::mask::FileMask;
 
 /// A file of which not every row is given as it is.
 #[derive(Clone, Debug)]
-pub(crate) struct FileRows {
+pub(crate) struct FileMarks {
     /// What the overlay makes of its rows.
     pub(crate) touched: Touch,
     /// Its rows that are nobody's.
@@ -41,7 +41,7 @@ pub(super) enum Way {
     Rewritten,
 }
 
-impl FileRows {
+impl FileMarks {
     /// How it is opened by one who looks at these columns.
     pub(super) fn way(&self, needed: &[usize]) -> Way {
         match (&self.touched, &self.dead) {
