@@ -167,11 +167,6 @@ impl KeyIndexes {
         Some(Arc::new(index))
     }
 
-    /// By what new indexes are made.
-    pub(super) fn seed(&self) -> Seed {
-        *self.0.seed.get_or_init(Seed::by_chance)
-    }
-
     /// How many indexes were made, not loaded.
     #[cfg(test)]
     pub(super) fn made(&self) -> usize {
