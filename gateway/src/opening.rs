@@ -67,7 +67,8 @@ pub(crate) async fn open(
     let flushed = load_tables(&live, id).await?;
     let lost = begin_epoch((&mut log, path), &live, &taken, &flushed).await?;
     let recovered = recover(&log, &live, (&taken, lost), (&flushed, config))?;
-    let floor = stored_floor(path, &log)?;
+    // The lake has it too, for a database that is an older copy.
+    let floor = stored_floor(path, &log)?.max(lake_floor(&live));
     live.raise_floor(floor);
     let mark = FlushedMark::of(&live.views(), &taken.fence);
     log.set_meta(flushed_mark::KEY, &mark.to_text())?;
@@ -237,6 +238,13 @@ impl Seen {
         }
         Ok(complete)
     }
+}
+
+/// The floor below which deltas have been dropped from the logs.
+pub(crate) fn lake_floor(live: &Live) -> Hlc {
+    let views = live.views();
+    let floors = views.tables.values().map(|view| view.log.floor);
+    floors.max().unwrap_or(Hlc::ZERO)
 }
 
 fn stored_floor(path: &Path, log: &DurableLog) -> Result<Hlc> {

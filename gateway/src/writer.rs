@@ -68,8 +68,8 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) enum Task {
     Push(Job),
-    /// Raise the floor, durably; it never sinks.
-    Floor(Hlc, oneshot::Sender<Result<Hlc>>),
+    /// Raise the floor, durably, to no more than the deltas above a seq are stamped; it never sinks.
+    Floor(Hlc, Seq, oneshot::Sender<Result<Hlc>>),
     /// A step of the trimming.
     Trim(TrimStep, oneshot::Sender<Result<Stepped>>),
     /// Set a key of the database's `meta`, durably.
@@ -130,7 +130,9 @@ impl Writer {
     fn maintain(&mut self, task: Task) {
         // A caller that went away asks again; nobody else needs the answer.
         match task {
-            Task::Floor(floor, reply) => drop(reply.send(self.raise_floor(floor))),
+            Task::Floor(floor, seen, reply) => {
+                drop(reply.send(self.raise_floor(floor, seen)));
+            }
             Task::Trim(step, reply) => drop(reply.send(self.trim(step))),
             Task::Meta(key, value, reply) => {
                 let set = self
@@ -229,8 +231,14 @@ impl Writer {
         self.stats.known_ids(self.dedup.len());
     }
 
-    fn raise_floor(&mut self, floor: Hlc) -> Result<Hlc> {
+    fn raise_floor(&mut self, floor: Hlc, seen: Seq) -> Result<Hlc> {
         self.check_open()?;
+        // Whoever asked has looked at everything up to `seen`; what came since is hot.
+        let views = self.live.views();
+        let since = views.tables.values().flat_map(|view| view.hot.after(seen));
+        let since = since.flat_map(|push| push.deltas.iter());
+        let since = since.filter(|delta| delta.seq > seen);
+        let floor = since.map(|delta| delta.delta.hlc).fold(floor, Hlc::min);
         if floor > self.floor {
             self.log.set_meta("floor", &floor.to_string())?;
             self.floor = floor;

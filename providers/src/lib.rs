@@ -36,6 +36,7 @@ mod log_rows;
 mod metadata;
 mod narrowed;
 mod overlay;
+pub mod pins;
 pub mod predicate;
 mod resolve;
 mod row_states;
@@ -69,8 +70,9 @@ pub use scan::{Dead, DeadRows, FileRows, PlaceCheck, Places, TouchedRows};
 pub use session::{job_session, session};
 pub use text_views::{in_types_of, without_text_views};
 pub use travel::{
-    Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, TravelLimits, begun_at, hlc_of,
-    micros_of, ref_of, register, seq_of, version_of, view_at_seq,
+    Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, TravelLimits, begun_at,
+    covered_by_all, forget_views, hlc_of, micros_of, ref_of, register, seq_of, version_of,
+    view_at_seq,
 };
 pub use union::{Touched, UnionTable};
 pub use view::{BaseSnapshot, LogSnapshot, ReadView};

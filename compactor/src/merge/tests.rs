@@ -59,8 +59,7 @@ impl Chance {
 const PLAIN: &str = "";
 const SORTED: &str = r#", "sortBy": ["a"]"#;
 const PARTITIONED: &str = r#", "partitionBy": ["b"]"#;
-const BOTH: &str =
-    r#", "partitionBy": ["b"], "sortBy": ["a desc"]"#;
+const BOTH: &str = r#", "partitionBy": ["b"], "sortBy": ["a desc"]"#;
 
 struct Table {
     _dir: TempDir,
@@ -378,7 +377,7 @@ const MODES: [WriteMode; 3] = [
 
 #[tokio::test]
 async fn random_changes_in_every_mode_and_layout() {
-    let seeds: u64 = std::env::var("LAKESYNC_SEEDS").map_or(2, |seeds| seeds.parse().unwrap());
+    let seeds: u64 = std::env::var("LAKESYNC_SEEDS").map_or(1, |seeds| seeds.parse().unwrap());
     for seed in 0..seeds {
         for layout in [PLAIN, SORTED, PARTITIONED, BOTH] {
             for mode in MODES {
@@ -410,7 +409,9 @@ async fn history(seed: u64, layout: &str, mode: WriteMode, context: &str) {
         };
         let changes = table.changes(&base, share, mode, &mut chance).await;
         let context = format!("{context}, round {round}, {share} %, {options:?}");
-        let merged = merge(table.merge_into(&base), changes, &options).await.unwrap();
+        let merged = merge(table.merge_into(&base), changes, &options)
+            .await
+            .unwrap();
         table.commit(&base, &merged, Kind::Fold).await.unwrap();
         table.check(&context).await;
         no_strays(&table).await;
@@ -423,8 +424,8 @@ async fn history(seed: u64, layout: &str, mode: WriteMode, context: &str) {
         .map(|file| file.path.clone())
         .collect();
     let merged = rewrite(table.merge_into(&base), &some, &MergeOptions::default())
-        .await
-        .unwrap();
+    .await
+    .unwrap();
     table.commit(&base, &merged, Kind::Rewrite).await.unwrap();
     table.check(context).await;
 }

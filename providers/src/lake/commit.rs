@@ -170,6 +170,11 @@ impl<'a> Commit<'a> {
         commit
     }
 
+    /// Removes files and their rows (operation `delete`): deltas of a log that nothing needs any more.
+    pub fn delete(read_snapshot: i64, remove: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Operation::Delete, Vec::new()).removing(read_snapshot, remove)
+    }
+
     /// Also removes files (data or delete files) that were live in `read_snapshot`.
     pub fn removing(mut self, read_snapshot: i64, paths: impl IntoIterator<Item = String>) -> Self {
         self.read_snapshot = Some(read_snapshot);

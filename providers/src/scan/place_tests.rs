@@ -171,11 +171,13 @@ async fn a_dead_position_is_no_place_and_a_row_that_lives_elsewhere_is_found_the
         (0, BTreeSet::from([5, 6])),
         (1, (0..50_000).step_by(2).collect()),
     ];
-    let dead = dead.map(|(file, positions): (usize, BTreeSet<u64>)| PositionDeletes {
-        path: files[file].path.clone(),
-        partition: files[file].partition.clone(),
-        positions: positions.into_iter().collect(),
-    });
+    let dead = dead.map(
+        |(file, positions): (usize, BTreeSet<u64>)| PositionDeletes {
+            path: files[file].path.clone(),
+            partition: files[file].partition.clone(),
+            positions: positions.into_iter().collect(),
+        },
+    );
     let options = WriteOptions::new("test");
     let row = RecordBatch::try_from_iter([(
         "row_id",
@@ -184,7 +186,10 @@ async fn a_dead_position_is_no_place_and_a_row_that_lives_elsewhere_is_found_the
     let new = write_data_files(base, vec![row.unwrap()], &options);
     let deletes = write_position_deletes(base, &dead, &options).await.unwrap();
     let commit = Commit::row_delta(new.await.unwrap(), deletes);
-    let committed = commit.run(&view.warehouse, base.identifier()).await.unwrap();
+    let committed = commit
+        .run(&view.warehouse, base.identifier())
+        .await
+        .unwrap();
     scene.live.compacted(view.table(), committed).unwrap();
 
     let view = scene.view();

@@ -18,6 +18,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use super::{FENCE, Fence, SqliteCatalog, namespaces, order, tables};
 use crate::crash;
 use crate::lake::error::CommitError;
+use crate::lake::snapshots::named_and_removed;
 
 /// The table property that has old metadata files deleted as they leave the metadata log.
 pub(in crate::lake) const DELETE_OLD_METADATA: &str = "write.metadata.delete-after-commit.enabled";
@@ -40,6 +41,10 @@ pub(super) async fn commit(
         if let Err(unmet) = requirement.check(Some(table.metadata())) {
             return Err(CommitError::conflict(ident, unmet.message()));
         }
+    }
+    if let Some((name, snapshot)) = named_and_removed(table.metadata(), &change.updates) {
+        let reason = format!("snapshot {snapshot} would go, and `{name}` names it");
+        return Err(CommitError::conflict(ident, reason));
     }
     let next = Next::build(&table, change.updates, catalog.now_ms()).map_err(failed)?;
     let written = next.metadata.write_to(&catalog.file_io, &next.location);
