@@ -16,6 +16,7 @@ mod foreign;
 mod gateway;
 mod large;
 mod layouts;
+mod maintenance;
 mod merge_agreement;
 mod metadata;
 mod names;

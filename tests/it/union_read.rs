@@ -51,7 +51,11 @@ async fn patched_masked_and_joined_reads_agree_with_the_oracle_whatever_is_asked
                     dead += scatter(gateway.live(), schema.table.as_str(), percent, &mut rng).await;
                 }
             }
-            let asks = matches!(step, Step::Push(_)) && rng.chance(40);
+            let mut asks = matches!(step, Step::Push(_)) && rng.chance(40);
+            if rng.chance(20) {
+                world.chore(&mut rng).await;
+                asks = true;
+            }
             for schema in world.schemas.iter().filter(|_| asks) {
                 let asked = Asked::new(&world, schema, &mut rng).await;
                 patched += said(&asked.ways[0], "patched_rows=").await;

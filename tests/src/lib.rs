@@ -5,6 +5,8 @@
 //! between the two means something.
 
 pub mod cells;
+pub mod chores;
+pub mod faulty;
 pub mod history;
 pub mod layouts;
 pub mod oracle;
@@ -12,3 +14,4 @@ pub mod scattered;
 pub mod schemas;
 pub mod script;
 pub mod world;
+pub mod year;
