@@ -11,8 +11,6 @@ mod dml;
 mod evolution;
 mod expiry;
 mod fold_changes;
-mod fold_changes;
-mod expiry;
 mod foreign;
 mod gateway;
 mod large;

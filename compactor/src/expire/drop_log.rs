@@ -17,7 +17,8 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::prelude::{DataFrame, SessionContext};
 use lakesync_providers::lake::{
-    Commit, CommitErrorKind, DataFileInfo, WriteOptions, live_files, summary, write_data_stream,
+    Commit, CommitErrorKind, DataFileInfo, LogFile, WriteOptions, log_files, summary,
+    write_data_stream,
 };
 use lakesync_providers::proto::{Hlc, Seq, TableName, columns};
 use lakesync_providers::{ParquetTable, ReadView, crash, session};
@@ -274,26 +275,14 @@ impl Bounds {
 /// The files of a view's log, each with its bounds when they are known.
 async fn files(view: &ReadView) -> Result<Vec<(DataFileInfo, Option<Bounds>)>> {
     let log = &view.log;
-    if log.snapshot_id.is_none() {
-        return Ok(Vec::new());
-    }
-    let schema = log.table.metadata().current_schema();
-    let ids = (
-        schema.field_id_by_name(columns::SEQ),
-        schema.field_id_by_name(columns::HLC),
-    );
-    let with_bounds = |file: DataFileInfo| {
-        let bounds = || {
-            let (seq, hlc) = (ids.0?, ids.1?);
-            Some(Bounds {
-                seqs: (file.least_long(seq)?, file.greatest_long(seq)?),
-                hlcs: (file.least_long(hlc)?, file.greatest_long(hlc)?),
-            })
-        };
-        let bounds = bounds();
-        (file, bounds)
+    let files = log_files(&log.table, log.snapshot_id).await?;
+    let with_bounds = |file: LogFile| {
+        let bounds = file.seqs.zip(file.stamps).map(|(seqs, hlcs)| Bounds {
+            seqs: (seqs.start().as_i64(), seqs.end().as_i64()),
+            hlcs: (hlcs.start().as_i64(), hlcs.end().as_i64()),
+        });
+        (file.info, bounds)
     };
-    let files = live_files(&log.table, log.snapshot_id).await?;
     Ok(files.into_iter().map(with_bounds).collect())
 }
 
