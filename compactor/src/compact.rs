@@ -216,7 +216,7 @@ impl Candidates {
             .count
             .saturating_mul(columns + 1)
             .saturating_mul(CELL_BYTES);
-        bytes.div_ceil(config.part_bytes.max(1)).max(1)
+        bytes.div_ceil(config.memory_bytes.max(1)).max(1)
     }
 }
 

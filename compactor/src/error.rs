@@ -42,6 +42,54 @@ pub enum Error {
         /// The base seq in the catalog.
         to: Seq,
     },
+    /// What was asked for cannot be done.
+    #[error("{0}")]
+    Refused(String),
+    /// The store refused to delete files that nothing needs.
+    #[error(
+        "table `{table}`: {count} files that nothing needs could not be deleted, the first is {file}: {reason}; the others \
+         are gone, run it again"
+    )]
+    LeftBehind {
+        /// The table.
+        table: String,
+        /// How many files are left.
+        count: usize,
+        /// One of them.
+        file: String,
+        /// What the store said.
+        reason: String,
+    },
+    /// A snapshot has to stay.
+    #[error("snapshot {snapshot} of `{table}` cannot be expired: {reason}")]
+    CannotExpire {
+        /// The Iceberg table.
+        table: String,
+        /// The snapshot.
+        snapshot: i64,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A table cannot go back to that moment.
+    #[error("`{table}` cannot be rolled back to {to}: {reason}")]
+    CannotRollBack {
+        /// The table.
+        table: TableName,
+        /// The snapshot or time.
+        to: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A tag cannot be made or dropped.
+    #[error("tag `{name}` of `{table}`: {reason}")]
+    Tag {
+        /// The table.
+        table: TableName,
+        /// The tag.
+        name: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The rewrite could not be committed.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -51,7 +99,12 @@ impl Error {
     /// Whether another process has taken over the gateway.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
-        matches!(self, Self::Commit(error) if error.kind() == CommitErrorKind::Fenced)
+        match self {
+            Self::Commit(error) | Self::Lake(LakeError::Commit(error)) => {
+                error.kind() == CommitErrorKind::Fenced
+            }
+            _ => false,
+        }
     }
 }
 

@@ -13,9 +13,23 @@
 mod compact;
 mod config;
 mod error;
+pub mod expire;
+mod fold;
 mod order;
+mod orphans;
+mod rewrite_log;
+mod rewrite_manifests;
 
 pub use compact::{CompactReport, compact, explain};
-pub use config::CompactionConfig;
+pub use config::{CompactionConfig, MEMORY_BYTES_MIN, WriteMode};
 pub use error::{Error, Result};
+pub use fold::{ChangeCounts, Changes, change_schema, set_column, value_column};
 pub use lakesync_providers::{Part, fold_sql};
+pub use orphans::{
+    Act, ORPHAN_GRACE, ORPHAN_GRACE_MIN, OrphanOptions, OrphanReport, remove_orphan_files,
+};
+pub use rewrite_log::{
+    Effort, LogGroup, LogMoment, LogRewriteOptions, LogRewriteReport, log_rewrite_due,
+    plan_log_rewrite, rewrite_log,
+};
+pub use rewrite_manifests::{ManifestReport, manifests_due, rewrite_manifests};

@@ -90,7 +90,14 @@ impl Error {
             | Self::Invalid(_) => true,
             Self::Gateway(error) => matches!(error, lakesync_gateway::Error::Refused(_)),
             Self::Compaction(error) => {
-                matches!(error, lakesync_compactor::Error::UnknownTable { .. })
+                use lakesync_compactor::Error as Compaction;
+                matches!(
+                    error,
+                    Compaction::UnknownTable { .. }
+                        | Compaction::CannotExpire { .. }
+                        | Compaction::CannotRollBack { .. }
+                        | Compaction::Tag { .. }
+                )
             }
             _ => false,
         }

@@ -93,8 +93,8 @@ impl LakeBuilder {
     /// the gateways' databases, each naming the file and what to do.
     pub async fn open(self) -> Result<Lake> {
         let directory = DataDirectory::take(&self.path)?;
-        let warehouse = Warehouse::open_local(directory.root()).await?;
-        let warehouse = warehouse.with_clock(Arc::clone(&self.clock));
+        let clock = Arc::clone(&self.clock);
+        let warehouse = Warehouse::open_local_with_clock(directory.root(), clock).await?;
         let mut names = self.gateways;
         names.push(default_gateway());
         names.extend(warehouse.namespaces().await?);

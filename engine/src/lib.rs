@@ -30,6 +30,7 @@ mod ddl;
 mod directory;
 mod dml;
 mod error;
+pub mod expiry;
 mod json;
 mod lake;
 pub mod logs;

@@ -7,12 +7,15 @@
 //! rule_rows version │ table_name │ row_id │ state    what the rules look at of each row: rules::ledger
 //! meta      key │ value                       fence, pending_fence, floor, rules, rules_since, rules_epoch, …
 //! ```
+//! What every table has flushed and pulls no longer read goes again, and so do old clients' marks: `trim.rs`.
+//!
 //! Format 1 had no rules: neither `members` nor `rule_rows`. It is brought to format 2 when it is opened.
 //!
 //! **Invariant:** the rows of `pushes` are ascending and disjoint in seq; a row is whole or absent. WAL
 //! mode with `synchronous=FULL` makes COMMIT the moment of durability.
 
 mod rows;
+mod trim;
 
 use std::collections::HashMap;
 use std::fs;
@@ -29,6 +32,7 @@ use crate::error::{Error, Result};
 use crate::rules::moved::{self, Moved};
 use crate::rules::rows::{RULE_ROWS, RuleRow, put_rule_rows};
 use rows::insert;
+pub(crate) use trim::{FileSize, Trimmed};
 
 /// The pushes with deltas above a seq. The first one is searched by its key, which bounds the scan from below.
 const READ: &str = "select first_seq, arrived_ms, deltas, last_seq, members from pushes
@@ -95,6 +99,7 @@ impl DurableLog {
             path: path.to_owned(),
         };
         log.prepare().map_err(|error| broken(path, &error))?;
+        log.make_shrinkable()?;
         Ok(log)
     }
 
@@ -117,6 +122,8 @@ impl DurableLog {
         db.busy_timeout(Duration::from_secs(5))?;
         db.pragma_update(None, "journal_mode", "wal")?;
         db.pragma_update(None, "synchronous", "full")?;
+        let wal_bytes_max = i64::try_from(trim::WAL_BYTES_MAX).unwrap_or(i64::MAX);
+        db.pragma_update(None, "journal_size_limit", wal_bytes_max)?;
         let format: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if format == 1 {
             db.execute_batch(&format!(
@@ -331,34 +338,6 @@ impl DurableLog {
         refused(&self.path, &damaged(what))
     }
 
-    /// Forgets pushes up to `flushed` that arrived before `before_ms`; returns the last seq forgotten.
-    pub(crate) fn trim(&mut self, flushed: Seq, before_ms: u64) -> Result<Option<Seq>> {
-        let path = self.path.clone();
-        let sqlite = |error| broken(&path, &error);
-        let before_ms = i64::try_from(before_ms).unwrap_or(i64::MAX);
-        let tx = self.connection.transaction().map_err(sqlite)?;
-        // Only a prefix may go: the first push that has to stay keeps all later ones.
-        let stays: Option<i64> = tx
-            .query_row(
-                "select min(first_seq) from pushes where last_seq > ?1 or arrived_ms >= ?2",
-                params![flushed.as_i64(), before_ms],
-                |row| row.get(0),
-            )
-            .map_err(sqlite)?;
-        let stays = stays.unwrap_or(i64::MAX);
-        let last: Option<i64> = tx
-            .query_row(
-                "select max(last_seq) from pushes where first_seq < ?1",
-                params![stays],
-                |row| row.get(0),
-            )
-            .map_err(sqlite)?;
-        tx.execute("delete from pushes where first_seq < ?1", params![stays])
-            .map_err(sqlite)?;
-        tx.commit().map_err(sqlite)?;
-        Ok(last.and_then(|last| Seq::from_i64(last).ok()))
-    }
-
     /// Lets the file go; what is read afterwards finds nothing.
     pub(crate) fn release(&mut self) {
         if let Ok(nothing) = Connection::open_in_memory() {
@@ -405,6 +384,9 @@ fn create(path: &Path) -> Result<()> {
     let sqlite = |error| broken(path, &error);
     let db = Connection::open(&draft).map_err(sqlite)?;
     db.pragma_update(None, "synchronous", "full")
+        .map_err(sqlite)?;
+    // Before the first table: a file that cannot shrink would keep the size of its busiest week.
+    db.pragma_update(None, "auto_vacuum", "incremental")
         .map_err(sqlite)?;
     db.execute_batch(&format!(
         "begin immediate; {TABLES} {RULE_ROWS} pragma user_version = {FORMAT}; commit;"

@@ -172,15 +172,6 @@ impl Gateway {
             snapshot_id,
         }))
     }
-
-    /// Trims pushes that every table has flushed and that are older than the pull window.
-    async fn trim_flushed(&self) -> Result<()> {
-        let views = self.live.views();
-        let flushed = flushed_mark::flushed_to(&views);
-        let window_ms = u64::try_from(self.config.pull_window.as_millis()).unwrap_or(u64::MAX);
-        let before_ms = self.components.clock.now_ms().saturating_sub(window_ms);
-        self.trim(flushed, before_ms).await
-    }
 }
 
 impl Gateway {

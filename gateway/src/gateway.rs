@@ -288,7 +288,25 @@ impl Gateway {
     /// # Errors
     /// When the database cannot be written.
     pub async fn raise_floor(&self, floor: Hlc) -> Result<Hlc> {
-        self.ask(|reply| Task::Floor(floor, reply)).await
+        self.ask(|reply| Task::Floor(floor, Seq::MAX, reply)).await
+    }
+
+    /// How far the floor may rise: to the end of the late window, and no further than `least`, the least stamp among the
+    /// deltas that some kept base does not cover (none without any). Zero without a late window.
+    #[must_use]
+    pub fn window_floor(&self, least: Option<Hlc>) -> Hlc {
+        let window = self.oldest(self.components.clock.now_ms());
+        least.map_or(window, |least| window.min(least))
+    }
+
+    /// Raises the floor as far as [`Gateway::window_floor`] allows, and the deltas above `seen`, which the writer looks at;
+    /// gives the floor that is in force.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn raise_floor_to_window(&self, least: Option<Hlc>, seen: Seq) -> Result<Hlc> {
+        let floor = self.window_floor(least);
+        self.ask(|reply| Task::Floor(floor, seen, reply)).await
     }
 
     /// Takes no more pushes: another process has taken over the gateway.
@@ -324,11 +342,6 @@ impl Gateway {
                 reason: error.to_string(),
             }))
         })
-    }
-
-    pub(crate) async fn trim(&self, flushed: Seq, before_ms: u64) -> Result<()> {
-        self.ask(|reply| Task::Trim(flushed, before_ms, reply))
-            .await
     }
 
     /// Gives the fence a new token, so that older copies of the database are told from it.

@@ -48,6 +48,7 @@ mod sight;
 mod sql_write;
 pub mod stats;
 mod steady;
+mod trim;
 mod upkeep;
 mod writer;
 
@@ -62,4 +63,5 @@ pub use pressure::{PressureLimits, ProcessLoad};
 pub use pull::{Pull, Since};
 pub use registry::{GATEWAYS_MAX, GatewayFolder, Gateways};
 pub use sql_write::SqlWriter;
+pub use trim::LogCompaction;
 pub use upkeep::Metrics;

@@ -26,7 +26,7 @@ use crate::fence::{self, Taken};
 use crate::flushed_mark::{self, FlushedMark};
 use crate::rejoin::rejoin;
 use crate::rules::ledger::Ledger;
-use crate::sent::Sent;
+use crate::sent::{Memory, Sent};
 use crate::upkeep::Upkeep;
 use crate::writer::Writer;
 
@@ -67,7 +67,8 @@ pub(crate) async fn open(
     let flushed = load_tables(&live, id).await?;
     let lost = begin_epoch((&mut log, path), &live, &taken, &flushed).await?;
     let recovered = recover(&log, &live, (&taken, lost), (&flushed, config))?;
-    let floor = stored_floor(path, &log)?;
+    // The lake has it too, for a database that is an older copy.
+    let floor = stored_floor(path, &log)?.max(lake_floor(&live));
     live.raise_floor(floor);
     let mark = FlushedMark::of(&live.views(), &taken.fence);
     log.set_meta(flushed_mark::KEY, &mark.to_text())?;
@@ -181,21 +182,26 @@ fn recover(
     );
     let newest = log.newest_by_client()?;
     let lake_max = newest_in_lake(live);
-    let sent_max = newest.values().copied().max().unwrap_or(Hlc::ZERO);
+    let away = log.forgotten_clients()?;
+    let sent_max = newest.values().copied().fold(away, Hlc::max);
     let seen = Seen {
         database: last.max(marked),
         lake: lake_to,
     };
-    let anyone = match seen.all_clients(log, &taken.epoch)? {
-        true => Hlc::ZERO,
-        false => lake_max,
+    let unknown = match seen.all_clients(log, &taken.epoch)? {
+        true => away,
+        false => away.max(lake_max),
     };
     let forgotten =
         seq > Seq::ZERO && (begin > Seq::ZERO || first == Seq::ZERO || gap || last < lake_to);
+    let memory = match forgotten {
+        true => Memory::Recent,
+        false => Memory::Whole,
+    };
     Ok(Recovered {
         feed,
         dedup,
-        sent: Sent::new(newest, forgotten.then_some(anyone)),
+        sent: Sent::new(newest, unknown, memory),
         seq,
         max_hlc: sent_max.max(replayed_max).max(lake_max),
     })
@@ -232,6 +238,13 @@ impl Seen {
         }
         Ok(complete)
     }
+}
+
+/// The floor below which deltas have been dropped from the logs.
+pub(crate) fn lake_floor(live: &Live) -> Hlc {
+    let views = live.views();
+    let floors = views.tables.values().map(|view| view.log.floor);
+    floors.max().unwrap_or(Hlc::ZERO)
 }
 
 fn stored_floor(path: &Path, log: &DurableLog) -> Result<Hlc> {

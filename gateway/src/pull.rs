@@ -365,6 +365,7 @@ impl Gateway {
             Some((first, _)) => Seq::from_u64(first.seq.as_u64() - 1).unwrap_or(since),
             None => to,
         };
+        self.refuse_dropped(since)?;
         let page = self.flushed(since, before, limit).await?;
         let complete_to = page.to();
         Ok(Run {
@@ -373,6 +374,18 @@ impl Gateway {
             visible,
             source: Source::Flushed,
         })
+    }
+
+    /// The flushed log is whole only above what has been dropped from it.
+    fn refuse_dropped(&self, since: Seq) -> Result<(), Refusal> {
+        let views = self.live.views();
+        let dropped = views.tables.values().map(|view| view.log.dropped_seq);
+        let dropped = dropped.max().unwrap_or(Seq::ZERO);
+        if since >= dropped {
+            return Ok(());
+        }
+        let text = format!("deltas up to {dropped} have been dropped from the log");
+        Err(expired(&self.id, &text))
     }
 
     /// Up to `limit` deltas above `since` from SQLite.

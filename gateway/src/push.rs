@@ -182,7 +182,7 @@ impl Gateway {
     }
 
     /// New deltas that are stamped below this are late.
-    fn oldest(&self, now_ms: u64) -> Hlc {
+    pub(crate) fn oldest(&self, now_ms: u64) -> Hlc {
         let Some(window) = self.config.late_window else {
             return Hlc::ZERO;
         };

@@ -8,6 +8,7 @@
 //!   in the lake under another seq           goes: its client has sent it again meanwhile
 //!   not in the lake, above all of it        stays: it waits for the next flush
 //!   not in the lake, and passed by          moves to the end of the log, under a seq of the new epoch
+//!   the same, and below the lake's floor    goes: the log has dropped it, or nothing can be compared with it any more
 //! ```
 //! **Invariant:** afterwards every delta of database and lake has one seq, no seq names two of them, and whatever the
 //! lake lacks is above it. All of it is one transaction, and doing it again changes nothing.
@@ -15,12 +16,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use lakesync_proto::{DeltaId, Seq, SeqDelta, TableName};
+use lakesync_proto::{DeltaId, Hlc, Seq, SeqDelta, TableName};
 use lakesync_providers::{Live, known_deltas, read_log, session};
 
 use crate::durable::{DurableLog, StoredPush};
 use crate::error::Result;
-use crate::opening::{READ_DELTAS, before};
+use crate::opening::{READ_DELTAS, before, lake_floor};
 
 /// How far apart, in seqs, two stored deltas may be for the lake to be read from one to the other.
 const NEAR: u64 = 10_000;
@@ -31,6 +32,8 @@ type LakeSeqs = HashMap<DeltaId, HashSet<Seq>>;
 /// What the transaction does.
 #[derive(Debug, Default)]
 struct Exchange {
+    /// What is stamped below it has left the logs, or may have.
+    floor: Hlc,
     /// The first seqs of the pushes that do not stay as they are.
     firsts: Vec<Seq>,
     /// What is stored instead.
@@ -39,6 +42,8 @@ struct Exchange {
     gone: usize,
     /// How many were accepted again.
     moved: usize,
+    /// How many are stamped below the floor.
+    below: usize,
 }
 
 /// Joins `log` to the lake of `live`, which ends at `lake_to`; what it has passed by is stored above `end`.
@@ -50,7 +55,10 @@ pub(crate) async fn rejoin(
     if lake_to == Seq::ZERO {
         return Ok(());
     }
-    let mut exchange = Exchange::default();
+    let mut exchange = Exchange {
+        floor: lake_floor(live),
+        ..Exchange::default()
+    };
     let (mut at, mut end) = (Seq::ZERO, end);
     loop {
         let pushes = log.read(at, READ_DELTAS, live)?;
@@ -72,6 +80,7 @@ pub(crate) async fn rejoin(
         gateway = %live.gateway(),
         accepted_again = exchange.moved,
         taken_out = exchange.gone,
+        below_floor = exchange.below,
         "the database was restored beside a lake that had gone on: what the lake lacks is at the end of the log now"
     );
     Ok(())
@@ -85,9 +94,10 @@ impl Exchange {
         found: &LakeSeqs,
         (lake_to, mut end): (Seq, Seq),
     ) -> Seq {
+        let floor = self.floor;
         let stays = |delta: &SeqDelta| match found.get(&delta.delta.delta_id) {
             Some(seqs) => seqs.contains(&delta.seq),
-            None => delta.seq > lake_to,
+            None => delta.seq > lake_to && delta.delta.hlc >= floor,
         };
         if push.deltas.iter().all(stays) {
             return end;
@@ -115,6 +125,8 @@ impl Exchange {
                 }
             } else if found.contains_key(&delta.delta.delta_id) {
                 self.gone += 1;
+            } else if delta.delta.hlc < floor {
+                self.below += 1;
             } else {
                 end = end.next();
                 delta.seq = end;
@@ -178,7 +190,7 @@ mod tests {
     use super::*;
     use crate::rules::membership::Membership;
     use crate::rules::moved::Moved;
-    use lakesync_proto::{DeltaKey, Hlc, Op, RowDelta};
+    use lakesync_proto::{DeltaKey, Op, RowDelta};
 
     fn seq(number: u64) -> Seq {
         Seq::from_u64(number).unwrap()

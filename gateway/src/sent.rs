@@ -2,7 +2,8 @@
 //! flushed log before it can be called new.
 //!
 //! **Invariant:** whatever was accepted and is not among the known deltas in memory is stamped at or below its
-//! client's forgotten mark, and the trim count has moved before anything is forgotten. So a push that was looked up
+//! client's forgotten mark, or the mark of all clients that have none of their own, and the trim count has moved before
+//! anything is forgotten. So a push that was looked up
 //! under the current count is either known or new.
 
 use std::collections::{BTreeSet, HashMap};
@@ -24,31 +25,31 @@ struct Marks {
     greatest: Hlc,
     /// The greatest stamp that each client has sent.
     newest: HashMap<ClientId, Hlc>,
-    /// The same when deltas were forgotten last; none while memory knows all of them.
-    forgotten: Option<Forgotten>,
+    /// The greatest stamp that a client may have sent that is not in `newest`.
+    unknown: Hlc,
+    /// What `newest` was when deltas were forgotten last; none while memory knows all of them.
+    forgotten: Option<HashMap<ClientId, Hlc>>,
 }
 
-#[derive(Debug)]
-struct Forgotten {
-    /// The greatest stamp that each client had sent.
-    newest: HashMap<ClientId, Hlc>,
-    /// The same for clients that the database may not know of.
-    anyone: Hlc,
+/// What memory knows of what was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Every delta that was accepted.
+    Whole,
+    /// Those since some moment.
+    Recent,
 }
 
 impl Sent {
-    /// `forgotten` says whether there are deltas that memory does not know, and the greatest stamp among those of
-    /// clients that `newest` may not know of.
-    pub(crate) fn new(newest: HashMap<ClientId, Hlc>, forgotten: Option<Hlc>) -> Self {
-        let forgotten = forgotten.map(|anyone| Forgotten {
-            newest: newest.clone(),
-            anyone,
-        });
+    /// `newest` are the marks of clients, `unknown` the greatest stamp of a client that is not among them.
+    pub(crate) fn new(newest: HashMap<ClientId, Hlc>, unknown: Hlc, memory: Memory) -> Self {
+        let forgotten = (memory == Memory::Recent).then(|| newest.clone());
         let greatest = newest.values().max().copied().unwrap_or_default();
         Self {
             marks: Mutex::new(Marks {
-                greatest,
+                greatest: greatest.max(unknown),
                 newest,
+                unknown,
                 forgotten,
             }),
             trims: AtomicU64::new(0),
@@ -78,13 +79,19 @@ impl Sent {
     /// Says that memory is about to forget deltas that have been made durable.
     pub(crate) fn begin_trim(&self) {
         let mut marks = self.lock();
-        let anyone = marks.forgotten.as_ref().map(|before| before.anyone);
-        marks.forgotten = Some(Forgotten {
-            newest: marks.newest.clone(),
-            anyone: anyone.unwrap_or_default(),
-        });
+        marks.forgotten = Some(marks.newest.clone());
         drop(marks);
         self.trims.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Makes one mark of those below `below`; `unknown` is the greatest that ever went so.
+    pub(crate) fn forget(&self, below: Hlc, unknown: Hlc) {
+        let mut marks = self.lock();
+        marks.unknown = marks.unknown.max(unknown);
+        marks.newest.retain(|_, mark| *mark >= below);
+        if let Some(forgotten) = &mut marks.forgotten {
+            forgotten.retain(|_, mark| *mark >= below);
+        }
     }
 
     /// The rows whose deltas may have been accepted and forgotten: those not stamped above what their client
@@ -99,8 +106,8 @@ impl Sent {
             return suspects;
         };
         for delta in deltas {
-            let sent = forgotten.newest.get(&delta.client_id).copied();
-            if delta.hlc <= sent.unwrap_or_default().max(forgotten.anyone) {
+            let sent = forgotten.get(&delta.client_id).copied();
+            if delta.hlc <= sent.unwrap_or_default().max(marks.unknown) {
                 let rows = suspects.entry(&delta.table).or_default();
                 rows.insert(delta.row_id.clone());
             }
@@ -140,7 +147,7 @@ mod tests {
 
     #[test]
     fn nothing_is_suspect_while_memory_knows_everything() {
-        let sent = Sent::new([(client("ana"), stamp(9))].into(), None);
+        let sent = Sent::new([(client("ana"), stamp(9))].into(), Hlc::ZERO, Memory::Whole);
         assert!(!is_suspect(&sent, "ana", 5));
     }
 
@@ -148,7 +155,8 @@ mod tests {
     fn the_newest_stamp_is_the_greatest_of_any_client() {
         let sent = Sent::new(
             [(client("ana"), stamp(9)), (client("bo"), stamp(4))].into(),
-            None,
+            Hlc::ZERO,
+            Memory::Whole,
         );
         assert_eq!(sent.newest(), stamp(9));
         sent.raise([(client("bo"), stamp(12))].into());
@@ -158,7 +166,11 @@ mod tests {
 
     #[test]
     fn what_a_client_sends_late_after_an_opening_is_not_looked_up_unless_it_may_be_forgotten() {
-        let sent = Sent::new([(client("ana"), stamp(9))].into(), Some(Hlc::ZERO));
+        let sent = Sent::new(
+            [(client("ana"), stamp(9))].into(),
+            Hlc::ZERO,
+            Memory::Recent,
+        );
         assert!(is_suspect(&sent, "ana", 9) && !is_suspect(&sent, "ana", 10));
         assert!(!is_suspect(&sent, "bo", 5), "it has sent nothing");
         sent.raise([(client("ana"), stamp(50)), (client("bo"), stamp(50))].into());
@@ -172,9 +184,27 @@ mod tests {
 
     #[test]
     fn a_database_that_lost_clients_suspects_everything_up_to_the_newest_stamp_of_the_lake() {
-        let sent = Sent::new(HashMap::new(), Some(stamp(30)));
+        let sent = Sent::new(HashMap::new(), stamp(30), Memory::Recent);
         assert!(is_suspect(&sent, "bo", 30) && !is_suspect(&sent, "bo", 31));
         sent.begin_trim();
         assert!(is_suspect(&sent, "bo", 30), "also after a trim");
+    }
+
+    #[test]
+    fn clients_that_were_away_for_long_share_a_mark() {
+        let marks = [(client("ana"), stamp(9)), (client("bo"), stamp(50))];
+        let sent = Sent::new(marks.into(), Hlc::ZERO, Memory::Whole);
+        sent.forget(stamp(20), stamp(9));
+        assert!(!is_suspect(&sent, "ana", 9), "memory knows everything");
+        sent.begin_trim();
+        for name in ["ana", "new"] {
+            assert!(
+                is_suspect(&sent, name, 9) && !is_suspect(&sent, name, 10),
+                "{name}"
+            );
+        }
+        assert!(is_suspect(&sent, "bo", 50) && !is_suspect(&sent, "bo", 51));
+        let again = Sent::new(HashMap::new(), stamp(9), Memory::Whole);
+        assert_eq!(again.newest(), stamp(9), "what it sent may still be hot");
     }
 }

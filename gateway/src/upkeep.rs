@@ -14,6 +14,7 @@ use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
 use crate::pressure::Pressure;
 use crate::stats::{Stats, StatsSnapshot};
+use crate::trim::Trimming;
 
 /// The parts of one gateway's upkeep.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub(crate) struct Upkeep {
     /// How often a flush has written something.
     pub(crate) flushes: watch::Sender<u64>,
     pub(crate) waiting_bytes: Arc<AtomicUsize>,
+    pub(crate) trimming: Trimming,
 }
 
 impl Upkeep {
@@ -37,6 +39,7 @@ impl Upkeep {
             pressure: Pressure::new(gateway.clone(), database, config.pressure),
             flushes: watch::Sender::new(0),
             waiting_bytes: Arc::clone(waiting_bytes),
+            trimming: Trimming::default(),
         }
     }
 }

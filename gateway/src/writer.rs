@@ -27,6 +27,7 @@ use crate::rules::ledger::Ledger;
 use crate::rules::ruling::RulesTask;
 use crate::sent::Sent;
 use crate::stats::Stats;
+use crate::trim::{Stepped, TrimStep};
 
 /// A push that was admitted and waits for its commit.
 #[derive(Debug)]
@@ -67,10 +68,10 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) enum Task {
     Push(Job),
-    /// Raise the floor, durably; it never sinks.
-    Floor(Hlc, oneshot::Sender<Result<Hlc>>),
-    /// Forget the ids up to a flushed seq, and those pushes that arrived before a moment (milliseconds since 1970).
-    Trim(Seq, u64, oneshot::Sender<Result<()>>),
+    /// Raise the floor, durably, to no more than the deltas above a seq are stamped; it never sinks.
+    Floor(Hlc, Seq, oneshot::Sender<Result<Hlc>>),
+    /// A step of the trimming.
+    Trim(TrimStep, oneshot::Sender<Result<Stepped>>),
     /// Set a key of the database's `meta`, durably.
     Meta(&'static str, String, oneshot::Sender<Result<()>>),
     /// A step towards other rules; the answer counts what was done.
@@ -129,10 +130,10 @@ impl Writer {
     fn maintain(&mut self, task: Task) {
         // A caller that went away asks again; nobody else needs the answer.
         match task {
-            Task::Floor(floor, reply) => drop(reply.send(self.raise_floor(floor))),
-            Task::Trim(flushed, before_ms, reply) => {
-                drop(reply.send(self.trim(flushed, before_ms)));
+            Task::Floor(floor, seen, reply) => {
+                drop(reply.send(self.raise_floor(floor, seen)));
             }
+            Task::Trim(step, reply) => drop(reply.send(self.trim(step))),
             Task::Meta(key, value, reply) => {
                 let set = self
                     .check_open()
@@ -230,26 +231,20 @@ impl Writer {
         self.stats.known_ids(self.dedup.len());
     }
 
-    fn raise_floor(&mut self, floor: Hlc) -> Result<Hlc> {
+    fn raise_floor(&mut self, floor: Hlc, seen: Seq) -> Result<Hlc> {
         self.check_open()?;
+        // Whoever asked has looked at everything up to `seen`; what came since is hot.
+        let views = self.live.views();
+        let since = views.tables.values().flat_map(|view| view.hot.after(seen));
+        let since = since.flat_map(|push| push.deltas.iter());
+        let since = since.filter(|delta| delta.seq > seen);
+        let floor = since.map(|delta| delta.delta.hlc).fold(floor, Hlc::min);
         if floor > self.floor {
             self.log.set_meta("floor", &floor.to_string())?;
             self.floor = floor;
             self.live.raise_floor(floor);
         }
         Ok(self.floor)
-    }
-
-    fn trim(&mut self, flushed: Seq, before_ms: u64) -> Result<()> {
-        self.check_open()?;
-        self.log.trim(flushed, before_ms)?;
-        // What is flushed is found there, whether SQLite still has it for pulls or not.
-        if self.dedup.knows_up_to(flushed) {
-            self.sent.begin_trim();
-            self.dedup.forget(flushed);
-        }
-        self.stats.known_ids(self.dedup.len());
-        Ok(())
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {

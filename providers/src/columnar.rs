@@ -106,6 +106,12 @@ pub(crate) fn value_at(array: &dyn Array, row: usize, column_type: ColumnType) -
         (ColumnType::Json, DataType::Utf8) => {
             Value::Json(array.as_string::<i32>().value(row).to_owned())
         }
+        (ColumnType::String, DataType::Utf8View) => {
+            Value::String(array.as_string_view().value(row).to_owned())
+        }
+        (ColumnType::Json, DataType::Utf8View) => {
+            Value::Json(array.as_string_view().value(row).to_owned())
+        }
         (ColumnType::Number, DataType::Float64) => {
             Value::Number(array.as_primitive::<Float64Type>().value(row))
         }

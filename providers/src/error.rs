@@ -88,6 +88,14 @@ pub enum Error {
         /// The oldest state that can still be read.
         horizon: Horizon,
     },
+    /// The snapshot was expired after the statement's view was taken.
+    #[error("snapshot {snapshot} of `{table}` was expired a moment ago; run the statement again")]
+    SnapshotExpired {
+        /// The Iceberg table.
+        table: String,
+        /// The snapshot.
+        snapshot: i64,
+    },
     /// A table function is called with what it does not take.
     #[error("`{call}`: {reason}")]
     Argument {

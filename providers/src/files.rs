@@ -32,6 +32,7 @@ use object_store::ObjectMeta;
 use crate::error::{Error, Result};
 use crate::foreign::Layout;
 use crate::lake::{DataFileInfo, Warehouse, arrow_schema};
+use crate::pins::Pin;
 use crate::scan::{
     Dead, Division, FieldIds, GuardedSource, KnownFiles, LakeReaders, PatchSource, ViewSource,
     as_asked_for, in_order,
@@ -50,6 +51,8 @@ pub struct ParquetTable {
     /// All rows but those; none when there are none.
     alive: Option<Arc<Division>>,
     part: Part,
+    /// Held by whoever reads the files.
+    pin: Option<Arc<Pin>>,
 }
 
 /// Which rows of the files are read.
@@ -89,6 +92,7 @@ impl ParquetTable {
             dead: Arc::default(),
             alive: None,
             part: Part::All,
+            pin: None,
         })
     }
 
@@ -106,6 +110,7 @@ impl ParquetTable {
             dead: Arc::default(),
             alive: None,
             part: Part::All,
+            pin: None,
         }
     }
 
@@ -122,6 +127,13 @@ impl ParquetTable {
     #[must_use]
     pub(crate) fn with_text_views(mut self) -> Self {
         self.schema = with_text_views(&self.schema);
+        self
+    }
+
+    /// Whose scans hold this pin until they end.
+    #[must_use]
+    pub(crate) fn pinned(mut self, pin: Option<&Arc<Pin>>) -> Self {
+        self.pin = pin.map(Arc::clone);
         self
     }
 
@@ -204,7 +216,7 @@ impl ParquetTable {
 
     /// How its files are read.
     pub(crate) fn source(&self, options: TableParquetOptions) -> ParquetSource {
-        let readers = LakeReaders::new(self.warehouse.object_store());
+        let readers = LakeReaders::new(self.warehouse.object_store(), self.pin.as_ref());
         ParquetSource::new(Arc::clone(&self.schema))
             .with_table_parquet_options(options)
             .with_parquet_file_reader_factory(Arc::new(readers))

@@ -19,6 +19,7 @@ mod bounded;
 mod bounded_tests;
 mod catalog;
 mod columnar;
+pub mod crash;
 mod definition_sql;
 mod error;
 mod files;
@@ -35,6 +36,7 @@ mod log_rows;
 mod metadata;
 mod narrowed;
 mod overlay;
+pub mod pins;
 pub mod predicate;
 mod resolve;
 mod row_states;
@@ -66,9 +68,11 @@ pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
 pub use scan::{Dead, DeadRows};
 pub use session::session;
+pub use text_views::{in_types_of, without_text_views};
 pub use travel::{
-    Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, TravelLimits, begun_at, hlc_of,
-    micros_of, ref_of, register, seq_of, version_of, view_at_seq,
+    Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, TravelLimits, begun_at,
+    covered_by_all, forget_views, hlc_of, micros_of, ref_of, register, seq_of, version_of,
+    view_at_seq,
 };
 pub use union::{Touched, UnionTable};
 pub use view::{BaseSnapshot, LogSnapshot, ReadView};

@@ -155,13 +155,17 @@ impl Live {
         }
     }
 
-    /// Publishes the log after a flush.
+    /// Publishes the log after a flush or another commit to it. One that is older than what is published stays
+    /// unpublished: a job's commit and a flush may be told in another order than they were made.
     ///
     /// # Errors
     /// When the new snapshot's summary cannot be read.
     pub fn flushed(&self, name: &TableName, log: Table) -> Result<()> {
         let log = Arc::new(LogSnapshot::current(log)?);
-        if let Some(table) = self.lock().tables.get_mut(name) {
+        let made = |log: &LogSnapshot| log.table.metadata().last_sequence_number();
+        if let Some(table) = self.lock().tables.get_mut(name)
+            && made(&log) >= made(&table.log)
+        {
             table.set_log(log);
         }
         Ok(())
@@ -176,6 +180,24 @@ impl Live {
         let base = Arc::new(BaseSnapshot::current(base)?);
         if let Some(table) = self.lock().tables.get_mut(name) {
             table.follow_with(base);
+        }
+        Ok(())
+    }
+
+    /// Publishes a base that went back to an older snapshot of ours, with the flushed `deltas` that it lacks and the
+    /// present one covers: they are hot again, so no answer changes.
+    ///
+    /// # Errors
+    /// When the snapshot's summary cannot be read.
+    pub fn rolled_back(
+        &self,
+        name: &TableName,
+        base: Table,
+        deltas: Vec<Arc<SeqDelta>>,
+    ) -> Result<()> {
+        let base = Arc::new(BaseSnapshot::current(base)?);
+        if let Some(table) = self.lock().tables.get_mut(name) {
+            table.go_back(base, deltas);
         }
         Ok(())
     }
@@ -316,6 +338,36 @@ impl LiveTable {
             self.size.remove(&push);
         }
         self.size.recount_unflushed(&self.hot, self.log.max_seq);
+        self.base = base;
+        self.view = None;
+    }
+
+    fn go_back(&mut self, base: Arc<BaseSnapshot>, mut deltas: Vec<Arc<SeqDelta>>) {
+        let covered = self.base.base_seq;
+        deltas.retain(|delta| base.base_seq < delta.seq && delta.seq <= covered);
+        deltas.sort_by_key(|delta| delta.seq);
+        let mut hot = HotPushes::default();
+        hot.push(Arc::new(HotPush {
+            arrived_ms: 0,
+            deltas,
+        }));
+        for push in self.hot.after(covered) {
+            // The part of a push that the present base covers is among the deltas.
+            let above = push.deltas.partition_point(|delta| delta.seq <= covered);
+            hot.push(match above {
+                0 => Arc::clone(push),
+                above => Arc::new(HotPush {
+                    arrived_ms: push.arrived_ms,
+                    deltas: push.deltas[above..].to_vec(),
+                }),
+            });
+        }
+        self.size = HotSize::default();
+        for push in hot.iter() {
+            self.size.add(push, self.log.max_seq);
+        }
+        self.hot = hot;
+        self.overlay = Arc::default();
         self.base = base;
         self.view = None;
     }

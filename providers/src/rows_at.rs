@@ -8,8 +8,10 @@ use arrow::record_batch::RecordBatch;
 use lakesync_proto::{RowId, columns};
 
 use crate::error::Result;
+use crate::lake::arrow_schema;
 use crate::resolve::only_rows;
 use crate::session::session;
+use crate::text_views::in_types_of;
 use crate::union::UnionTable;
 use crate::view::ReadView;
 
@@ -26,7 +28,10 @@ pub async fn rows_at(view: &Arc<ReadView>, ids: &[RowId]) -> Result<Vec<RecordBa
     let ctx = session(&view.warehouse);
     let table = UnionTable::new(Arc::clone(view), None)?;
     let found = only_rows(&ctx, ctx.read_table(Arc::new(table))?, ids.iter())?;
-    Ok(found.collect().await?)
+    let stored = arrow_schema(&view.base.table)?;
+    let batches = found.collect().await?;
+    let batches = batches.iter().map(|batch| in_types_of(batch, &stored));
+    Ok(batches.collect::<std::result::Result<_, _>>()?)
 }
 
 /// Those of `ids` that are rows of `view`.

@@ -15,13 +15,23 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast as ca
 
 /// `schema` with its texts as views.
 pub(crate) fn with_text_views(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema.fields().iter().map(|field| match field.data_type() {
-        DataType::Utf8 => {
-            let viewed = field.as_ref().clone().with_data_type(DataType::Utf8View);
-            FieldRef::from(viewed)
-        }
-        _ => Arc::clone(field),
-    });
+    retyped(schema, &DataType::Utf8, &DataType::Utf8View)
+}
+
+/// The schema with its views of texts as texts of their own, which every reader of Arrow knows.
+#[must_use]
+pub fn without_text_views(schema: &SchemaRef) -> SchemaRef {
+    retyped(schema, &DataType::Utf8View, &DataType::Utf8)
+}
+
+fn retyped(schema: &SchemaRef, from: &DataType, to: &DataType) -> SchemaRef {
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|field| match field.data_type() == from {
+            true => FieldRef::from(field.as_ref().clone().with_data_type(to.clone())),
+            false => Arc::clone(field),
+        });
     let fields: Vec<FieldRef> = fields.collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
@@ -30,7 +40,7 @@ pub(crate) fn with_text_views(schema: &SchemaRef) -> SchemaRef {
 ///
 /// # Errors
 /// Those of Arrow, when a value has no such form.
-pub(crate) fn in_types_of(
+pub fn in_types_of(
     batch: &RecordBatch,
     schema: &SchemaRef,
 ) -> Result<RecordBatch, arrow::error::ArrowError> {

@@ -14,12 +14,13 @@ use iceberg::table::Table;
 use lakesync_proto::{GatewayId, Hlc, Seq, SeqDelta, TableName, TableSchema};
 use tokio::sync::OnceCell;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::ParquetTable;
 pub(crate) use crate::hot_pushes::HotPush;
 use crate::hot_pushes::HotPushes;
 use crate::lake::{DataFileInfo, ForeignSnapshot, LakeError, Warehouse, live_files, summary};
 use crate::overlay::{Overlay, Resolved};
+use crate::pins::Pin;
 use crate::scan::{Dead, Sorted};
 use crate::session::session;
 
@@ -37,6 +38,7 @@ pub struct BaseSnapshot {
     /// Set when another program changed the snapshot's rows: they cannot be read, and seq and HLC are those of the
     /// newest snapshot of ours below.
     pub foreign: Option<ForeignSnapshot>,
+    pin: Option<Arc<Pin>>,
     files: OnceCell<ParquetTable>,
 }
 
@@ -60,6 +62,7 @@ impl BaseSnapshot {
             base_seq: marks.base_seq.unwrap_or(Seq::ZERO),
             max_hlc: marks.max_hlc.unwrap_or(Hlc::ZERO),
             foreign: summary::foreign(&table, snapshot_id)?,
+            pin: pin(&table, snapshot_id)?,
             snapshot_id,
             table,
             files: OnceCell::new(),
@@ -73,13 +76,22 @@ impl BaseSnapshot {
         self.base_seq >= other.base_seq && commits(self) >= commits(other)
     }
 
+    /// What keeps the snapshot's files from expiry; none without a snapshot.
+    #[must_use]
+    pub fn pin(&self) -> Option<&Arc<Pin>> {
+        self.pin.as_ref()
+    }
+
     /// The rows of the snapshot; its manifests and delete files are read once.
     ///
     /// # Errors
     /// [`LakeError::Foreign`] when another program changed them; when a manifest or a delete file cannot be read.
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
         refuse_foreign(self.foreign.as_ref())?;
-        let list = || self.list(warehouse);
+        let list = async || {
+            let files = self.list(warehouse).await?;
+            Ok(files.pinned(self.pin.as_ref()))
+        };
         self.files.get_or_try_init(list).await.cloned()
     }
 
@@ -129,8 +141,13 @@ pub struct LogSnapshot {
     pub max_seq: Seq,
     /// The greatest HLC that any flush has written.
     pub max_hlc: Hlc,
+    /// The log is whole above this seq; up to it deltas that are stamped below the floor may have been dropped.
+    pub dropped_seq: Seq,
+    /// The floor when they were.
+    pub floor: Hlc,
     /// As [`BaseSnapshot::foreign`].
     pub foreign: Option<ForeignSnapshot>,
+    pin: Option<Arc<Pin>>,
     files: OnceCell<ParquetTable>,
 }
 
@@ -152,12 +169,21 @@ impl LogSnapshot {
         let marks = summary::settled(&table, snapshot_id)?;
         Ok(Self {
             max_seq: marks.max_seq.unwrap_or(Seq::ZERO),
+            dropped_seq: marks.dropped_seq.unwrap_or(Seq::ZERO),
+            floor: marks.floor.unwrap_or(Hlc::ZERO),
             max_hlc: marks.max_hlc.unwrap_or(Hlc::ZERO),
             foreign: summary::foreign(&table, snapshot_id)?,
+            pin: pin(&table, snapshot_id)?,
             snapshot_id,
             table,
             files: OnceCell::new(),
         })
+    }
+
+    /// What keeps the snapshot's files from expiry; none without a snapshot.
+    #[must_use]
+    pub fn pin(&self) -> Option<&Arc<Pin>> {
+        self.pin.as_ref()
     }
 
     /// The rows of the log; its manifests are read once.
@@ -166,7 +192,10 @@ impl LogSnapshot {
     /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
         refuse_foreign(self.foreign.as_ref())?;
-        let list = || self.list(warehouse);
+        let list = async || {
+            let files = self.list(warehouse).await?;
+            Ok(files.pinned(self.pin.as_ref()))
+        };
         self.files.get_or_try_init(list).await.cloned()
     }
 
@@ -176,6 +205,20 @@ impl LogSnapshot {
             None => Arc::new([]) as _,
         };
         ParquetTable::open(warehouse, &self.table, files)
+    }
+}
+
+/// A pin on a snapshot.
+fn pin(table: &Table, snapshot_id: Option<i64>) -> Result<Option<Arc<Pin>>> {
+    let Some(snapshot) = snapshot_id else {
+        return Ok(None);
+    };
+    match Pin::new(table.metadata().uuid(), snapshot) {
+        Some(pin) => Ok(Some(pin)),
+        None => Err(Error::SnapshotExpired {
+            table: table.identifier().to_string(),
+            snapshot,
+        }),
     }
 }
 

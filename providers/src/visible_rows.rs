@@ -10,8 +10,10 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use lakesync_proto::{ColumnName, RowId, Value};
 
 use crate::error::{Error, Result};
+use crate::lake::arrow_schema;
 use crate::resolve::read_rows;
 use crate::row_states::paged_session;
+use crate::text_views::in_types_of;
 use crate::union::UnionTable;
 use crate::view::ReadView;
 
@@ -27,11 +29,12 @@ pub fn visible_rows(view: &Arc<ReadView>) -> BoxStream<'static, Result<Vec<RowWi
     stream::once(async move {
         let ctx = paged_session(&view.warehouse);
         let table = UnionTable::new(Arc::clone(&view), None)?;
+        let stored = arrow_schema(&view.base.table)?;
         let batches = ctx.read_table(Arc::new(table))?.execute_stream().await?;
         // Spilled files go with the session, so it lives as long as the batches.
         let read = move |batch| {
             let (_held, schema) = (&ctx, &view.schema);
-            read_rows(schema, &batch)
+            read_rows(schema, &in_types_of(&batch, &stored)?)
         };
         Ok::<_, Error>(batches.map_err(Error::from).map(move |batch| read(batch?)))
     })

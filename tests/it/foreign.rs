@@ -13,6 +13,7 @@ use iceberg::table::Table;
 use iceberg::transaction::{ApplyTransactionAction, Transaction};
 use iceberg::{TableIdent, TableUpdate};
 use lakesync::Lake;
+use lakesync_compactor::expire::RollbackTo;
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, Op, Push, RowDelta, RowId, Seq, TableName,
     Value,
@@ -256,6 +257,41 @@ async fn a_base_that_another_program_rolled_back_is_read_whole_after_a_restart()
     );
     drop(lake);
     let lake = open(folder.path()).await;
+    assert_eq!(sum(&lake).await, Ok(111));
+    fold(&lake).await.unwrap();
+    assert_eq!(sum(&lake).await, Ok(111));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_that_another_program_changed_or_rolled_back_is_mended_by_a_rollback_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = open(folder.path()).await;
+    ok(&lake, "insert into t (id, v) values (1, 1)").await;
+    fold(&lake).await.unwrap();
+    let first = current(&table(&lake).await);
+    ok(&lake, "insert into t (id, v) values (2, 10)").await;
+    fold(&lake).await.unwrap();
+    let second = current(&table(&lake).await);
+    let theirs = append(&lake).await;
+    let gateway = lake.gateway("public").unwrap();
+    let roll = async |to| {
+        let done = lakesync::expiry::rollback(&gateway, "t", RollbackTo::Snapshot(to)).await;
+        done.map_err(|error| error.to_string())
+    };
+    let error = roll(theirs).await.unwrap_err();
+    assert!(error.contains("another program made it"), "{error}");
+    assert_eq!(roll(second).await.unwrap().reloaded, 0);
+    fold(&lake).await.unwrap();
+    assert_eq!(sum(&lake).await, Ok(11));
+
+    update(&lake, vec![main_at(first)]).await;
+    ok(&lake, "insert into t (id, v) values (3, 100)").await;
+    fold(&lake).await.unwrap_err();
+    assert_eq!(
+        roll(first).await.unwrap().reloaded,
+        1,
+        "no restart is needed"
+    );
     assert_eq!(sum(&lake).await, Ok(111));
     fold(&lake).await.unwrap();
     assert_eq!(sum(&lake).await, Ok(111));

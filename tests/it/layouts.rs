@@ -189,7 +189,8 @@ async fn a_fold_in_parts_is_sorted_as_a_whole() {
     world.run("call system.flush('wide')").await.unwrap();
     let gateway = world.lake.gateway("public").unwrap();
     let config = CompactionConfig {
-        part_bytes: 1 << 20,
+        memory_bytes: 1 << 20,
+        ..CompactionConfig::default()
     };
     let shown = lakesync_compactor::explain(gateway.live(), "wide", &config)
         .await

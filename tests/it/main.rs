@@ -4,10 +4,13 @@
 
 mod checkpoint;
 mod checkpoint_rules;
+mod clean;
 mod client;
+mod clock_in_log;
 mod dead_rows;
 mod dml;
 mod evolution;
+mod expiry;
 mod foreign;
 mod gateway;
 mod large;

@@ -448,7 +448,7 @@ fn check_side(told: &Told, line: &RecordBatch, side: &str, (seq, column): (u64, 
             if let Ok(text) = serde_json::from_str::<String>(canonical)
                 && ["title", "label", "note"].contains(&column)
             {
-                assert_eq!(value.as_string::<i32>().value(0), text);
+                assert_eq!(lakesync_tests::cells::text(value, 0), text);
             }
         }
     }

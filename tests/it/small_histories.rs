@@ -162,7 +162,8 @@ async fn every_small_history_is_merged_hot_and_folded_as_the_oracle_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fold_in_many_parts_gives_the_same_rows() {
     check(CompactionConfig {
-        part_bytes: 1 << 20,
+        memory_bytes: 1 << 20,
+        ..CompactionConfig::default()
     })
     .await;
 }

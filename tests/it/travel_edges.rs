@@ -15,7 +15,7 @@ use lakesync_providers::{LakeCatalog, PastTable, Pinned, TravelLimits, register}
 
 const TABLE: &str =
     r#"{"table": "t", "primaryKey": ["id"], "columns": [{"name": "id", "type": "long"}]}"#;
-/// 2100-01-01T00:00:00Z: the snapshots of a table are never older than its creation, which the machine's clock dates.
+/// 2100-01-01T00:00:00Z.
 const NOW_MS: u64 = 4_102_444_800_000;
 
 /// A lake whose clock is ours.

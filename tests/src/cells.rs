@@ -28,7 +28,7 @@ pub fn rows(schema: &TableSchema, batches: &[RecordBatch]) -> OracleRows {
                 value(array.as_ref(), row, column.column_type).write_canonical(&mut text);
                 (name, text)
             });
-            let id = ids.as_string::<i32>().value(row).to_owned();
+            let id = text(ids, row);
             let before = rows.insert(id.clone(), cells.collect());
             assert!(
                 before.is_none(),
@@ -40,17 +40,26 @@ pub fn rows(schema: &TableSchema, batches: &[RecordBatch]) -> OracleRows {
     rows
 }
 
+/// A text, however the query gives it.
+///
+/// # Panics
+/// When the column has none.
+pub fn text(array: &dyn Array, row: usize) -> String {
+    match array.data_type() {
+        DataType::Utf8View => array.as_string_view().value(row).to_owned(),
+        _ => array.as_string::<i32>().value(row).to_owned(),
+    }
+}
+
 fn value(array: &dyn Array, row: usize, column_type: ColumnType) -> Value {
     if array.is_null(row) {
         return Value::Null;
     }
     match (column_type, array.data_type()) {
-        (ColumnType::String, DataType::Utf8) => {
-            Value::String(array.as_string::<i32>().value(row).to_owned())
+        (ColumnType::String, DataType::Utf8 | DataType::Utf8View) => {
+            Value::String(text(array, row))
         }
-        (ColumnType::Json, DataType::Utf8) => {
-            Value::Json(array.as_string::<i32>().value(row).to_owned())
-        }
+        (ColumnType::Json, DataType::Utf8 | DataType::Utf8View) => Value::Json(text(array, row)),
         (ColumnType::Number, DataType::Float64) => {
             Value::Number(array.as_primitive::<Float64Type>().value(row))
         }

@@ -121,7 +121,8 @@ impl Config {
                 max_age: effective.time("compact.max_age"),
             },
             compaction: CompactionConfig {
-                part_bytes: effective.size("compact.memory"),
+                memory_bytes: effective.size("compact.memory"),
+                ..CompactionConfig::default()
             },
             log: log(effective)?,
         })

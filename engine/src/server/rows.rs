@@ -20,6 +20,7 @@ use axum::http::{HeaderMap, header};
 use datafusion::error::DataFusionError;
 use datafusion::prelude::DataFrame;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use lakesync_providers::{in_types_of, without_text_views};
 use serde_json::json as object;
 
 use super::statements::Rows;
@@ -70,12 +71,14 @@ impl RowFormat {
 
 /// The rows of `frame`, once the first batch is there.
 pub(super) async fn rows(frame: DataFrame, format: RowFormat) -> Result<Rows> {
-    let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
+    // Readers of Arrow that are some years old know no views.
+    let schema = without_text_views(&Arc::new(frame.schema().as_arrow().clone()));
     let mut batches = frame.execute_stream().await?;
     let first = batches.next().await.transpose()?;
     let mut encoder = Encoder::new(format, &schema)?;
     let start = encoder.start(&schema)?;
     let batches = stream::iter(first.map(Ok)).chain(batches);
+    let batches = batches.map(move |batch| Ok(in_types_of(&batch?, &schema)?));
     let body = stream::unfold(Some((encoder, batches.boxed())), |state| async move {
         let (mut encoder, mut batches) = state?;
         match batches.try_next().await {

@@ -160,7 +160,7 @@ fn horizon(view: &ReadView) -> Result<Seq> {
 /// # Errors
 /// [`Error::BelowHorizon`].
 pub(super) fn base_before(view: &ReadView, seq: Seq) -> Result<BaseSnapshot> {
-    match base_at(&view.base.table, Cut { seq, hlc: None })? {
+    match base_at(view, Cut { seq, hlc: None })? {
         Some(base) => Ok(base),
         None => Err(forgotten(view, seq)?),
     }

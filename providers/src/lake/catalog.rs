@@ -33,7 +33,7 @@ use iceberg::{
     Catalog, Error, ErrorKind, MetadataLocation, Namespace, NamespaceIdent, Result, Runtime,
     TableCommit, TableCreation, TableIdent, TableRequirement, TableUpdate,
 };
-use lakesync_proto::GatewayId;
+use lakesync_proto::{GatewayId, WallClock};
 use rusqlite::Connection;
 
 use super::error::{CommitError, LakeError};
@@ -96,6 +96,8 @@ pub struct SqliteCatalog {
     /// Where tables without a location of their own go, without a slash at the end.
     warehouse: String,
     file_io: FileIO,
+    /// What times in the tables' metadata are by.
+    clock: Arc<dyn WallClock>,
     runtime: Runtime,
     connection: Arc<Mutex<Connection>>,
     /// The newest state of each table that was loaded, with iceberg's cache of its manifests.
@@ -113,7 +115,7 @@ impl fmt::Debug for SqliteCatalog {
 
 impl SqliteCatalog {
     /// Opens the catalog at `path`, or creates it. `warehouse` is the URI below which new tables
-    /// go. Blocks on the disk.
+    /// go; `clock` is what the times in their metadata are by. Blocks on the disk.
     ///
     /// # Errors
     /// `NewerFormat` for a catalog of a newer program, `Catalog` when SQLite refuses the file, and
@@ -122,6 +124,7 @@ impl SqliteCatalog {
         path: &Path,
         warehouse: &str,
         file_io: FileIO,
+        clock: Arc<dyn WallClock>,
     ) -> std::result::Result<Self, LakeError> {
         let runtime = Runtime::try_current().map_err(LakeError::iceberg("open", path.display()))?;
         let connection = format::open(path)?;
@@ -129,6 +132,7 @@ impl SqliteCatalog {
             path: path.to_owned(),
             warehouse: warehouse.trim_end_matches('/').to_owned(),
             file_io,
+            clock,
             runtime,
             connection: Arc::new(Mutex::new(connection)),
             loaded: Mutex::default(),
@@ -162,6 +166,10 @@ impl SqliteCatalog {
             let message = format!("catalog {}: cannot {action}", self.path.display());
             Error::new(ErrorKind::Unexpected, message).with_source(e)
         })
+    }
+
+    fn now_ms(&self) -> i64 {
+        i64::try_from(self.clock.now_ms()).unwrap_or(i64::MAX)
     }
 
     fn build(&self, ident: &TableIdent, location: &str, metadata: TableMetadata) -> Result<Table> {
@@ -349,6 +357,7 @@ impl Catalog for SqliteCatalog {
         let metadata = TableMetadataBuilder::from_table_creation(creation)?
             .build()?
             .metadata;
+        let metadata = order::created_at(&metadata, self.now_ms())?;
         let location = MetadataLocation::new_with_metadata(metadata.location(), &metadata);
         metadata.write_to(&self.file_io, &location).await?;
         let location = location.to_string();

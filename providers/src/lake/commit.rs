@@ -17,7 +17,9 @@
 
 mod attempt;
 mod change;
+mod grouped;
 mod manifests;
+mod merge;
 mod totals;
 mod validate;
 
@@ -35,6 +37,7 @@ use super::summary::COMMIT_ID;
 use super::warehouse::Warehouse;
 
 pub use change::change_table;
+pub use merge::{MergedManifests, merge_manifests, mergeable_manifests};
 pub(super) use validate::only_target;
 
 /// How often, and with what pauses, a commit is repeated after it lost against another one.
@@ -76,6 +79,13 @@ impl RetryPolicy {
     }
 }
 
+/// What becomes of the manifests that hold no removed file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carried {
+    AsTheyAre,
+    Merged,
+}
+
 /// A new snapshot to be: which files come, which go, and what must hold for that.
 #[derive(Debug)]
 #[must_use = "a commit does nothing until it is run"]
@@ -87,6 +97,7 @@ pub struct Commit<'a> {
     read_snapshot: Option<i64>,
     /// Files that must be live though they stay.
     require: BTreeSet<String>,
+    carried: Carried,
     sequence_number: Option<i64>,
     properties: BTreeMap<String, String>,
     expected: BTreeMap<String, Option<String>>,
@@ -103,6 +114,7 @@ impl<'a> Commit<'a> {
             remove: BTreeSet::new(),
             read_snapshot: None,
             require: BTreeSet::new(),
+            carried: Carried::AsTheyAre,
             sequence_number: None,
             properties: BTreeMap::new(),
             expected: BTreeMap::new(),
@@ -149,6 +161,18 @@ impl<'a> Commit<'a> {
         add: Vec<DataFile>,
     ) -> Self {
         Self::new(Operation::Overwrite, add).removing(read_snapshot, remove)
+    }
+
+    /// The same files in fewer manifests (operation `replace`).
+    fn merging_manifests() -> Self {
+        let mut commit = Self::new(Operation::Replace, Vec::new());
+        commit.carried = Carried::Merged;
+        commit
+    }
+
+    /// Removes files and their rows (operation `delete`): deltas of a log that nothing needs any more.
+    pub fn delete(read_snapshot: i64, remove: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Operation::Delete, Vec::new()).removing(read_snapshot, remove)
     }
 
     /// Also removes files (data or delete files) that were live in `read_snapshot`.

@@ -23,8 +23,13 @@ mod catalog;
 mod commit;
 mod error;
 mod files;
+mod log_files;
+mod objects;
 mod partition_values;
+mod reach;
+mod reachable;
 mod schema;
+mod snapshots;
 mod storage;
 pub mod summary;
 mod tables;
@@ -32,15 +37,28 @@ mod warehouse;
 mod writer;
 
 pub use catalog::{CATALOG_NAME, CatalogCommit, FENCE, Fence, Properties, SqliteCatalog};
-pub use commit::{Commit, RetryPolicy, change_table};
+pub use commit::{
+    Commit, MergedManifests, RetryPolicy, change_table, merge_manifests, mergeable_manifests,
+};
+pub use iceberg::table::Table as IcebergTable;
 pub use error::{Below, CommitError, CommitErrorKind, ForeignSnapshot, LakeError, LakeErrorKind};
 pub(crate) use files::find_snapshot;
 pub(crate) use files::manifests as manifests_of;
 pub use files::{DataFileInfo, live_files};
+pub use iceberg::spec::DataFile;
+pub use iceberg::spec::{DataContentType as DataContent, DataFileFormat as FileFormat};
+pub use log_files::{LogFile, log_files};
+pub use objects::{LeftBehind, StoredObject};
 pub use partition_values::{bucket_of, write_order};
+pub use reach::{is_below, reachable_files};
+pub use reachable::{DeletedCounts, Unreachable};
 pub use schema::{
     COLUMN_IDS, ColumnIds, LOG_SUFFIX, SCHEMA, arrow_schema, base_arrow_schema, column_ids,
     day_partition, log_arrow_schema, log_columns, sort_order_id, stored as stored_schema,
+};
+pub(crate) use snapshots::references;
+pub use snapshots::{
+    MadeBy, RefInfo, RefKind, SnapshotChange, SnapshotInfo, change_snapshots, refs, snapshots,
 };
 pub use storage::LakeStorage;
 pub use tables::TablePair;

@@ -135,6 +135,15 @@ impl LakeStorage {
         })
     }
 
+    /// The URI of a path in the object store: what [`Self::object_path`] reads.
+    #[must_use]
+    pub fn uri(&self, path: &Path) -> String {
+        match &self.handle.scheme {
+            Scheme::Local(_) => format!("file:///{path}"),
+            Scheme::Remote { prefix } => format!("{prefix}{path}"),
+        }
+    }
+
     /// Makes a written file durable where the store does not do it by itself.
     async fn settle(&self, uri: &str) -> Result<()> {
         match &self.handle.scheme {

@@ -22,6 +22,10 @@ pub const BASE_SEQ: &str = "lakesync.base-seq";
 pub const MIN_HLC: &str = "lakesync.min-hlc";
 /// The greatest HLC in a log or base.
 pub const MAX_HLC: &str = "lakesync.max-hlc";
+/// The greatest seq of a delta that has been dropped from a log: up to it the log is not whole.
+pub const DROPPED_SEQ: &str = "lakesync.dropped-seq";
+/// The gateway's floor when deltas were dropped from a log: what has been dropped is stamped below it.
+pub const FLOOR: &str = "lakesync.floor";
 /// The commit's own id: how a commit whose answer was lost is recognised.
 pub const COMMIT_ID: &str = "lakesync.commit-id";
 
@@ -39,6 +43,10 @@ pub struct Watermarks {
     pub min_hlc: Option<Hlc>,
     /// [`MAX_HLC`].
     pub max_hlc: Option<Hlc>,
+    /// [`DROPPED_SEQ`].
+    pub dropped_seq: Option<Seq>,
+    /// [`FLOOR`].
+    pub floor: Option<Hlc>,
 }
 
 /// Where a snapshot's watermarks come from.
@@ -131,6 +139,8 @@ pub fn settled(table: &Table, snapshot_id: Option<i64>) -> Result<Watermarks, La
         base_seq: read(table, properties, BASE_SEQ)?,
         min_hlc: read(table, properties, MIN_HLC)?,
         max_hlc: read(table, properties, MAX_HLC)?,
+        dropped_seq: read(table, properties, DROPPED_SEQ)?,
+        floor: read(table, properties, FLOOR)?,
     })
 }
 
@@ -156,6 +166,13 @@ where
 /// Whether another program made the snapshot.
 fn is_foreign(summary: &Summary) -> bool {
     !summary.additional_properties.contains_key(COMMIT_ID)
+}
+
+/// Whether every snapshot that the table still has is of ours.
+pub(super) fn is_all_ours(table: &Table) -> bool {
+    let mut snapshots = table.metadata().snapshots();
+    let ours = super::schema::stored(table).is_ok();
+    ours && snapshots.all(|snapshot| !is_foreign(snapshot.summary()))
 }
 
 /// What the next snapshot's summary takes over.

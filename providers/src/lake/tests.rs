@@ -4,6 +4,7 @@ mod catalogs;
 mod commits;
 mod faults;
 mod foreign;
+mod manifests;
 mod pairs;
 mod races;
 mod storages;
@@ -18,7 +19,7 @@ use futures::TryStreamExt;
 use iceberg::TableIdent;
 use iceberg::spec::{DataFile, ManifestContentType, ManifestFile, ManifestStatus};
 use iceberg::table::Table;
-use lakesync_proto::{GatewayId, TableDefinition, TableName, TableSchema};
+use lakesync_proto::{GatewayId, ManualClock, TableDefinition, TableName, TableSchema};
 use tempfile::TempDir;
 
 use super::schema::Kind;
@@ -35,6 +36,21 @@ impl Lake {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let warehouse = Warehouse::open_local(dir.path()).await.unwrap();
+        Self::in_folder(dir, warehouse).await
+    }
+
+    /// By `clock`, with a table `t (a string)`.
+    async fn with_table_by(clock: Arc<ManualClock>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let warehouse = Warehouse::open_local_with_clock(dir.path(), clock)
+            .await
+            .unwrap();
+        let lake = Self::in_folder(dir, warehouse).await;
+        lake.create().await;
+        lake
+    }
+
+    async fn in_folder(dir: TempDir, warehouse: Warehouse) -> Self {
         let gateway = GatewayId::parse("public").unwrap();
         warehouse.create_namespace(&gateway).await.unwrap();
         Self {
@@ -47,12 +63,14 @@ impl Lake {
     /// With a table `t (a string)`.
     pub(super) async fn with_table() -> Self {
         let lake = Self::new().await;
-        let schema = schema(&[("a", "string")]);
-        lake.warehouse
-            .create_table(&lake.gateway, &schema)
-            .await
-            .unwrap();
+        lake.create().await;
         lake
+    }
+
+    async fn create(&self) {
+        let schema = schema(&[("a", "string")]);
+        let created = self.warehouse.create_table(&self.gateway, &schema).await;
+        created.unwrap();
     }
 
     /// Another process's view of the same directory.
@@ -174,7 +192,7 @@ fn path_of(files: &[DataFileInfo], first_id: &str) -> String {
 /// One manifest entry: status, snapshot, data and file sequence number.
 type Entry = (ManifestStatus, i64, i64, i64);
 
-async fn manifests(table: &Table) -> Vec<ManifestFile> {
+async fn manifests_of(table: &Table) -> Vec<ManifestFile> {
     let snapshot = table.metadata().current_snapshot().unwrap();
     super::files::manifests(table, snapshot).await.unwrap()
 }
@@ -182,7 +200,7 @@ async fn manifests(table: &Table) -> Vec<ManifestFile> {
 /// The manifest entries of the current snapshot by path.
 async fn entries(table: &Table, content: ManifestContentType) -> BTreeMap<String, Entry> {
     let mut entries = BTreeMap::new();
-    for file in manifests(table).await {
+    for file in manifests_of(table).await {
         if file.content != content {
             continue;
         }

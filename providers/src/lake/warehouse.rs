@@ -44,7 +44,7 @@ impl fmt::Debug for Warehouse {
     }
 }
 
-/// The machine's clock; [`Warehouse::with_clock`] puts another in its place.
+/// The machine's clock, of a lake that was opened without another.
 #[derive(Debug)]
 struct MachineClock;
 
@@ -69,8 +69,20 @@ impl Warehouse {
     /// `Io` when the directory cannot be made, `NewerFormat` for a lake of a newer program, `Catalog`
     /// when the catalog cannot be opened.
     pub async fn open_local(data_dir: &Path) -> Result<Self, LakeError> {
+        Self::open_local_with_clock(data_dir, Arc::new(MachineClock)).await
+    }
+
+    /// As [`Self::open_local`], with another clock than the machine's: every time in the tables' metadata is by it, those
+    /// of snapshots and those of changes that make none.
+    ///
+    /// # Errors
+    /// As [`Self::open_local`].
+    pub async fn open_local_with_clock(
+        data_dir: &Path,
+        clock: Arc<dyn WallClock>,
+    ) -> Result<Self, LakeError> {
         let data_dir = data_dir.to_owned();
-        let opened = tokio::task::spawn_blocking(move || open(&data_dir)).await;
+        let opened = tokio::task::spawn_blocking(move || open(&data_dir, clock)).await;
         opened.unwrap_or_else(|stopped| {
             let stopped = std::io::Error::other(stopped);
             Err(LakeError::io("open", Path::new("the lake"))(stopped))
@@ -81,13 +93,6 @@ impl Warehouse {
     #[must_use]
     pub fn with_catalog(mut self, catalog: Arc<dyn CatalogCommit>) -> Self {
         self.catalog = catalog;
-        self
-    }
-
-    /// Stamps snapshots by another clock.
-    #[must_use]
-    pub fn with_clock(mut self, clock: Arc<dyn WallClock>) -> Self {
-        self.clock = clock;
         self
     }
 
@@ -114,6 +119,12 @@ impl Warehouse {
             .map_err(LakeError::iceberg("find the file", uri))
     }
 
+    /// The URI of a path in [`Self::object_store`], as manifests give it.
+    #[must_use]
+    pub fn uri(&self, path: &object_store::path::Path) -> String {
+        self.storage.uri(path)
+    }
+
     /// The catalog.
     #[must_use]
     pub fn catalog(&self) -> Arc<dyn CatalogCommit> {
@@ -121,7 +132,8 @@ impl Warehouse {
     }
 
     /// Milliseconds since 1970 by the lake's clock.
-    pub(super) fn now_ms(&self) -> u64 {
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
         self.clock.now_ms()
     }
 
@@ -226,7 +238,7 @@ pub(super) fn namespace_of(gateway: &GatewayId) -> NamespaceIdent {
     NamespaceIdent::new(gateway.to_string())
 }
 
-fn open(data_dir: &Path) -> Result<Warehouse, LakeError> {
+fn open(data_dir: &Path, clock: Arc<dyn WallClock>) -> Result<Warehouse, LakeError> {
     let files = data_dir.join("warehouse");
     create_directory(&files).map_err(LakeError::io("create", &files))?;
     let data_dir = data_dir.canonicalize();
@@ -241,14 +253,14 @@ fn open(data_dir: &Path) -> Result<Warehouse, LakeError> {
     let location = format!("file://{name}/warehouse");
     let path = data_dir.join("catalog.db");
     refuse_lost_catalog(&path, &data_dir)?;
-    let catalog = SqliteCatalog::open(&path, &location, file_io)?;
+    let catalog = SqliteCatalog::open(&path, &location, file_io, Arc::clone(&clock))?;
     sync_directory(&data_dir).map_err(LakeError::io("sync", &data_dir))?;
     Ok(Warehouse {
         catalog: Arc::new(catalog),
         storage,
         store,
         store_url: ObjectStoreUrl::local_filesystem(),
-        clock: Arc::new(MachineClock),
+        clock,
     })
 }
 

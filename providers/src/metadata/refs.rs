@@ -8,16 +8,15 @@
 //! | `max_reference_age_in_ms` | after which it may be dropped; null: the table's default, and never for `main` |
 //! | `min_snapshots_to_keep`, `max_snapshot_age_in_ms` | of a branch, likewise |
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Int32Array, Int64Array, StringArray};
 use datafusion::catalog::MemTable;
-use iceberg::spec::{SnapshotReference, SnapshotRetention, TableMetadata};
-use serde::Deserialize;
+use iceberg::spec::{SnapshotReference, SnapshotRetention};
 
 use super::{Nulls, in_columns, sides};
 use crate::error::{Error, Result};
+use crate::lake::references;
 use crate::view::ReadView;
 
 #[derive(Default)]
@@ -35,7 +34,7 @@ struct RefRow {
 pub(super) fn refs(view: &ReadView) -> Result<MemTable> {
     let mut rows = Vec::new();
     for side in sides(view) {
-        let refs = refs_of(side.table.metadata());
+        let refs = references(side.table.metadata());
         let refs = refs.map_err(|error| Error::Metadata {
             table: side.table.identifier().to_string(),
             reason: format!("its refs: {error}"),
@@ -99,15 +98,4 @@ fn row(kind: &'static str, (name, entry): (String, SnapshotReference)) -> RefRow
             ..row
         },
     }
-}
-
-/// The refs of a table: iceberg 0.10 finds one by name, but lists them in the JSON form only.
-fn refs_of(metadata: &TableMetadata) -> serde_json::Result<BTreeMap<String, SnapshotReference>> {
-    #[derive(Deserialize)]
-    struct Refs {
-        #[serde(default)]
-        refs: BTreeMap<String, SnapshotReference>,
-    }
-    let json = serde_json::to_value(metadata)?;
-    Ok(serde_json::from_value::<Refs>(json)?.refs)
 }

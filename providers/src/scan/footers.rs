@@ -27,6 +27,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use tokio::sync::OnceCell;
 
 use super::bounded_map::BoundedMap;
+use crate::pins::Pin;
 
 /// How many bytes of footers, with their page indexes, the process keeps (128 MiB): those of some hundred large files.
 const FOOTER_BYTES_MAX: u64 = 128 << 20;
@@ -103,12 +104,17 @@ impl Footers {
 #[derive(Debug)]
 pub(crate) struct LakeReaders {
     store: Arc<dyn ObjectStore>,
+    /// Held until the last plan that reads with these is gone.
+    _pin: Option<Arc<Pin>>,
 }
 
 impl LakeReaders {
     /// Of the files in `store`.
-    pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, pin: Option<&Arc<Pin>>) -> Self {
+        Self {
+            store,
+            _pin: pin.map(Arc::clone),
+        }
     }
 }
 

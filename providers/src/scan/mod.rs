@@ -54,6 +54,7 @@ pub(crate) use field_ids::FieldIds;
 pub(crate) use file_order::{as_asked_for, in_order};
 pub(crate) use footers::LakeReaders;
 pub(crate) use guarded_source::GuardedSource;
+pub(crate) use key_index_file::key_index_uri;
 pub(crate) use key_indexes::KeyIndexes;
 pub(crate) use known_files::KnownFiles;
 pub(crate) use locator::{Columns, Found, Locator, Next};

@@ -6,8 +6,8 @@
 //!                            └ horizon
 //! ```
 //! As long as no snapshot of the base has been expired there is no horizon: before the first one the base is empty and
-//! the log holds everything. Whoever drops deltas from the log may drop only what every kept base covers, and expires
-//! the first snapshot of the base before.
+//! the log holds everything. Whoever drops deltas from the log may drop only what every kept base covers
+//! ([`covered_by_all`]), and expires the first snapshot of the base before.
 //!
 //! **Invariant:** a moment that the kept snapshots and the log do not give exactly is refused, never approximated.
 
@@ -21,7 +21,7 @@ use super::Cut;
 use super::pinned::time_text;
 use crate::error::Result;
 use crate::lake::summary;
-use crate::view::BaseSnapshot;
+use crate::view::{BaseSnapshot, ReadView};
 
 /// The oldest state of a table that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,24 @@ impl Horizon {
     }
 }
 
+/// Every base that is kept covers the deltas up to this seq; zero while the history of the base is whole, for then the
+/// empty base before its first snapshot is one of them.
+///
+/// # Errors
+/// When a summary cannot be read.
+pub fn covered_by_all(base: &Table) -> Result<Seq> {
+    if Horizon::of(base)?.is_none() {
+        return Ok(Seq::ZERO);
+    }
+    let mut least = None;
+    for snapshot in readable(base) {
+        let marks = summary::watermarks(base, Some(snapshot.snapshot_id()))?;
+        let seq = marks.base_seq.unwrap_or(Seq::ZERO);
+        least = Some(least.map_or(seq, |least: Seq| least.min(seq)));
+    }
+    Ok(least.unwrap_or(Seq::ZERO))
+}
+
 impl fmt::Display for Horizon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = time_text(self.committed_ms.saturating_mul(1000));
@@ -69,13 +87,16 @@ impl fmt::Display for Horizon {
 ///
 /// # Errors
 /// When a summary cannot be read.
-pub(crate) fn base_at(base: &Table, cut: Cut) -> Result<Option<BaseSnapshot>> {
+pub(crate) fn base_at(view: &ReadView, cut: Cut) -> Result<Option<BaseSnapshot>> {
+    let (base, dropped) = (&view.base.table, view.log.dropped_seq);
     let mut newest: Option<(Seq, &SnapshotRef)> = None;
     for snapshot in readable(base) {
         let marks = summary::watermarks(base, Some(snapshot.snapshot_id()))?;
         let seq = marks.base_seq.unwrap_or(Seq::ZERO);
         let within = cut.covers(seq, marks.max_hlc.unwrap_or(Hlc::ZERO));
-        if within && newest.is_none_or(|(least, _)| seq >= least) {
+        // What the log has to give above it must be there.
+        let is_followed = seq >= dropped;
+        if within && is_followed && newest.is_none_or(|(least, _)| seq >= least) {
             newest = Some((seq, snapshot));
         }
     }
@@ -84,7 +105,9 @@ pub(crate) fn base_at(base: &Table, cut: Cut) -> Result<Option<BaseSnapshot>> {
             let id = Some(snapshot.snapshot_id());
             Ok(Some(BaseSnapshot::at(base.clone(), id)?))
         }
-        None if Horizon::of(base)?.is_none() => Ok(Some(BaseSnapshot::at(base.clone(), None)?)),
+        None if dropped == Seq::ZERO && Horizon::of(base)?.is_none() => {
+            Ok(Some(BaseSnapshot::at(base.clone(), None)?))
+        }
         None => Ok(None),
     }
 }

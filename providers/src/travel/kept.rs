@@ -103,6 +103,11 @@ pub(super) fn put(key: Key, overlay: &HeldView) {
     }
 }
 
+/// Forgets the past views of the table with this id, so that they hold no snapshot that is about to be expired.
+pub fn forget_views(table: Uuid) {
+    lock().retain(|kept| kept.key.table != table);
+}
+
 /// Memory for an overlay of so many deltas; what is kept makes room for it, and none is there when that is not enough.
 pub(super) fn reserve(ctx: &SessionContext, deltas: u64) -> Option<MemoryReservation> {
     let bytes = usize::try_from(deltas.saturating_mul(DELTA_BYTES)).ok()?;

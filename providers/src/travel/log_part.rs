@@ -168,7 +168,8 @@ pub(crate) async fn first_after(
 }
 
 fn open(view: &ReadView, files: Arc<[DataFileInfo]>) -> Result<ParquetTable> {
-    ParquetTable::open(&view.warehouse, &view.log.table, files)
+    let rows = ParquetTable::open(&view.warehouse, &view.log.table, files)?;
+    Ok(rows.pinned(view.log.pin()))
 }
 
 async fn first_number(frame: DataFrame) -> Result<Option<i64>> {

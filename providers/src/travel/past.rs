@@ -87,7 +87,7 @@ pub(super) fn parts(now: &ReadView, cut: Cut) -> Result<Option<Parts>> {
     let base = if readable && cut.covers(newest.base_seq, newest.max_hlc) {
         Arc::clone(newest)
     } else {
-        match base_at(&newest.table, cut)? {
+        match base_at(now, cut)? {
             Some(base) => Arc::new(base),
             None => return Ok(None),
         }

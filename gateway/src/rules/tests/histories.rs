@@ -160,9 +160,9 @@ pub(super) async fn open(
     config: &GatewayConfig,
 ) -> Arc<Gateway> {
     let clock = Arc::clone(clock) as Arc<dyn WallClock>;
-    let warehouse = Warehouse::open_local(folder).await.unwrap();
+    let warehouse = Warehouse::open_local_with_clock(folder, Arc::clone(&clock)).await;
     let components = Components {
-        warehouse: warehouse.with_clock(Arc::clone(&clock)),
+        warehouse: warehouse.unwrap(),
         database: folder.join("g.db"),
         clock,
         lock: None,

@@ -2,10 +2,11 @@
 //!
 //! Iceberg stamps a change that adds no snapshot by the machine's clock, and refuses a table whose logs
 //! go back in time. A clock that once ran ahead would therefore block every later change of schema or
-//! properties, or make the table unreadable.
+//! properties, or make the table unreadable; and a lake with a clock of its own would have times of two clocks.
 //!
 //! **Invariant**: no time in a table's metadata is before the one that precedes it, whatever the clock
-//! says. To get there, old times are set to zero while iceberg applies the updates, and restored.
+//! says, and all of them are by the lake's. To get there, old times are set to zero while iceberg applies the updates,
+//! and restored; those that iceberg put are replaced.
 
 use iceberg::spec::{TableMetadata, TableMetadataBuildResult};
 use iceberg::{Result, TableUpdate};
@@ -20,11 +21,11 @@ const LOGS: [(&str, &str); 2] = [
     ("metadata-log", "metadata-file"),
 ];
 
-/// The metadata after `updates`; `location` is the file that holds `metadata`.
+/// The metadata after `updates` at `now_ms`; `location` is the file that holds `metadata`.
 pub(super) fn apply(
-    metadata: &TableMetadata,
-    location: &str,
+    (metadata, location): (&TableMetadata, &str),
     updates: Vec<TableUpdate>,
+    now_ms: i64,
 ) -> Result<TableMetadataBuildResult> {
     // A snapshot brings its own time, which our commits keep in order.
     let is_snapshot = |update: &TableUpdate| matches!(update, TableUpdate::AddSnapshot { .. });
@@ -33,8 +34,15 @@ pub(super) fn apply(
     }
     let times = Times::of(metadata)?;
     let mut built = build(times.erased(metadata)?, location, updates)?;
-    built.metadata = times.restored(&built.metadata)?;
+    built.metadata = times.restored(&built.metadata, now_ms)?;
     Ok(built)
+}
+
+/// The metadata of a new table, made at `now_ms`.
+pub(super) fn created_at(metadata: &TableMetadata, now_ms: i64) -> Result<TableMetadata> {
+    let mut json = serde_json::to_value(metadata)?;
+    json[UPDATED] = now_ms.into();
+    Ok(serde_json::from_value(json)?)
 }
 
 fn build(
@@ -81,10 +89,10 @@ impl Times {
     }
 
     /// Entries of time zero are the old ones, in their order, less those that expired, and the file
-    /// just replaced. The others are new, by a clock that may be behind.
-    fn restored(&self, metadata: &TableMetadata) -> Result<TableMetadata> {
+    /// just replaced. The others are new, and the clock may be behind.
+    fn restored(&self, metadata: &TableMetadata, now_ms: i64) -> Result<TableMetadata> {
         let mut json = serde_json::to_value(metadata)?;
-        json[UPDATED] = self.updated.max(metadata.last_updated_ms()).into();
+        json[UPDATED] = self.updated.max(now_ms).into();
         for ((log, name), old) in LOGS.into_iter().zip(&self.logs) {
             let mut old = old.iter();
             for entry in entries(&mut json, log) {
@@ -95,7 +103,8 @@ impl Times {
                 };
                 entry[TIME] = match known {
                     Some((_, time)) => time.clone(),
-                    None => self.updated.max(time).into(),
+                    None if time == 0 => self.updated.into(),
+                    None => self.updated.max(now_ms).into(),
                 };
             }
         }

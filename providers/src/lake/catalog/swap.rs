@@ -16,7 +16,9 @@ use iceberg::{Catalog, MetadataLocation, TableIdent, TableRequirement, TableUpda
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{FENCE, Fence, SqliteCatalog, namespaces, order, tables};
+use crate::crash;
 use crate::lake::error::CommitError;
+use crate::lake::snapshots::named_and_removed;
 
 /// The table property that has old metadata files deleted as they leave the metadata log.
 pub(in crate::lake) const DELETE_OLD_METADATA: &str = "write.metadata.delete-after-commit.enabled";
@@ -40,9 +42,14 @@ pub(super) async fn commit(
             return Err(CommitError::conflict(ident, unmet.message()));
         }
     }
-    let next = Next::build(&table, change.updates).map_err(failed)?;
+    if let Some((name, snapshot)) = named_and_removed(table.metadata(), &change.updates) {
+        let reason = format!("snapshot {snapshot} would go, and `{name}` names it");
+        return Err(CommitError::conflict(ident, reason));
+    }
+    let next = Next::build(&table, change.updates, catalog.now_ms()).map_err(failed)?;
     let written = next.metadata.write_to(&catalog.file_io, &next.location);
     written.await.map_err(failed)?;
+    crash::point("commit.after_metadata");
 
     let location = next.location.to_string();
     let swap = Swap {
@@ -61,6 +68,7 @@ pub(super) async fn commit(
         }
         return Err(refused);
     }
+    crash::point("commit.after_swap");
     discard(catalog, &next.expired).await;
     catalog
         .build(ident, &location, next.metadata)
@@ -85,9 +93,9 @@ struct Next {
 }
 
 impl Next {
-    fn build(table: &Table, updates: Vec<TableUpdate>) -> iceberg::Result<Self> {
+    fn build(table: &Table, updates: Vec<TableUpdate>, now_ms: i64) -> iceberg::Result<Self> {
         let previous = table.metadata_location_result()?.to_owned();
-        let built = order::apply(table.metadata(), &previous, updates)?;
+        let built = order::apply((table.metadata(), &previous), updates, now_ms)?;
         let metadata = built.metadata;
         let location = match MetadataLocation::from_str(&previous) {
             Ok(location) => location.with_next_version().with_new_metadata(&metadata),
@@ -192,7 +200,7 @@ mod tests {
         let update = TableUpdate::SetProperties {
             updates: HashMap::from([("k".to_owned(), "v".to_owned())]),
         };
-        let next = Next::build(&table, vec![update]).unwrap();
+        let next = Next::build(&table, vec![update], 0).unwrap();
         let written = next.metadata.write_to(table.file_io(), &next.location);
         written.await.unwrap();
 

@@ -12,7 +12,8 @@ use iceberg::{TableRequirement, TableUpdate};
 use uuid::Uuid;
 
 use super::manifests::{ManifestStore, Manifests};
-use super::{Commit, totals, validate};
+use super::{Carried, Commit, merge, totals, validate};
+use crate::crash;
 use crate::lake::error::{CommitError, CommitErrorKind};
 use crate::lake::summary;
 use crate::lake::warehouse::Warehouse;
@@ -42,6 +43,7 @@ impl Commit<'_> {
                 return Err(Stop::Final(error));
             }
         };
+        crash::point("commit.after_manifests");
         let committed = warehouse
             .catalog()
             .commit(ident, requirements(table), updates(snapshot), self.fence)
@@ -89,7 +91,11 @@ impl Commit<'_> {
         validate::files(self, table, &current)?;
 
         let mut files = self.write_added(store).await.map_err(failed)?;
-        let rewritten = current.without(&self.remove, store).await.map_err(failed)?;
+        let rewritten = match self.carried {
+            Carried::AsTheyAre => current.without(&self.remove, store).await,
+            Carried::Merged => merge::merged(current.files(), store).await,
+        };
+        let rewritten = rewritten.map_err(failed)?;
         files.extend(rewritten.files);
 
         let mut totals = totals::Changes::new(table);
@@ -104,6 +110,7 @@ impl Commit<'_> {
         properties.extend(self.properties.clone());
         properties.insert(summary::COMMIT_ID.to_owned(), self.commit_id.to_string());
         properties.extend(totals.finish(parent_summary));
+        properties.extend(rewritten.counts);
         let summary = Summary {
             operation: self.operation.clone(),
             additional_properties: properties,

@@ -8,7 +8,7 @@
 //! **Invariant**: an entry that is carried on keeps its snapshot id and both its sequence numbers,
 //! because deletes apply by sequence number. Only the status changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
@@ -17,10 +17,11 @@ use iceberg::spec::{
     ManifestWriter, ManifestWriterBuilder, PartitionSpec, SchemaRef, UNASSIGNED_SEQUENCE_NUMBER,
 };
 use iceberg::table::Table;
-use iceberg::{Error, ErrorKind, Result};
+use iceberg::{Error, Result};
 use uuid::Uuid;
 
 use super::attempt::new_snapshot_id;
+use super::grouped::Grouped;
 use crate::lake::files::{CONCURRENT_READS, manifests};
 
 /// Writes the metadata files of one attempt and remembers their names.
@@ -62,7 +63,7 @@ impl<'a> ManifestStore<'a> {
         location
     }
 
-    fn writer(
+    pub(super) fn writer(
         &mut self,
         content: ManifestContentType,
         schema: SchemaRef,
@@ -136,12 +137,14 @@ impl Listed {
 /// The manifests of the current snapshot.
 pub(super) struct Manifests(Vec<Listed>);
 
-/// What a removal made of the manifests.
+/// What a commit made of the manifests.
 pub(super) struct Rewritten {
     /// The manifests of the new snapshot, without the added files.
     pub(super) files: Vec<ManifestFile>,
     /// The removed files.
     pub(super) removed: Vec<DataFile>,
+    /// What the summary says of the manifests themselves.
+    pub(super) counts: HashMap<String, String>,
 }
 
 impl Manifests {
@@ -166,7 +169,13 @@ impl Manifests {
         self.0.iter()
     }
 
-    /// The manifests of a snapshot without the files in `remove`.
+    /// The manifests as their list has them.
+    pub(super) fn files(self) -> Vec<ManifestFile> {
+        self.0.into_iter().map(|listed| listed.file).collect()
+    }
+
+    /// The manifests of a snapshot without the files in `remove`. Those that hold one are written anew, together: a
+    /// removal of ten thousand files of as many flushes writes two manifests.
     pub(super) async fn without(
         self,
         remove: &BTreeSet<String>,
@@ -174,53 +183,30 @@ impl Manifests {
     ) -> Result<Rewritten> {
         let mut files = Vec::new();
         let mut removed = Vec::new();
+        let mut grouped = Grouped::new(store);
         for listed in self.0 {
             let is_touched = listed.live().any(|e| remove.contains(e.file_path()));
-            if !is_touched {
+            let Some(manifest) = listed.manifest.as_ref().filter(|_| is_touched) else {
                 // One without live files has served: it told of its own snapshot's removals.
                 if listed.file.has_added_files() || listed.file.has_existing_files() {
                     files.push(listed.file);
                 }
                 continue;
+            };
+            for entry in listed.live() {
+                if remove.contains(entry.file_path()) {
+                    grouped.remove(manifest.metadata(), entry)?;
+                    removed.push(entry.data_file().clone());
+                } else {
+                    grouped.carry(manifest.metadata(), entry)?;
+                }
             }
-            let gone = listed.live().filter(|e| remove.contains(e.file_path()));
-            removed.extend(gone.map(|entry| entry.data_file().clone()));
-            files.push(rewrite(&listed, remove, store).await?);
         }
-        Ok(Rewritten { files, removed })
+        files.extend(grouped.finish().await?);
+        Ok(Rewritten {
+            files,
+            removed,
+            counts: HashMap::new(),
+        })
     }
-}
-
-async fn rewrite(
-    listed: &Listed,
-    remove: &BTreeSet<String>,
-    store: &mut ManifestStore<'_>,
-) -> Result<ManifestFile> {
-    let manifest = listed.manifest.as_ref();
-    let manifest = manifest.expect("a manifest with a touched entry was read");
-    // Its own schema and spec, not the table's: the source of its partition may be dropped by now.
-    let metadata = manifest.metadata();
-    let mut writer = store.writer(
-        listed.file.content,
-        Arc::clone(&metadata.schema),
-        metadata.partition_spec.clone(),
-    )?;
-    for entry in listed.live() {
-        let sequence_number = entry.sequence_number().ok_or_else(|| incomplete(listed))?;
-        let file = entry.data_file().clone();
-        if remove.contains(entry.file_path()) {
-            writer.add_delete_file(file, sequence_number, entry.file_sequence_number)?;
-        } else {
-            let snapshot_id = entry.snapshot_id().ok_or_else(|| incomplete(listed))?;
-            let file_sequence_number = entry.file_sequence_number;
-            writer.add_existing_file(file, snapshot_id, sequence_number, file_sequence_number)?;
-        }
-    }
-    writer.write_manifest_file().await
-}
-
-fn incomplete(listed: &Listed) -> Error {
-    let path = &listed.file.manifest_path;
-    let message = format!("manifest {path} has an entry without snapshot or sequence number");
-    Error::new(ErrorKind::DataInvalid, message)
 }
