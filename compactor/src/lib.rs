@@ -1,11 +1,11 @@
 //! Maintenance of the lake as SQL plans.
 //!
 //! ```text
-//!   log (t$deltas, flushed) ──┐
-//!                             ├── fold_sql: one SQL query with lww ──► new base files ──► one commit
-//!   base (t) ─────────────────┘   (sorted by partition and order)
+//!   log (t$deltas, flushed) ── SQL with lww ──► changes, in the order of the base's files ─┐
+//!                                                                                          ├─► new files ──► one commit
+//!   base (t) ── key indexes: where rows are ── rows that stay, in files that are rewritten ┘
 //! ```
-//! [`fold_sql`] prints the query, [`explain`] its plan, [`compact`] runs it.
+//! [`Fold`] plans what changes, [`merge`] writes it, [`compact`] does both and commits, [`explain`] shows the plan.
 //!
 //! **Invariant:** compaction changes no answer: the rows of the table at any seq are the same before and
 //! after, and a job that ran already does nothing.
@@ -15,16 +15,21 @@ mod config;
 mod error;
 pub mod expire;
 mod fold;
-mod order;
+mod merge;
+mod progress;
 mod orphans;
 mod rewrite_log;
 mod rewrite_manifests;
 
-pub use compact::{CompactReport, compact, explain};
+pub use compact::{CompactReport, compact, compact_watched, explain};
 pub use config::{CompactionConfig, MEMORY_BYTES_MIN, WriteMode};
 pub use error::{Error, Result};
-pub use fold::{ChangeCounts, Changes, change_schema, set_column, value_column};
-pub use lakesync_providers::{Part, fold_sql};
+pub use fold::{ChangeCounts, Changes, Fold, change_schema, set_column, value_column};
+pub use merge::{
+    Kind, MergeInto, MergeOptions, MergeReport, Merged, merge, merge_watched, mode_for, rewrite,
+    rewrite_watched,
+};
+pub use progress::{Progress, Step, Unit};
 pub use orphans::{
     Act, ORPHAN_GRACE, ORPHAN_GRACE_MIN, OrphanOptions, OrphanReport, remove_orphan_files,
 };

@@ -68,7 +68,7 @@ fn pieces(schema: &TableSchema, of_column: impl Fn(&str, u32) -> (String, String
         let (name, n) = (quoted(column.name.as_ref()), column.number);
         // Writing to a String cannot fail.
         let _ = write!(pieces.kept, ", base.{name}");
-        if let Some(key) = key_column(schema, column) {
+        if let Some(key) = key_sql(schema, column, "folded.id") {
             let _ = write!(pieces.merged, ",\n       {key} as {name}");
             continue;
         }
@@ -151,15 +151,16 @@ fn fold_onto(schema: &TableSchema, base_seq: Seq, part: Part) -> String {
     )
 }
 
-/// A key column as SQL: the part of the row id that it is; `None` for every other column.
-fn key_column(schema: &TableSchema, column: &Column) -> Option<String> {
+/// A key column as SQL: the part of the row id `id` that it is; `None` for every other column.
+#[must_use]
+pub fn key_sql(schema: &TableSchema, column: &Column, id: &str) -> Option<String> {
     let position = schema
         .primary_key
         .iter()
         .position(|name| *name == column.name)?;
     let text = match schema.primary_key.len() {
-        1 => "folded.id".to_owned(),
-        _ => format!("key_part(folded.id, {position})"),
+        1 => id.to_owned(),
+        _ => format!("key_part({id}, {position})"),
     };
     Some(match column.column_type {
         ColumnType::Long => format!("cast({text} as bigint)"),
@@ -177,6 +178,8 @@ fn key_column(schema: &TableSchema, column: &Column) -> Option<String> {
     })
 }
 
-fn quoted(name: &str) -> String {
+/// A name as SQL.
+#[must_use]
+pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -55,7 +55,7 @@ pub use lakesync_proto as proto;
 pub use catalog::LakeCatalog;
 pub use error::{Error, Result};
 pub use files::ParquetTable;
-pub use fold::{Part, fold_sql};
+pub use fold::{Part, fold_sql, key_sql, quoted};
 pub use foreign::ForeignTable;
 pub use functions::ReplayLimits;
 pub use hot_pushes::{HotPush, HotPushes};
@@ -66,8 +66,8 @@ pub use log_rows::log_batches;
 pub use overlay::{Resolved, Work};
 pub use row_states::{RowWithState, row_states, row_states_of};
 pub use rows_at::{existing, rows_at};
-pub use scan::{Dead, DeadRows};
-pub use session::session;
+pub use scan::{Dead, DeadRows, FileRows, PlaceCheck, Places, TouchedRows};
+pub use session::{job_session, session};
 pub use text_views::{in_types_of, without_text_views};
 pub use travel::{
     Arrival, AsOf, Horizon, PastTable, Pinned, RefuseDropped, TravelLimits, begun_at,

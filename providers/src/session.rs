@@ -22,6 +22,12 @@ const MEMORY_BYTES_MAX: usize = 2 << 30;
 /// How many holders of memory an error names.
 const HOLDERS_NAMED: NonZeroUsize = NonZeroUsize::new(3).expect("three is not zero");
 
+/// Sorts of a job that run at the same time, on each core.
+const SORTS_OF_A_JOB: usize = 2;
+
+/// The part of a job's memory that its sorts keep back for merging what they have spilled: one of so many.
+const MERGE_SHARE: usize = 4;
+
 /// The one pool of the process: a limit for each session would be no limit. It divides fairly, so that one
 /// large sort does not take everything from the statements beside it.
 static MEMORY: LazyLock<Arc<dyn MemoryPool>> = LazyLock::new(|| pool(MEMORY_BYTES_MAX));
@@ -36,6 +42,21 @@ fn pool(bytes_max: usize) -> Arc<dyn MemoryPool> {
 #[must_use]
 pub fn session(warehouse: &Warehouse) -> SessionContext {
     session_within(warehouse, Arc::clone(&MEMORY))
+}
+
+/// A session for one job, whose operators hold so many bytes at most among themselves, whatever other plans hold.
+#[must_use]
+pub fn job_session(warehouse: &Warehouse, memory_bytes: u64) -> SessionContext {
+    let memory = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+    let ctx = session_within(warehouse, pool(memory));
+    let state = ctx.state_ref();
+    let mut state = state.write();
+    let options = state.config_mut().options_mut();
+    let sorts = options.execution.target_partitions.max(1) * SORTS_OF_A_JOB;
+    let merges = &mut options.execution.sort_spill_reservation_bytes;
+    *merges = (*merges).min(memory / MERGE_SHARE / sorts);
+    drop(state);
+    ctx
 }
 
 fn session_within(warehouse: &Warehouse, memory: Arc<dyn MemoryPool>) -> SessionContext {

@@ -10,6 +10,7 @@ mod clock_in_log;
 mod dead_rows;
 mod dml;
 mod evolution;
+mod fold_changes;
 mod expiry;
 mod foreign;
 mod gateway;

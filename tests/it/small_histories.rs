@@ -15,14 +15,14 @@ use lakesync_tests::cells;
 use lakesync_tests::oracle::{AsOf, Oracle, OracleDelta, OracleRows, with_every_column};
 use lakesync_tests::schemas;
 
-const NOW_MS: u64 = 1_700_000_000_000;
+pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
 /// The columns have names that the fold uses itself.
-const TABLE: &str = r#"{"table": "t", "columns": [{"name": "deleted", "type": "long"}, {"name": "value_1", "type": "long"}]}"#;
+pub(crate) const TABLE: &str = r#"{"table": "t", "columns": [{"name": "deleted", "type": "long"}, {"name": "value_1", "type": "long"}]}"#;
 
 /// What a delta does: an op, and for each column nothing, a null, or a value of its own.
-type Deed = (Op, &'static [(&'static str, bool)]);
+pub(crate) type Deed = (Op, &'static [(&'static str, bool)]);
 
-const DEEDS: [Deed; 6] = [
+pub(crate) const DEEDS: [Deed; 6] = [
     (Op::Delete, &[]),
     (Op::Update, &[("deleted", true)]),
     (Op::Update, &[("value_1", true)]),
@@ -32,12 +32,27 @@ const DEEDS: [Deed; 6] = [
 ];
 
 /// One history: deltas in arrival order, of which the first `folded` are compacted before the others arrive.
-struct Small {
-    deltas: Vec<RowDelta>,
-    folded: usize,
+pub(crate) struct Small {
+    pub(crate) deltas: Vec<RowDelta>,
+    pub(crate) folded: usize,
 }
 
-fn histories(length: usize, deeds: &[Deed]) -> Vec<Small> {
+impl Small {
+    /// The deltas that are not folded first are stamped after all that any history has.
+    pub(crate) fn delay(&mut self) {
+        for delta in &mut self.deltas[self.folded..] {
+            let key = DeltaKey {
+                table: delta.table.clone(),
+                row_id: delta.row_id.clone(),
+                client_id: delta.client_id.clone(),
+                hlc: Hlc::new(delta.hlc.wall_ms() + 1_000, 0).unwrap(),
+            };
+            *delta = RowDelta::new(delta.op, key, delta.columns.clone());
+        }
+    }
+}
+
+pub(crate) fn histories(length: usize, deeds: &[Deed]) -> Vec<Small> {
     let mut all = Vec::new();
     for choice in words(deeds.len(), length) {
         for stamps in words(length, length)
@@ -97,7 +112,7 @@ fn delta(row: &str, (op, changes): Deed, stamp: usize) -> RowDelta {
     RowDelta::new(op, key, changes.collect())
 }
 
-async fn push(lake: &Lake, deltas: &[RowDelta]) {
+pub(crate) async fn push(lake: &Lake, deltas: &[RowDelta]) {
     for batch in deltas.chunks(10_000) {
         let push = Push {
             client_id: batch[0].client_id.clone(),
@@ -109,11 +124,11 @@ async fn push(lake: &Lake, deltas: &[RowDelta]) {
     }
 }
 
-async fn run(lake: &Lake, sql: &str) -> Vec<arrow::array::RecordBatch> {
+pub(crate) async fn run(lake: &Lake, sql: &str) -> Vec<arrow::array::RecordBatch> {
     lake.sql(sql).await.unwrap().collect().await.unwrap()
 }
 
-async fn fold(lake: &Lake, config: &CompactionConfig) {
+pub(crate) async fn fold(lake: &Lake, config: &CompactionConfig) {
     run(lake, "call system.flush('t')").await;
     let gateway = lake.gateway("public").unwrap();
     let fence = gateway.fence();
@@ -168,7 +183,8 @@ async fn a_fold_in_many_parts_gives_the_same_rows() {
     .await;
 }
 
-async fn check(config: CompactionConfig) {
+/// All histories of three deltas, and of four that are the most telling.
+pub(crate) fn all() -> Vec<Small> {
     let mut histories = histories(3, &DEEDS);
     histories.extend(self::histories(4, &DEEDS[..3]));
     // An INSERT of nothing and a DELETE of one moment would share their delta id.
@@ -179,6 +195,11 @@ async fn check(config: CompactionConfig) {
             .all(|delta| delta.op != Op::Insert || !delta.columns.is_empty())
             || small.deltas.iter().all(|delta| delta.op != Op::Delete)
     });
+    histories
+}
+
+async fn check(config: CompactionConfig) {
+    let histories = all();
     assert!(histories.len() > 5_000, "{}", histories.len());
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(NOW_MS)) as Arc<dyn WallClock>;

@@ -7,8 +7,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, BooleanArray};
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
-use datafusion::common::Result;
+use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
@@ -55,19 +56,39 @@ impl ScalarUDFImpl for IsSet {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
-        let set = array(&args.args, 0, rows, &DataType::Binary)?;
-        let number = array(&args.args, 1, rows, &DataType::Int64)?;
-        let (set, number) = (set.as_binary::<i32>(), number.as_primitive::<Int64Type>());
-        let present: BooleanArray = (0..rows)
-            .map(|row| {
-                Some(
-                    !set.is_null(row)
-                        && !number.is_null(row)
-                        && bit(set.value(row), number.value(row)),
-                )
-            })
-            .collect();
-        Ok(ColumnarValue::Array(Arc::new(present)))
+        let set = match args.args.first() {
+            Some(ColumnarValue::Array(set)) if *set.data_type() == DataType::LargeBinary => {
+                Arc::clone(set)
+            }
+            _ => array(&args.args, 0, rows, &DataType::LargeBinary)?,
+        };
+        let set = set.as_binary::<i64>();
+        let present = match args.args.get(1) {
+            // The number is nearly always written out.
+            Some(ColumnarValue::Scalar(number)) => {
+                let number = number.cast_to(&DataType::Int64)?;
+                let ScalarValue::Int64(Some(number)) = number else {
+                    return Ok(ColumnarValue::Array(Arc::new(BooleanArray::from(
+                        vec![false; rows],
+                    ))));
+                };
+                BooleanBuffer::collect_bool(rows, |row| {
+                    set.is_valid(row) && bit(set.value(row), number)
+                })
+            }
+            _ => {
+                let number = array(&args.args, 1, rows, &DataType::Int64)?;
+                let number = number.as_primitive::<Int64Type>();
+                BooleanBuffer::collect_bool(rows, |row| {
+                    set.is_valid(row)
+                        && number.is_valid(row)
+                        && bit(set.value(row), number.value(row))
+                })
+            }
+        };
+        Ok(ColumnarValue::Array(Arc::new(BooleanArray::new(
+            present, None,
+        ))))
     }
 }
 

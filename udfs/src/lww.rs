@@ -75,7 +75,7 @@ impl AggregateUDFImpl for Lww {
         &self,
         args: AccumulatorArgs<'_>,
     ) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(LwwGroups::new(args.return_type().clone())?))
+        Ok(Box::new(LwwGroups::new(args.return_type().clone())))
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {

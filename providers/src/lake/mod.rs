@@ -64,8 +64,8 @@ pub use storage::LakeStorage;
 pub use tables::TablePair;
 pub use warehouse::Warehouse;
 pub use writer::{
-    Partitions, PositionDeletes, WriteOptions, write_data_files, write_data_stream,
-    write_position_deletes,
+    DataFiles, EqualityDeleteFile, Keys, Partitions, PositionDeletes, WriteOptions, delete_written,
+    write_data_files, write_data_stream, write_position_deletes,
 };
 
 #[cfg(test)]

@@ -1,41 +1,37 @@
 //! Parquet data files of a table.
 //!
-//! **Invariant**: the bounds that a data file's manifest entry carries are true. Iceberg's writer
-//! skips inexact row-group statistics when it folds them, which gives wrong bounds for a file of
-//! several row groups; so the statistics are written in full, and only then shortened (see
-//! [`bounds`]).
+//! **Invariant**: the bounds that a data file's manifest entry carries are true: statistics are written in full, folded
+//! over the row groups ([`footer`]), and only then shortened ([`bounds`]).
 
 mod bounds;
 mod clustered;
 mod deletes;
+mod footer;
 mod location;
+mod nans;
+mod parquet;
+mod row_group;
+mod sink;
 
-use std::sync::Arc;
-
-use arrow::array::{RecordBatch, new_null_array};
-use arrow::datatypes::SchemaRef as ArrowSchemaRef;
+use ::parquet::basic::{Compression, ZstdLevel};
+use ::parquet::file::properties::WriterProperties;
+use ::parquet::schema::types::ColumnPath;
+use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt};
-use iceberg::arrow::{RecordBatchPartitionSplitter, schema_to_arrow_schema};
-use iceberg::spec::{DataFile, DataFileFormat, PartitionKey, SchemaRef, Struct};
+use iceberg::spec::{DataFile, DataFileFormat, SchemaRef, Struct};
 use iceberg::table::Table;
-use iceberg::writer::base_writer::data_file_writer::DataFileWriterBuilder;
-use iceberg::writer::file_writer::ParquetWriterBuilder;
 use iceberg::writer::file_writer::location_generator::DefaultFileNameGenerator;
 use iceberg::writer::file_writer::rolling_writer::RollingFileWriterBuilder;
-use iceberg::writer::partitioning::PartitioningWriter;
-use iceberg::writer::partitioning::fanout_writer::FanoutWriter;
-use iceberg::writer::{IcebergWriter, IcebergWriterBuilder};
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
 
 use super::error::{BoxError, LakeError};
 
-use clustered::Clustered;
-use location::Locations;
+use self::parquet::ParquetFiles;
+use location::{Locations, Made};
 
-pub use deletes::{PositionDeletes, write_position_deletes};
+pub use self::parquet::Keys;
+pub use deletes::{EqualityDeleteFile, PositionDeletes, write_position_deletes};
+pub use sink::DataFiles;
 
 /// Rows of a row group: small enough to prune by and to decode in one go.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
@@ -63,6 +59,8 @@ pub struct WriteOptions {
     pub partitions: Partitions,
     /// The id of the table's sort order that the rows are in; none when they are in no order.
     pub sort_order_id: Option<i32>,
+    /// Whether the key indexes of the files are kept beside them.
+    pub keys: Keys,
     /// Columns to write bloom filters for.
     pub bloom_columns: Vec<String>,
     /// Rows of a row group at most.
@@ -79,6 +77,7 @@ impl WriteOptions {
             prefix: prefix.into(),
             partitions: Partitions::Mixed,
             sort_order_id: None,
+            keys: Keys::None,
             bloom_columns: Vec::new(),
             row_group_rows: ROW_GROUP_ROWS,
             target_file_bytes: TARGET_FILE_BYTES,
@@ -97,6 +96,13 @@ impl WriteOptions {
     pub fn with_write_order(mut self, sort_order_id: Option<i32>) -> Self {
         self.partitions = Partitions::Clustered;
         self.sort_order_id = sort_order_id;
+        self
+    }
+
+    /// Keeps a key index beside each file, made of the row ids as they are written.
+    #[must_use]
+    pub fn with_keys(mut self) -> Self {
+        self.keys = Keys::Beside;
         self
     }
 
@@ -143,57 +149,61 @@ async fn write<S>(
 where
     S: Stream<Item = Result<RecordBatch, BoxError>> + Send,
 {
-    let refused = || LakeError::iceberg("write data files", table.identifier());
-    let schema = Arc::clone(table.metadata().current_schema());
-    let arrow_schema = Arc::new(schema_to_arrow_schema(&schema).map_err(refused())?);
-    let files = builder(table, schema, options).map_err(refused())?;
-    let mut sink = Sink::open(table, files, options).await.map_err(refused())?;
+    let mut files = DataFiles::open(table, options).await?;
     let mut rows = std::pin::pin!(rows);
     while let Some(batch) = rows.next().await {
-        let batch = batch.map_err(|source| LakeError::Input {
-            table: table.identifier().to_string(),
-            source,
-        })?;
-        let batch = conform(table, &arrow_schema, &batch)?;
-        sink.write(batch).await.map_err(refused())?;
+        let written = match batch {
+            Ok(batch) => files.write(&batch).await,
+            Err(source) => Err(LakeError::Input {
+                table: table.identifier().to_string(),
+                source,
+            }),
+        };
+        if let Err(error) = written {
+            files.discard().await;
+            return Err(error);
+        }
     }
-    let files = sink.close().await.map_err(refused())?;
-    let limited = files
-        .into_iter()
-        .map(|file| bounds::limit(file, options.sort_order_id));
-    limited.collect::<iceberg::Result<_>>().map_err(refused())
+    files.close().await
 }
 
-type Files = DataFileWriterBuilder<ParquetWriterBuilder, Locations, DefaultFileNameGenerator>;
-
-fn builder(table: &Table, schema: SchemaRef, options: &WriteOptions) -> iceberg::Result<Files> {
-    let parquet = ParquetWriterBuilder::new(properties(options), schema);
-    Ok(DataFileWriterBuilder::new(rolling(
-        table, parquet, options,
-    )?))
+/// Deletes files that were written and that no snapshot has, with their key indexes. What cannot be deleted is left to
+/// orphan removal.
+pub async fn delete_written(table: &Table, files: &[DataFile]) {
+    let paths = files.iter().map(|file| file.file_path().to_owned());
+    location::delete_files(table.file_io(), paths.collect()).await;
 }
+
+type Rolling = RollingFileWriterBuilder<ParquetFiles, Locations, DefaultFileNameGenerator>;
 
 /// Names files `<prefix>-<n>-<uuid>.parquet` below the table's `data` directory.
 fn rolling(
     table: &Table,
-    parquet: ParquetWriterBuilder,
+    schema: SchemaRef,
     options: &WriteOptions,
-) -> iceberg::Result<
-    RollingFileWriterBuilder<ParquetWriterBuilder, Locations, DefaultFileNameGenerator>,
-> {
+) -> iceberg::Result<(Rolling, Made)> {
     let unique = uuid::Uuid::now_v7().to_string();
     let names = DefaultFileNameGenerator::new(
         options.prefix.clone(),
         Some(unique),
         DataFileFormat::Parquet,
     );
-    Ok(RollingFileWriterBuilder::new(
+    let parquet = ParquetFiles {
+        properties: properties(options),
+        schema,
+        keys: options.keys,
+        file_io: table.file_io().clone(),
+    };
+    let locations = Locations::new(table.metadata())?;
+    let made = locations.made();
+    let rolling = RollingFileWriterBuilder::new(
         parquet,
         options.target_file_bytes,
         table.file_io().clone(),
-        Locations::new(table.metadata())?,
+        locations,
         names,
-    ))
+    );
+    Ok((rolling, made))
 }
 
 fn properties(options: &WriteOptions) -> WriterProperties {
@@ -205,100 +215,4 @@ fn properties(options: &WriteOptions) -> WriterProperties {
         p.set_column_bloom_filter_enabled(ColumnPath::from(column.clone()), true)
     });
     with_blooms.build()
-}
-
-/// Where rows go: one partition, or as many as they have.
-enum Sink {
-    One(Box<<Files as IcebergWriterBuilder>::R>),
-    Many(Box<(RecordBatchPartitionSplitter, FanoutWriter<Files>)>),
-    Clustered(Box<Clustered>),
-}
-
-impl Sink {
-    async fn open(table: &Table, files: Files, options: &WriteOptions) -> iceberg::Result<Self> {
-        let metadata = table.metadata();
-        let spec = metadata.default_partition_spec();
-        let schema = Arc::clone(metadata.current_schema());
-        if spec.is_unpartitioned() {
-            return Ok(Self::One(Box::new(files.build(None).await?)));
-        }
-        match &options.partitions {
-            Partitions::Known(partition) => {
-                let key = PartitionKey::new(spec.as_ref().clone(), schema, partition.clone());
-                return Ok(Self::One(Box::new(files.build(Some(key)).await?)));
-            }
-            Partitions::Clustered => {
-                return Ok(Self::Clustered(Box::new(Clustered::new(table, files)?)));
-            }
-            Partitions::Mixed => {}
-        }
-        let splitter =
-            RecordBatchPartitionSplitter::try_new_with_computed_values(schema, Arc::clone(spec))?;
-        Ok(Self::Many(Box::new((splitter, FanoutWriter::new(files)))))
-    }
-
-    async fn write(&mut self, batch: RecordBatch) -> iceberg::Result<()> {
-        if batch.num_rows() == 0 {
-            return Ok(());
-        }
-        match self {
-            Self::One(writer) => writer.write(batch).await,
-            Self::Clustered(writer) => writer.write(batch).await,
-            Self::Many(parts) => {
-                let (splitter, writer) = parts.as_mut();
-                for (key, rows) in splitter.split(&batch)? {
-                    writer.write(key, rows).await?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    async fn close(self) -> iceberg::Result<Vec<DataFile>> {
-        match self {
-            Self::One(mut writer) => writer.close().await,
-            Self::Many(parts) => parts.1.close().await,
-            Self::Clustered(writer) => writer.close().await,
-        }
-    }
-}
-
-/// The rows with exactly the table's columns in the table's order, which Iceberg's writer relies on.
-fn conform(
-    table: &Table,
-    schema: &ArrowSchemaRef,
-    batch: &RecordBatch,
-) -> Result<RecordBatch, LakeError> {
-    let invalid = |reason: String| LakeError::Invalid {
-        table: table.identifier().to_string(),
-        reason,
-    };
-    let given = batch.schema();
-    let unknown = given
-        .fields()
-        .iter()
-        .find(|f| schema.column_with_name(f.name()).is_none());
-    if let Some(field) = unknown {
-        return Err(invalid(format!(
-            "rows have a column {:?} that it lacks",
-            field.name()
-        )));
-    }
-    let column = |field: &arrow::datatypes::FieldRef| match batch.column_by_name(field.name()) {
-        Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
-        Some(column) => Err(invalid(format!(
-            "rows have {:?} as {}, it has {}",
-            field.name(),
-            column.data_type(),
-            field.data_type()
-        ))),
-        None if field.is_nullable() => Ok(new_null_array(field.data_type(), batch.num_rows())),
-        None => Err(invalid(format!("rows lack the column {:?}", field.name()))),
-    };
-    let columns = schema
-        .fields()
-        .iter()
-        .map(column)
-        .collect::<Result<_, _>>()?;
-    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|e| invalid(e.to_string()))
 }

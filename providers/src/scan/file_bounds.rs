@@ -31,7 +31,7 @@ pub(crate) fn file_bounds(schema: &Schema, file: &DataFileInfo) -> Option<Statis
 }
 
 /// The Iceberg field id of a column.
-pub(super) fn field_id(field: &Field) -> Option<i32> {
+pub(crate) fn field_id(field: &Field) -> Option<i32> {
     let id = field.metadata().get(PARQUET_FIELD_ID_META_KEY)?;
     id.parse().ok()
 }

@@ -18,7 +18,7 @@ use crate::lake::DataFileInfo;
 const ENDING: &str = ".keys";
 
 /// Files with fewer rows (10,000) get none: their row ids are read as fast.
-const KEPT_ROWS_MIN: u64 = 10_000;
+pub(super) const KEPT_ROWS_MIN: u64 = 10_000;
 
 /// So much larger than usual an index may be (1 MiB): those of files with very many row groups are.
 const SLACK_BYTES: u64 = 1 << 20;

@@ -112,6 +112,11 @@ impl KeyIndexes {
         }))
     }
 
+    /// By what new indexes are made.
+    pub(super) fn seed(&self) -> Seed {
+        *self.0.seed.get_or_init(Seed::by_chance)
+    }
+
     /// The hash of a row id, as the indexes with this seed take it.
     pub(super) fn hash(&self, seed: Seed, row_id: &str) -> u64 {
         (self.0.hash)(seed, row_id.as_bytes())
@@ -150,6 +155,16 @@ impl KeyIndexes {
             Ok(made.as_ref().map(Arc::clone))
         };
         stopped(tokio::spawn(task).await)?
+    }
+
+    /// The index of a file when it is in memory or beside the file; it is neither made nor kept.
+    pub(super) async fn kept_index(&self, file: DataFile) -> Option<Arc<KeyIndex>> {
+        if let Some(known) = self.known(file.info()) {
+            return Some(known);
+        }
+        let index = KeyIndexFile::of(&file)?.load().await?;
+        let _ = self.0.seed.set(index.seed());
+        Some(Arc::new(index))
     }
 
     /// How many indexes were made, not loaded.

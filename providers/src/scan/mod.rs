@@ -26,6 +26,7 @@ mod division;
 mod field_ids;
 mod file_bounds;
 mod file_order;
+mod file_rows;
 mod footers;
 mod guarded_source;
 #[cfg(test)]
@@ -36,22 +37,31 @@ mod key_indexes;
 mod known_files;
 mod locator;
 mod mask;
+mod new_keys;
 #[cfg(test)]
 mod order_tests;
 mod overlay_table;
 mod patch;
+mod place_check;
+mod place_search;
+#[cfg(test)]
+mod place_tests;
+mod places;
 mod seed;
 mod split;
 mod table_statistics;
 #[cfg(test)]
 pub(crate) mod tests;
+mod touched_rows;
 mod view_source;
 
 pub use dead::{Dead, DeadRows};
 pub(crate) use dead::{Sorted, applies};
 pub(crate) use division::{Division, Patching};
 pub(crate) use field_ids::FieldIds;
+pub(crate) use file_bounds::field_id;
 pub(crate) use file_order::{as_asked_for, in_order};
+pub use file_rows::FileRows;
 pub(crate) use footers::LakeReaders;
 pub(crate) use guarded_source::GuardedSource;
 pub(crate) use key_index_file::key_index_uri;
@@ -59,7 +69,12 @@ pub(crate) use key_indexes::KeyIndexes;
 pub(crate) use known_files::KnownFiles;
 pub(crate) use locator::{Columns, Found, Locator, Next};
 pub(crate) use mask::{FileMask, Masks};
+pub(crate) use new_keys::NewKeys;
 pub(crate) use overlay_table::OverlayTable;
 pub(crate) use patch::{Chunk, Completion, FilePatch, LiveChunk, PatchSource, PatchedRow, Place};
 pub(crate) use split::{Moment, Split};
 pub(crate) use view_source::ViewSource;
+
+pub use place_check::PlaceCheck;
+pub use places::Places;
+pub use touched_rows::TouchedRows;

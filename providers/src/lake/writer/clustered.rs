@@ -12,7 +12,7 @@ use iceberg::table::Table;
 use iceberg::writer::{IcebergWriter, IcebergWriterBuilder};
 use iceberg::{Error, ErrorKind, Result};
 
-use super::Files;
+use super::sink::Files;
 use crate::lake::partition_values::PartitionValues;
 
 /// Files of one write at most: the manifest entries of a snapshot are in memory at once.

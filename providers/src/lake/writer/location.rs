@@ -3,8 +3,12 @@
 //! **Invariant**: a value of a user's never leads out of the table's folder, and never makes a name that a file system or
 //! a URL reads otherwise. Which partition a file is of stands in its manifest; the folder is only a hint.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use chrono::{DateTime, SecondsFormat, Utc};
+use futures::StreamExt as _;
 use iceberg::Result;
+use iceberg::io::FileIO;
 use iceberg::spec::{
     Literal, PartitionKey, PrimitiveLiteral, PrimitiveType, TableMetadata, Transform, Type,
 };
@@ -12,28 +16,80 @@ use iceberg::writer::file_writer::location_generator::{
     DefaultLocationGenerator, LocationGenerator,
 };
 
+use crate::scan::key_index_uri;
+
+/// Files that are deleted at the same time.
+const DELETES_AT_ONCE: usize = 8;
+
 /// Characters of a value in a folder's name.
 const VALUE_CHARS_MAX: usize = 64;
 
 /// Makes the locations of a table's data files.
 #[derive(Clone, Debug)]
-pub(super) struct Locations(DefaultLocationGenerator);
+pub(super) struct Locations {
+    generator: DefaultLocationGenerator,
+    made: Made,
+}
 
 impl Locations {
     pub(super) fn new(metadata: &TableMetadata) -> Result<Self> {
-        Ok(Self(DefaultLocationGenerator::new(metadata)?))
+        Ok(Self {
+            generator: DefaultLocationGenerator::new(metadata)?,
+            made: Made::default(),
+        })
     }
+
+    /// Those that it makes from now on.
+    pub(super) fn made(&self) -> Made {
+        self.made.clone()
+    }
+}
+
+/// The locations that one write has made, whether there are files yet or not. A clone is the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Made(Arc<Mutex<Vec<String>>>);
+
+impl Made {
+    fn add(&self, location: &str) {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        made.push(location.to_owned());
+    }
+
+    /// Deletes the files and their key indexes.
+    pub(super) async fn discard(self, file_io: &FileIO) {
+        let made = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        delete_files(file_io, made).await;
+    }
+}
+
+/// Deletes data files or delete files that no snapshot has, with their key indexes. What cannot be deleted is left to
+/// orphan removal.
+pub(in crate::lake) async fn delete_files(file_io: &FileIO, paths: Vec<String>) {
+    let both = paths
+        .into_iter()
+        .flat_map(|path| [key_index_uri(&path), path]);
+    let deleted = futures::stream::iter(both).map(|path| async move {
+        if let Err(error) = file_io.delete(&path).await {
+            tracing::debug!(path, %error, "a file that no snapshot has stays behind");
+        }
+    });
+    deleted
+        .buffer_unordered(DELETES_AT_ONCE)
+        .collect::<()>()
+        .await;
 }
 
 impl LocationGenerator for Locations {
     fn generate_location(&self, partition: Option<&PartitionKey>, file_name: &str) -> String {
-        match partition {
+        let location = match partition {
             Some(key) if !PartitionKey::is_effectively_none(partition) => {
                 let file = format!("{}/{file_name}", folder(key));
-                self.0.generate_location(None, &file)
+                self.generator.generate_location(None, &file)
             }
-            _ => self.0.generate_location(None, file_name),
-        }
+            _ => self.generator.generate_location(None, file_name),
+        };
+        self.made.add(&location);
+        location
     }
 }
 

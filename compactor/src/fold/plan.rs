@@ -1,0 +1,283 @@
+//! ★ One fold of a table, planned: what is read, in how many parts, and by which SQL.
+//!
+//! ```text
+//!   log ─ row ids of candidates ─► places (key indexes, 17 bytes a row)            for each part of the rows
+//!   log ─ candidates, evidence ──► with their places ─┐                            likewise
+//!                                                     └─► sorted by place, spilling ─► lww ─► confirmed ─► Changes
+//! ```
+//! The deltas are sorted once, by where the base has their rows; so what folds them holds one row at a time, and what
+//! comes out is in the order in which the base's files are read and written.
+//!
+//! **Invariant:** its memory is the job's, whatever the size of base and log: what does not fit is sorted on disk, and
+//! places that do not fit are looked up part by part.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use datafusion::arrow::array::AsArray as _;
+use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
+use datafusion::catalog::{
+    CatalogProvider as _, MemoryCatalogProvider, MemorySchemaProvider, TableProvider as _,
+};
+use datafusion::physical_plan::displayable;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::{DataFrame, SessionContext};
+use futures::StreamExt as _;
+use lakesync_providers::proto::{Column, Hlc, Seq};
+use lakesync_providers::{ParquetTable, PlaceCheck, ReadView, TouchedRows, job_session};
+
+use super::by_key::DeltasByKey;
+use super::changes::{Changes, change_schema};
+use super::functions::CurrentPlaces;
+use super::parts::Parts;
+use super::placed::placed;
+use super::sql::{Span, changes_sql, deltas_sql};
+use crate::config::{CompactionConfig, MEMORY_BYTES_MIN};
+use crate::error::Result;
+use crate::progress::Progress;
+
+/// The part of a job's memory that places may take: one of so many. The rest is for sorting.
+const PLACES_SHARE: u64 = 4;
+
+/// A fold of one table.
+pub struct Fold {
+    view: Arc<ReadView>,
+    ctx: SessionContext,
+    base: ParquetTable,
+    span: Span,
+    candidates: u64,
+    max_hlc: Hlc,
+    parts: u64,
+    config: CompactionConfig,
+}
+
+impl fmt::Debug for Fold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fold")
+            .field("table", self.view.table())
+            .field("span", &self.span)
+            .field("candidates", &self.candidates)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Fold {
+    /// The fold of all that the log of `view` has above its base.
+    ///
+    /// # Errors
+    /// When base or log cannot be read.
+    pub async fn plan(view: &Arc<ReadView>, config: CompactionConfig) -> Result<Self> {
+        let memory_bytes = config.memory_bytes.max(MEMORY_BYTES_MIN);
+        let ctx = job_session(&view.warehouse, memory_bytes);
+        let base = view.base.scan(&view.warehouse).await?;
+        let log = view.log.scan(&view.warehouse).await?;
+        let catalog = Arc::new(MemoryCatalogProvider::new());
+        catalog.register_schema("public", Arc::new(MemorySchemaProvider::new()))?;
+        ctx.register_catalog("lake", catalog);
+        ctx.register_table("log", Arc::new(log))?;
+        let mut fold = Self {
+            view: Arc::clone(view),
+            ctx,
+            base,
+            span: Span {
+                base_seq: view.base.base_seq,
+                to_seq: view.log.max_seq,
+                late_from: None,
+                several_parts: false,
+            },
+            candidates: 0,
+            max_hlc: view.base.max_hlc,
+            parts: 1,
+            config,
+        };
+        let [candidates, least, greatest] = fold.count().await?;
+        let hlc = |number| Hlc::from_i64(number).unwrap_or(Hlc::ZERO);
+        fold.candidates = u64::try_from(candidates).unwrap_or(0);
+        if fold.candidates > 0 && hlc(least) <= view.base.max_hlc {
+            fold.span.late_from = Some(hlc(least));
+        }
+        fold.max_hlc = fold.max_hlc.max(hlc(greatest));
+        fold.parts = TouchedRows::parts(fold.candidates, memory_bytes / PLACES_SHARE);
+        fold.span.several_parts = fold.parts > 1;
+        Ok(fold)
+    }
+
+    /// The view whose log is folded into its base.
+    #[must_use]
+    pub fn view(&self) -> &Arc<ReadView> {
+        &self.view
+    }
+
+    /// The session of the job, whose memory all its operators share.
+    #[must_use]
+    pub fn session(&self) -> &SessionContext {
+        &self.ctx
+    }
+
+    /// The seq that the base covers when this is done.
+    #[must_use]
+    pub fn to_seq(&self) -> Seq {
+        self.span.to_seq
+    }
+
+    /// The greatest HLC that it covers then.
+    #[must_use]
+    pub fn max_hlc(&self) -> Hlc {
+        self.max_hlc
+    }
+
+    /// The deltas that are folded.
+    #[must_use]
+    pub fn candidates(&self) -> u64 {
+        self.candidates
+    }
+
+    /// In how many parts places are looked up.
+    #[must_use]
+    pub fn parts(&self) -> u64 {
+        self.parts
+    }
+
+    /// The query, as a person reads it.
+    #[must_use]
+    pub fn sql(&self) -> String {
+        let schema = &self.view.schema;
+        let columns = self.columns();
+        let deltas = deltas_sql(schema, &columns, self.span).replace('\n', "\n  ");
+        let changes = changes_sql(schema, &columns, self.span);
+        format!("with deltas as (\n  {deltas}\n  order by _key\n)\n{changes}")
+    }
+
+    /// The fold as it would run now: what it reads, its SQL, and its plans as DataFusion explains them.
+    ///
+    /// # Errors
+    /// When a plan cannot be made.
+    pub async fn explain(&self) -> Result<Vec<(String, String)>> {
+        CurrentPlaces::none().register(&self.ctx);
+        let deltas = self.ctx.sql(&self.deltas_sql()).await?;
+        let source = Parts::shape(deltas.schema().inner());
+        let changes = self.changes_frame(source).await?;
+        let (seqs, late) = (self.span, self.span.late_from);
+        let late = late.map_or_else(|| "none".to_owned(), |hlc| format!("from HLC {hlc} on"));
+        let mut shown = vec![
+            ("mode".to_owned(), self.config.mode.name().to_owned()),
+            (
+                "seqs".to_owned(),
+                format!("above {} to {}", seqs.base_seq, seqs.to_seq),
+            ),
+            ("deltas".to_owned(), self.candidates.to_string()),
+            ("late".to_owned(), late),
+            ("parts".to_owned(), self.parts.to_string()),
+            ("sql".to_owned(), self.sql()),
+        ];
+        for (name, frame) in [("deltas", deltas), ("changes", changes)] {
+            let (state, logical) = frame.into_parts();
+            let logical = state.optimize(&logical)?;
+            let text = logical.display_indent().to_string();
+            shown.push((format!("logical_plan of {name}"), text));
+            let physical = state.create_physical_plan(&logical).await?;
+            let text = displayable(physical.as_ref()).indent(false).to_string();
+            shown.push((format!("physical_plan of {name}"), text));
+        }
+        Ok(shown)
+    }
+
+    /// What it changes. When this returns the log has been read, and everything is sorted.
+    ///
+    /// # Errors
+    /// When base or log cannot be read, or memory and disk have no room.
+    ///
+    /// # Cancel safety
+    /// Nothing is written but temporary files, which go with the session.
+    pub async fn changes(&self, progress: &Progress) -> Result<Changes> {
+        let places = CurrentPlaces::none();
+        places.register(&self.ctx);
+        let parts = Parts::new(self, places, progress).await?;
+        let found = parts.found();
+        let schema = self.schema();
+        let frame = self.changes_frame(parts).await?;
+        let keyed = frame.execute_stream().await?;
+        let shape = keyed.schema();
+        let mut keyed = keyed.peekable();
+        // The first row comes when all deltas have been sorted, so all parts have been looked up.
+        Pin::new(&mut keyed).peek().await;
+        let mut counts = found.take();
+        counts.candidates = self.candidates;
+        let keyed = Box::pin(RecordBatchStreamAdapter::new(shape, keyed));
+        let check = PlaceCheck::new(&self.ctx, &self.base, counts.by_file.clone());
+        Ok(Changes {
+            stream: placed(keyed, check, &schema),
+            schema,
+            counts,
+        })
+    }
+
+    pub(super) fn base(&self) -> &ParquetTable {
+        &self.base
+    }
+
+    pub(super) fn late_to(&self) -> Hlc {
+        match self.span.late_from {
+            Some(_) => self.view.base.max_hlc,
+            None => Hlc::ZERO,
+        }
+    }
+
+    pub(super) fn deltas_sql(&self) -> String {
+        deltas_sql(&self.view.schema, &self.columns(), self.span)
+    }
+
+    /// The row ids of the candidates, with what places need to know of them.
+    pub(super) fn touched_sql(&self) -> String {
+        format!(
+            "select log.row_id, log._seq, log._hlc from log where {}",
+            self.above()
+        )
+    }
+
+    fn above(&self) -> String {
+        let Span {
+            base_seq, to_seq, ..
+        } = self.span;
+        format!("log._seq > {base_seq} and log._seq <= {to_seq}")
+    }
+
+    async fn changes_frame(&self, deltas: Parts) -> Result<DataFrame> {
+        let partitions = self.ctx.state().config().target_partitions();
+        let deltas = DeltasByKey::new(Arc::new(deltas), partitions)?;
+        self.ctx.deregister_table("deltas")?;
+        self.ctx.register_table("deltas", Arc::new(deltas))?;
+        let sql = changes_sql(&self.view.schema, &self.columns(), self.span);
+        Ok(self.ctx.sql(&sql).await?)
+    }
+
+    fn schema(&self) -> SchemaRef {
+        change_schema(&self.view.schema, &self.base.schema())
+    }
+
+    /// The columns that the base has.
+    fn columns(&self) -> Vec<&Column> {
+        let base = self.base.schema();
+        let columns = self.view.schema.columns.iter();
+        columns
+            .filter(|column| base.field_with_name(column.name.as_str()).is_ok())
+            .collect()
+    }
+
+    /// How many candidates there are, and their least and greatest HLC.
+    async fn count(&self) -> Result<[i64; 3]> {
+        let sql = format!(
+            "select count(*), min(log._hlc), max(log._hlc) from log where {}",
+            self.above()
+        );
+        let rows = self.ctx.sql(&sql).await?.collect().await?;
+        let number = |column: usize| {
+            let rows = rows.iter().filter(|batch| batch.num_rows() > 0);
+            let mut cells =
+                rows.flat_map(|batch| batch.column(column).as_primitive::<Int64Type>().iter());
+            cells.next().flatten().unwrap_or(0)
+        };
+        Ok([0, 1, 2].map(number))
+    }
+}
