@@ -114,6 +114,13 @@ impl ParquetTable {
         }
     }
 
+    /// Whose scans hold this pin until they end.
+    #[must_use]
+    pub(crate) fn pinned(mut self, pin: Option<&Arc<Pin>>) -> Self {
+        self.pin = pin.map(Arc::clone);
+        self
+    }
+
     /// Without the rows that are dead in its files.
     #[must_use]
     pub(crate) fn without(mut self, dead: Dead) -> Self {
@@ -127,13 +134,6 @@ impl ParquetTable {
     #[must_use]
     pub(crate) fn with_text_views(mut self) -> Self {
         self.schema = with_text_views(&self.schema);
-        self
-    }
-
-    /// Whose scans hold this pin until they end.
-    #[must_use]
-    pub(crate) fn pinned(mut self, pin: Option<&Arc<Pin>>) -> Self {
-        self.pin = pin.map(Arc::clone);
         self
     }
 
