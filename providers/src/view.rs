@@ -82,12 +82,6 @@ impl BaseSnapshot {
         self.base_seq >= other.base_seq && commits(self) >= commits(other)
     }
 
-    /// What keeps the snapshot's files from expiry; none without a snapshot.
-    #[must_use]
-    pub fn pin(&self) -> Option<&Arc<Pin>> {
-        self.pin.as_ref()
-    }
-
     /// The rows of the snapshot; its manifests and delete files are read once.
     ///
     /// # Errors
