@@ -7,6 +7,7 @@ mod checkpoint_rules;
 mod clean;
 mod client;
 mod clock_in_log;
+mod dead_rows;
 mod dml;
 mod evolution;
 mod expiry;

@@ -10,6 +10,7 @@ pub mod faulty;
 pub mod history;
 pub mod layouts;
 pub mod oracle;
+pub mod scattered;
 pub mod schemas;
 pub mod script;
 pub mod world;

@@ -171,7 +171,7 @@ pub(super) fn shown(maintenance: &MaintenanceSnapshot) -> Value {
         })
     });
     let running = maintenance.running.iter().map(|((kind, table), since_ms)| {
-        json!({"kind": kind, "table": table.to_string(), "sinceMs": since_ms})
+        json!({"kind": kind, "table": table, "sinceMs": since_ms})
     });
     json!({
         "kinds": kinds.collect::<Vec<_>>(),
