@@ -516,7 +516,7 @@ async fn a_compacted_durable_log_answers_as_before_and_knows_what_it_was_sent() 
         );
         assert_eq!(
             sent(&here, vec![late.clone()]).await,
-            Err(ErrorCode::DeltaTooOld)
+            Err(ErrorCode::LateDelta)
         );
     }
     drop((here, lake));
@@ -528,7 +528,7 @@ async fn a_compacted_durable_log_answers_as_before_and_knows_what_it_was_sent() 
         sent(&here, vec![unflushed]).await,
         Ok(vec![Outcome::Duplicate(Seq::from_u64(29).unwrap())])
     );
-    assert_eq!(sent(&here, vec![late]).await, Err(ErrorCode::DeltaTooOld));
+    assert_eq!(sent(&here, vec![late]).await, Err(ErrorCode::LateDelta));
 }
 
 #[tokio::test(flavor = "multi_thread")]
