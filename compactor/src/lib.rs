@@ -29,9 +29,9 @@ pub use merge::{Kind, MergeInto, MergeOptions, MergeReport, Merged, merge, mode_
 pub use orphans::{
     Act, ORPHAN_GRACE, ORPHAN_GRACE_MIN, OrphanOptions, OrphanReport, remove_orphan_files,
 };
+pub use progress::{Progress, Step, Unit};
 pub use rewrite_log::{
     Effort, LogGroup, LogMoment, LogRewriteOptions, LogRewriteReport, log_rewrite_due,
     plan_log_rewrite, rewrite_log,
 };
 pub use rewrite_manifests::{ManifestReport, manifests_due, rewrite_manifests};
-pub use progress::{Progress, Step, Unit};
