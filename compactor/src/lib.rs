@@ -16,8 +16,8 @@ mod error;
 pub mod expire;
 mod fold;
 mod merge;
-mod progress;
 mod orphans;
+mod progress;
 mod rewrite_log;
 mod rewrite_manifests;
 
@@ -29,10 +29,10 @@ pub use merge::{
     Kind, MergeInto, MergeOptions, MergeReport, Merged, merge, merge_watched, mode_for, rewrite,
     rewrite_watched,
 };
-pub use progress::{Progress, Step, Unit};
 pub use orphans::{
     Act, ORPHAN_GRACE, ORPHAN_GRACE_MIN, OrphanOptions, OrphanReport, remove_orphan_files,
 };
+pub use progress::{Progress, Step, Unit};
 pub use rewrite_log::{
     Effort, LogGroup, LogMoment, LogRewriteOptions, LogRewriteReport, log_rewrite_due,
     plan_log_rewrite, rewrite_log,
