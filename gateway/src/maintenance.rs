@@ -90,8 +90,8 @@ pub struct MaintenanceSnapshot {
     pub kinds: BTreeMap<&'static str, KindCounts>,
     /// What each table has in the lake.
     pub tables: BTreeMap<TableName, LakeSize>,
-    /// What runs now: kind and table.
-    pub running: BTreeMap<(&'static str, TableName), u64>,
+    /// What runs now, kind and table, since when in milliseconds since 1970.
+    pub running: BTreeMap<(&'static str, String), u64>,
     /// The tables that nothing is done to until somebody resumes it.
     pub paused: BTreeSet<TableName>,
 }
@@ -106,22 +106,16 @@ impl MaintenanceSnapshot {
 }
 
 impl MaintenanceStats {
-    /// A job has begun, at `now_ms` (milliseconds since 1970).
-    pub fn began(&self, kind: &'static str, table: &TableName, now_ms: u64) {
+    /// A job on a table, or on the gateway itself by its name, has begun, at `now_ms` (milliseconds since 1970).
+    pub fn began(&self, kind: &'static str, table: &str, now_ms: u64) {
         let mut held = self.lock();
-        held.running.insert((kind, table.clone()), now_ms);
+        held.running.insert((kind, table.to_owned()), now_ms);
     }
 
     /// A job has ended well.
-    pub fn done(
-        &self,
-        (kind, table): (&'static str, &TableName),
-        did: Did,
-        took: Duration,
-        now_ms: u64,
-    ) {
+    pub fn done(&self, (kind, table): (&'static str, &str), did: Did, took: Duration, now_ms: u64) {
         let mut held = self.lock();
-        held.running.remove(&(kind, table.clone()));
+        held.running.remove(&(kind, table.to_owned()));
         let counts = held.kinds.entry(kind).or_default();
         counts.runs += 1;
         counts.took_ms += millis(took);
@@ -135,13 +129,13 @@ impl MaintenanceStats {
     /// A job has failed.
     pub fn failed(
         &self,
-        (kind, table): (&'static str, &TableName),
+        (kind, table): (&'static str, &str),
         error: &str,
         took: Duration,
         now_ms: u64,
     ) {
         let mut held = self.lock();
-        held.running.remove(&(kind, table.clone()));
+        held.running.remove(&(kind, table.to_owned()));
         let counts = held.kinds.entry(kind).or_default();
         counts.failures += 1;
         counts.took_ms += millis(took);

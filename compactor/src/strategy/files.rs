@@ -32,11 +32,6 @@ pub fn of_base(set: &FileSet, policy: &RewritePolicy) -> Option<FileChoice> {
     })
 }
 
-/// The files of a log that are to be written anew; none when all are well.
-pub(super) fn of_log(set: &FileSet, policy: &RewritePolicy) -> Option<FileChoice> {
-    choose(set, policy, |files| small(files, policy))
-}
-
 /// A file and its place in the set.
 type Placed<'a> = (usize, &'a FileState);
 

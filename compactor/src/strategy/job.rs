@@ -134,8 +134,8 @@ pub enum Job {
     Fold(Reason),
     /// Rewrite these files of the base.
     RewriteBase(FileChoice),
-    /// Rewrite these files of the log.
-    RewriteLog(FileChoice),
+    /// Rewrite files of the log, as its own plan says.
+    RewriteLog,
     /// Rewrite the manifests of base and log.
     RewriteManifests,
     /// Expire snapshots.
@@ -153,7 +153,7 @@ impl Job {
         match self {
             Self::Fold(_) => JobKind::Fold,
             Self::RewriteBase(_) => JobKind::RewriteBase,
-            Self::RewriteLog(_) => JobKind::RewriteLog,
+            Self::RewriteLog => JobKind::RewriteLog,
             Self::RewriteManifests => JobKind::RewriteManifests,
             Self::Expire => JobKind::Expire,
             Self::DropLog => JobKind::DropLog,
@@ -166,7 +166,8 @@ impl Job {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Fold(reason) => *reason,
-            Self::RewriteBase(choice) | Self::RewriteLog(choice) => choice.reason,
+            Self::RewriteBase(choice) => choice.reason,
+            Self::RewriteLog => Reason::Small,
             Self::RewriteManifests => Reason::Manifests,
             Self::Expire | Self::DropLog | Self::RemoveOrphans => Reason::Interval,
         }

@@ -10,8 +10,8 @@
 //! |---|---|
 //! | fold | what is flushed and not in the base passes a number of bytes, rows, files or hours, costs every read too much, or memory is short |
 //! | rewrite of base files | many small files of like size, files with many dead rows, files out of the table's order |
-//! | rewrite of log files | many small files of like size in one day |
-//! | rewrite of manifests | many more manifests than their bytes need |
+//! | rewrite of log files | its own plan finds files to put together |
+//! | rewrite of manifests | enough of them can be put together |
 //! | expiry, dropping of log deltas, orphans | their interval has passed |
 //!
 //! **Invariants:** nothing in here reads a clock, a file or chance · every job is a fixed point: applied to the state it
@@ -32,7 +32,7 @@ mod tests;
 pub use files::of_base as base_files_due;
 pub use job::{FileChoice, Job, JobKind, Reason};
 pub use policy::{FoldPolicy, MaintenancePolicy, RewritePolicy};
-pub use state::{FileSet, FileState, Manifests, Ran, TableState, Waiting};
+pub use state::{FileSet, FileState, LogDue, Manifests, Ran, TableState, Waiting};
 pub use survey::{Survey, survey};
 pub use timing::{backoff, interval_is_over};
 
@@ -62,13 +62,11 @@ pub fn jobs(state: &TableState, policy: &MaintenancePolicy, now_ms: u64) -> Vec<
         if is_over(JobKind::RewriteBase, every) {
             due.extend(files::of_base(&state.base, rewrite).map(Job::RewriteBase));
         }
-        if is_over(JobKind::RewriteLog, every) {
-            due.extend(files::of_log(&state.log, rewrite).map(Job::RewriteLog));
+        if state.log_due.files > 0 && is_over(JobKind::RewriteLog, every) {
+            due.push(Job::RewriteLog);
         }
-        let many = [&state.base, &state.log]
-            .into_iter()
-            .any(|set| set.manifests.are_too_many(rewrite.manifests_min));
-        if many && is_over(JobKind::RewriteManifests, every) {
+        let mergeable = state.base.manifests.mergeable + state.log.manifests.mergeable;
+        if mergeable >= rewrite.manifests_min.max(1) && is_over(JobKind::RewriteManifests, every) {
             due.push(Job::RewriteManifests);
         }
     }

@@ -55,7 +55,7 @@ pub struct RewritePolicy {
     pub dead_percent: u64,
     /// How many files of a sorted table may cover one value before they are sorted together (default 8).
     pub depth_max: usize,
-    /// From how many manifests on they are put together (default 100), when a quarter of them would do.
+    /// How many manifests that can be put together make it worth it (default 50): every plan of a query opens all of them.
     pub manifests_min: u64,
     /// What one job may read, in bytes (default 16 GiB); what is left is done in the next.
     pub bytes_per_run: u64,
@@ -69,7 +69,7 @@ impl Default for RewritePolicy {
             small_files_min: 8,
             dead_percent: 30,
             depth_max: 8,
-            manifests_min: 100,
+            manifests_min: 50,
             bytes_per_run: 16 << 30,
         }
     }

@@ -46,21 +46,19 @@ pub struct FileState {
 pub struct Manifests {
     /// How many there are.
     pub count: u64,
-    /// Their sizes together.
-    pub bytes: u64,
-    /// How many there are when each has [`Manifests::TARGET_BYTES`], one at least for a kind of content and a spec.
-    pub needed: u64,
+    /// How many of them a rewrite would put others in the place of.
+    pub mergeable: u64,
 }
 
-impl Manifests {
-    /// How large a manifest should be: Iceberg's own `commit.manifest.target-size-bytes`.
-    pub const TARGET_BYTES: u64 = 8 << 20;
-
-    /// Whether a quarter of them would do, and they are `many` at least.
-    #[must_use]
-    pub fn are_too_many(&self, many: u64) -> bool {
-        self.count >= many && self.needed.saturating_mul(4) <= self.count
-    }
+/// What is due of a log's files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogDue {
+    /// Files that would be put together.
+    pub files: u64,
+    /// Their sizes.
+    pub bytes: u64,
+    /// Their deltas.
+    pub rows: u64,
 }
 
 /// The files of one side of a table at one snapshot.
@@ -98,6 +96,8 @@ pub struct TableState {
     pub base: Arc<FileSet>,
     /// The log.
     pub log: Arc<FileSet>,
+    /// What of the log's files is due, by the plan of its rewrite.
+    pub log_due: LogDue,
     /// Since when the table is looked after, in milliseconds since 1970.
     pub begun_ms: u64,
     /// Spreads the intervals of several tables.

@@ -3,17 +3,20 @@
 //! **Invariant:** it reads manifests and nothing else: no data file is opened, and nothing is kept.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use iceberg::spec::{DataContentType, Datum, ManifestContentType};
+use iceberg::spec::{DataContentType, Datum};
 use iceberg::table::Table;
 use lakesync_providers::ReadView;
-use lakesync_providers::lake::{DataFileInfo, LakeError, live_files, sort_order_id};
+use lakesync_providers::lake::{
+    DataFileInfo, LakeError, live_files, mergeable_manifests, sort_order_id,
+};
 use lakesync_providers::proto::columns;
 
-use super::state::{FileSet, FileState, Manifests};
+use super::state::{FileSet, FileState, LogDue, Manifests};
 use crate::error::Result;
+use crate::rewrite_log::{LogGroup, LogRewriteOptions, due};
 
 /// What the manifests of a table say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,15 +25,17 @@ pub struct Survey {
     pub base: Arc<FileSet>,
     /// The log.
     pub log: Arc<FileSet>,
+    /// What of the log's files is due.
+    pub log_due: LogDue,
     /// The log files with deltas above the base seq.
     pub waiting_files: u64,
 }
 
-/// Looks at the files of the table that `view` is of.
+/// Looks at the files of the table that `view` is of; the log's by the plan that `rewrite` makes.
 ///
 /// # Errors
 /// When a manifest cannot be read.
-pub async fn survey(view: &ReadView) -> Result<Survey> {
+pub async fn survey(view: &ReadView, rewrite: &LogRewriteOptions) -> Result<Survey> {
     let (base, log) = (&view.base, &view.log);
     let base_files = match base.snapshot_id {
         Some(id) => live_files(&base.table, Some(id)).await?,
@@ -60,8 +65,17 @@ pub async fn survey(view: &ReadView) -> Result<Survey> {
     Ok(Survey {
         base: Arc::new(base_set),
         log: Arc::new(log_set),
+        log_due: log_due(&due(view, rewrite).await?),
         waiting_files: count(waiting_files),
     })
+}
+
+fn log_due(groups: &[LogGroup]) -> LogDue {
+    LogDue {
+        files: groups.iter().map(|group| count(group.files.len())).sum(),
+        bytes: groups.iter().map(LogGroup::bytes).sum(),
+        rows: groups.iter().map(LogGroup::rows).sum(),
+    }
 }
 
 /// What the strategy sees of files. `order` is the sort order that they should have, `range_id` the field that it
@@ -169,21 +183,9 @@ async fn manifests(table: &Table, snapshot_id: Option<i64>) -> Result<Manifests>
         name: table.identifier().to_string(),
         source: Box::new(source),
     })?;
-    let mut bytes: BTreeMap<(bool, i32), u64> = BTreeMap::new();
-    for manifest in list.entries() {
-        let is_data = manifest.content == ManifestContentType::Data;
-        let length = u64::try_from(manifest.manifest_length).unwrap_or(0);
-        *bytes
-            .entry((is_data, manifest.partition_spec_id))
-            .or_default() += length;
-    }
-    let needed = bytes
-        .values()
-        .map(|bytes| bytes.div_ceil(Manifests::TARGET_BYTES));
     Ok(Manifests {
         count: count(list.entries().len()),
-        bytes: bytes.values().sum(),
-        needed: needed.sum(),
+        mergeable: count(mergeable_manifests(table).await?),
     })
 }
 

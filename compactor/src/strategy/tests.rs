@@ -289,15 +289,33 @@ fn a_budget_is_kept_but_for_the_first_two() {
 }
 
 #[test]
-fn manifests_are_put_together_when_a_quarter_of_them_would_do() {
-    let many = |count, needed| Manifests {
-        count,
-        bytes: 0,
-        needed,
+fn manifests_are_put_together_when_enough_of_them_can_be() {
+    let check = |base, log, expected| {
+        let set = |mergeable| {
+            let manifests = Manifests {
+                count: 1_000,
+                mergeable,
+            };
+            Arc::new(FileSet {
+                manifests,
+                ..FileSet::default()
+            })
+        };
+        let state = TableState {
+            base: set(base),
+            log: set(log),
+            ..TableState::default()
+        };
+        let due = jobs(&state, &MaintenancePolicy::default(), NOW_MS);
+        assert_eq!(
+            due.contains(&Job::RewriteManifests),
+            expected,
+            "{base} {log}"
+        );
     };
-    assert!(!many(99, 1).are_too_many(100));
-    assert!(many(100, 25).are_too_many(100));
-    assert!(!many(100, 26).are_too_many(100));
+    check(49, 0, false);
+    check(20, 30, true);
+    check(0, 0, false);
 }
 
 /// What a job does to the files that it was chosen for: their live rows in files of the target size, in order.
@@ -436,13 +454,9 @@ fn with_all_jobs_applied_nothing_is_due_until_time_passes() {
             seed: chance.below(u64::MAX),
             ..TableState::default()
         };
-        let manifests = |chance: &mut Chance| Manifests {
-            count: chance.below(400),
-            bytes: 0,
-            needed: 1 + chance.below(40),
-        };
         let mut base = FileSet::clone(&state.base);
-        base.manifests = manifests(&mut chance);
+        base.manifests.mergeable = chance.below(100);
+        state.log_due.files = chance.below(3);
         state.base = Arc::new(base);
         let mut runs = 0;
         while let Some(job) = jobs(&state, &policy, NOW_MS).into_iter().next() {
@@ -473,13 +487,11 @@ fn apply(state: &mut TableState, job: &Job) {
         Job::RewriteBase(choice) => {
             state.base = Arc::new(rewritten(&state.base, choice, target_bytes))
         }
-        Job::RewriteLog(choice) => {
-            state.log = Arc::new(rewritten(&state.log, choice, target_bytes))
-        }
+        Job::RewriteLog => state.log_due = LogDue::default(),
         Job::RewriteManifests => {
             for set in [&mut state.base, &mut state.log] {
                 let mut made = FileSet::clone(set);
-                made.manifests.count = made.manifests.needed;
+                made.manifests.mergeable = 0;
                 *set = Arc::new(made);
             }
         }

@@ -87,6 +87,52 @@ pub struct OptimizeArgs {
     place: WhereArgs,
 }
 
+const EXPIRE: &str = "\
+Expires snapshots that the history does not keep, and deletes the files that only they reach. Kept are: what the table
+is, tagged snapshots, one base snapshot a day of the history, and what somebody reads.
+
+Examples:
+  lakesync expire orders --dry-run
+  lakesync expire orders --older-than '7 days' --retain-last 5
+  lakesync expire orders --older-than '2026-01-31 12:00:00'";
+
+/// `lakesync expire`.
+#[derive(Args, Debug)]
+#[command(after_help = EXPIRE)]
+pub struct ExpireArgs {
+    /// The table.
+    table: String,
+    /// How old a snapshot has to be, as in '7 days', or a time in UTC [default: maintenance.keep_snapshots].
+    #[arg(long, value_name = "AGE|TIME")]
+    older_than: Option<String>,
+    /// How many of the newest are kept whatever their age [default: maintenance.retain_last].
+    #[arg(long, value_name = "N")]
+    retain_last: Option<u32>,
+    #[command(flatten)]
+    place: WhereArgs,
+}
+
+const VACUUM: &str = "\
+Expires snapshots, drops deltas of the log that nothing can need any more, and removes files that no snapshot reaches:
+everything that takes room and that the history does not need.
+
+Examples:
+  lakesync vacuum --dry-run
+  lakesync vacuum orders --retain '7 days'   # time travel is exact for a week; what is older is gone for good";
+
+/// `lakesync vacuum`.
+#[derive(Args, Debug)]
+#[command(after_help = VACUUM)]
+pub struct VacuumArgs {
+    /// The tables [default: all of the gateway].
+    tables: Vec<String>,
+    /// How far back time travel stays exact, in whole hours, as in '7 days' [default: maintenance.history].
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    retain: Option<std::time::Duration>,
+    #[command(flatten)]
+    place: WhereArgs,
+}
+
 const MAINTAIN: &str = "\
 Does everything that is due by the settings, as the scheduler of `lakesync serve` would, whatever its intervals. For
 directories that no server looks after: run it from cron.
@@ -128,6 +174,39 @@ pub async fn optimize(args: OptimizeArgs) -> Result<(), CliError> {
         true => call.with("full", "true"),
         false => call,
     };
+    call.run(&args.place).await
+}
+
+/// Runs `lakesync expire`.
+///
+/// # Errors
+/// When the table is not there, or the expiry fails.
+pub async fn expire(args: ExpireArgs) -> Result<(), CliError> {
+    let mut call = Call::of("expire_snapshots").table(&args.table);
+    if let Some(text) = &args.older_than {
+        // An age is read here, so that it may be written as everywhere on the command line.
+        let value = match humantime::parse_duration(text) {
+            Ok(age) => format!("INTERVAL '{} seconds'", age.as_secs()),
+            Err(_) => quoted(text),
+        };
+        call = call.with("older_than", &value);
+    }
+    if let Some(number) = args.retain_last {
+        call = call.with("retain_last", &number.to_string());
+    }
+    call.run(&args.place).await
+}
+
+/// Runs `lakesync vacuum`.
+///
+/// # Errors
+/// When a table is not there, or a job fails.
+pub async fn vacuum(args: VacuumArgs) -> Result<(), CliError> {
+    let mut call = Call::of("vacuum").tables(&args.tables);
+    if let Some(retain) = args.retain {
+        let hours = retain.as_secs().div_ceil(3_600);
+        call = call.with("retain_hours", &hours.to_string());
+    }
     call.run(&args.place).await
 }
 

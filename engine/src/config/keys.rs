@@ -303,6 +303,34 @@ pub(crate) const KEYS: &[Key] = &[
          Shorter finds nothing to do most of the time; longer keeps files for longer. \"none\" never does.",
     ),
     new(
+        "maintenance.history",
+        Kind::Time,
+        "90days",
+        "How far back time travel is exact: one base snapshot a day is kept for it, and the log above the oldest of them. \
+         Shorter forgets sooner; longer keeps more of the log and of replaced files.",
+    ),
+    new(
+        "maintenance.keep_snapshots",
+        Kind::Time,
+        "1day",
+        "How long every base snapshot is kept, before it is one a day. Shorter leaves fewer moments that other engines can \
+         read; longer keeps the files that each compaction replaced.",
+    ),
+    new(
+        "maintenance.retain_last",
+        Kind::Count,
+        "0",
+        "How many of the newest snapshots are kept whatever their age. Fewer leaves less to roll back to; more keeps the \
+         files that each compaction replaced.",
+    ),
+    new(
+        "maintenance.orphans_older_than",
+        Kind::Time,
+        "3days",
+        "How old a file that no snapshot reaches has to be before it is removed, 24 hours at least. Shorter risks the files \
+         of a writer that has not committed yet; longer keeps what a crash left for longer.",
+    ),
+    new(
         "maintenance.orphans_every",
         Kind::TimeOrNone,
         "1day",

@@ -8,8 +8,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lakesync_compactor::expire::ExpiryPolicy;
 use lakesync_compactor::strategy::{FoldPolicy, MaintenancePolicy, RewritePolicy};
-use lakesync_compactor::{CompactionConfig, WriteMode};
+use lakesync_compactor::{CompactionConfig, ORPHAN_GRACE_MIN, WriteMode};
 use lakesync_gateway::actions::{Connector, Webhooks};
 use lakesync_gateway::auth::AuthConfig;
 use lakesync_gateway::http::{ConnectionLimits, Cors, HttpConfig, Rate};
@@ -248,7 +249,19 @@ fn maintenance(effective: &Effective) -> Result<MaintenanceSettings, ConfigError
             target_file_bytes: effective.size("compact.target_file").max(1),
             bytes_per_run: effective.size("compact.bytes_per_run"),
         },
+        expiry: ExpiryPolicy {
+            history: effective.time("maintenance.history"),
+            base_all: effective.time("maintenance.keep_snapshots"),
+            retain_last: usize::try_from(effective.count("maintenance.retain_last"))
+                .unwrap_or(usize::MAX),
+            ..ExpiryPolicy::default()
+        },
+        orphan_grace: effective.time("maintenance.orphans_older_than"),
     };
+    if settings.orphan_grace < ORPHAN_GRACE_MIN {
+        let reason = "should be 24 hours or more: a writer may still commit its files of today";
+        return Err(effective.wrong("maintenance.orphans_older_than", reason));
+    }
     Ok(settings.agreed())
 }
 

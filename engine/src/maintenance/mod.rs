@@ -11,6 +11,7 @@
 //! **Invariants:** a job changes no answer · one job works on a table at a time, whoever asked for it, and a pause stops
 //! the scheduler, not a person · at most [`JOBS_MAX`] jobs run in a process.
 
+mod counted;
 mod paused;
 pub(crate) mod run;
 mod running;
@@ -25,6 +26,7 @@ pub use running::Running;
 pub use scheduler::Maintenance;
 pub use settings::MaintenanceSettings;
 
+pub(crate) use counted::Counted;
 pub(crate) use paused::{Pausing, change_paused};
 pub(crate) use running::RunningJobs;
 pub(crate) use watched::state_now;

@@ -1,7 +1,7 @@
 //! The jobs themselves, one function each: what the scheduler runs, and what `CALL` does.
 //!
-//! Steps of every one: wait for the table's turn and for one of the process's → begin to count → the compactor's work,
-//! under this writer's fence → count how it ended; a writer that was taken over stops.
+//! Steps of every one: wait for the table's turn and for one of the process's → begin to count → the work, under this
+//! writer's fence → count how it ended; a writer that was taken over stops.
 //!
 //! **Invariant:** a job runs to its end, and is counted once, whoever waits for it.
 
@@ -9,43 +9,22 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
+use lakesync_compactor::expire::{DropReport, DryRun, ExpireReport, ExpiryPolicy};
 use lakesync_compactor::strategy::{Job, JobKind, TableState};
 use lakesync_compactor::{
-    CompactReport, CompactionConfig, Progress, RewriteReport, compact, rewrite_base,
+    CompactReport, CompactionConfig, Effort, LogRewriteOptions, LogRewriteReport, ManifestReport,
+    OrphanOptions, OrphanReport, Progress, RewriteReport, compact_watched, remove_orphan_files,
+    rewrite_base, rewrite_log, rewrite_manifests,
 };
-use lakesync_gateway::{Did, FlushReport, Gateway};
+use lakesync_gateway::{Did, FlushReport, Gateway, LogCompaction};
 use lakesync_proto::TableName;
 use lakesync_providers::lake::CommitErrorKind;
 
+use super::counted::Counted;
+use super::{MaintenanceSettings, Running};
 use crate::error::{Error, Result};
+use crate::expiry::{self, ExpireRequest};
 use crate::lake::Lake;
-use crate::maintenance::Running;
-
-/// What is counted of a job that ended well.
-pub(crate) trait Counted {
-    /// Rows, bytes and files that it wrote or took away.
-    fn did(&self) -> Did;
-}
-
-impl Counted for RewriteReport {
-    fn did(&self) -> Did {
-        Did {
-            rows: self.rows,
-            bytes: self.bytes_added,
-            files: self.files_added,
-        }
-    }
-}
-
-impl Counted for CompactReport {
-    fn did(&self) -> Did {
-        Did {
-            rows: self.rows,
-            bytes: self.bytes_added,
-            files: count(self.files_added),
-        }
-    }
-}
 
 /// A table of an open gateway.
 #[derive(Clone, Debug)]
@@ -70,38 +49,66 @@ impl Place {
         let run = move |gateway: Arc<Gateway>| async move {
             let turn = Arc::clone(place.lake.jobs()).acquire_owned().await;
             let _turn = turn.expect("it is never closed");
-            let (stats, table) = (Arc::clone(gateway.maintenance_stats()), place.table.clone());
-            let clock = Arc::clone(place.lake.clock());
-            let word = kind.as_str();
-            stats.began(word, &table, clock.now_ms());
             let progress = Progress::default();
-            let listed = place.lake.running_jobs().list(Running {
+            let _listed = place.lake.running_jobs().list(Running {
                 gateway: gateway.id().clone(),
-                table: table.clone(),
+                table: place.table.clone(),
                 kind,
                 progress: progress.clone(),
             });
-            let began = Instant::now();
-            let ended = work(place, progress).await;
-            drop(listed);
-            let (took, now_ms) = (began.elapsed(), clock.now_ms());
-            match &ended {
-                Ok(report) => {
-                    let did = report.did();
-                    tracing::info!(gateway = %gateway.id(), %table, job = word, rows = did.rows, bytes = did.bytes, files = did.files, ?took, "maintained");
-                    stats.done((word, &table), did, took, now_ms);
-                }
-                Err(error) => {
-                    stats.failed((word, &table), &error.to_string(), took, now_ms);
-                    if is_fenced(error) {
-                        gateway.yield_to_successor().await;
-                    }
-                }
-            }
-            ended
+            let (lake, table) = (place.lake.clone(), place.table.to_string());
+            let ended = work(place, progress);
+            count(&lake, &gateway, (kind, &table), ended).await
         };
         self.gateway.run_job(&self.table, run).await
     }
+
+    /// Runs `work` while no job works on the table.
+    pub(crate) async fn alone<T, F>(
+        &self,
+        work: impl FnOnce(Self) -> F + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let place = self.clone();
+        let run = |_: Arc<Gateway>| work(place);
+        self.gateway.run_job(&self.table, run).await
+    }
+
+    /// How its log is rewritten.
+    fn log_rewrite(&self, effort: Effort) -> LogRewriteOptions {
+        self.lake.maintenance().log_rewrite(effort)
+    }
+}
+
+/// Waits for `work` on `what`, and counts it.
+async fn count<T: Counted>(
+    lake: &Lake,
+    gateway: &Gateway,
+    (kind, what): (JobKind, &str),
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let (stats, clock, word) = (gateway.maintenance_stats(), lake.clock(), kind.as_str());
+    stats.began(word, what, clock.now_ms());
+    let began = Instant::now();
+    let ended = work.await;
+    let (took, now_ms) = (began.elapsed(), clock.now_ms());
+    match &ended {
+        Ok(report) => {
+            let Did { rows, bytes, files } = report.did();
+            tracing::info!(gateway = %gateway.id(), table = what, job = word, rows, bytes, files, ?took, "maintained");
+            stats.done((word, what), report.did(), took, now_ms);
+        }
+        Err(error) => {
+            stats.failed((word, what), &error.to_string(), took, now_ms);
+            if is_fenced(error) {
+                gateway.yield_to_successor().await;
+            }
+        }
+    }
+    ended
 }
 
 /// Whether another process has taken the gateway over.
@@ -122,36 +129,12 @@ pub(crate) async fn flush(place: &Place) -> Result<Vec<FlushReport>> {
 
 /// What the table has flushed into its base.
 pub(crate) async fn fold(place: &Place, config: CompactionConfig) -> Result<CompactReport> {
-    place
-        .job(JobKind::Fold, move |place, _progress| async move {
-            let (live, fence) = (place.gateway.live(), place.gateway.fence());
-            Ok(compact(live, place.table.as_ref(), Some(&fence), &config).await?)
-        })
-        .await
-}
-
-/// What a fold would fold now, and that it has not.
-///
-/// # Errors
-/// When the table is gone.
-pub(crate) fn fold_dry(place: &Place) -> Result<CompactReport> {
-    let sizes = place.gateway.live().tables();
-    let size = sizes.into_iter().find(|size| size.table == place.table);
-    let size = size.ok_or_else(|| Error::Invalid(format!("table `{}` is gone", place.table)))?;
-    let hot = size.hot;
-    Ok(CompactReport {
-        table: place.table.clone(),
-        from_seq: size.base,
-        base_seq: size.base.max(size.flushed),
-        rows: hot.deltas.saturating_sub(hot.unflushed_deltas),
-        files_removed: 0,
-        files_added: 0,
-        bytes_added: 0,
-    })
-}
-
-fn count(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
+    let fold = move |place: Place, progress: Progress| async move {
+        let (live, fence) = (place.gateway.live(), place.gateway.fence());
+        let table = place.table.as_ref();
+        Ok(compact_watched(live, table, Some(&fence), &config, &progress).await?)
+    };
+    place.job(JobKind::Fold, fold).await
 }
 
 /// The rows of these base files into others.
@@ -160,35 +143,117 @@ pub(crate) async fn rewrite(
     paths: Vec<String>,
     config: CompactionConfig,
 ) -> Result<RewriteReport> {
-    place
-        .job(JobKind::RewriteBase, move |place, progress| async move {
-            let (live, fence) = (place.gateway.live(), place.gateway.fence());
-            let table = (&**live, place.table.as_ref());
-            Ok(rewrite_base(table, &paths, Some(&fence), &config, &progress).await?)
-        })
-        .await
+    let rewrite = move |place: Place, progress: Progress| async move {
+        let (live, fence) = (place.gateway.live(), place.gateway.fence());
+        let table = (&**live, place.table.as_ref());
+        Ok(rewrite_base(table, &paths, Some(&fence), &config, &progress).await?)
+    };
+    place.job(JobKind::RewriteBase, rewrite).await
 }
 
-/// Whether [`due`] can do a job.
-pub(crate) fn is_known(job: &Job) -> bool {
-    matches!(job, Job::Fold(_) | Job::RewriteBase(_))
+/// Small log files into large ones.
+pub(crate) async fn rewrite_log_files(place: &Place, effort: Effort) -> Result<LogRewriteReport> {
+    let rewrite = move |place: Place, _| async move {
+        let (live, fence) = (place.gateway.live(), place.gateway.fence());
+        let options = place.log_rewrite(effort);
+        Ok(rewrite_log(live, place.table.as_ref(), Some(&fence), &options).await?)
+    };
+    place.job(JobKind::RewriteLog, rewrite).await
 }
 
-/// Does what the strategy found due in `state`.
+/// Many small manifests into few.
+pub(crate) async fn merge_manifests(place: &Place) -> Result<ManifestReport> {
+    let merge = |place: Place, _| async move {
+        let (live, fence) = (place.gateway.live(), place.gateway.fence());
+        Ok(rewrite_manifests(live, place.table.as_ref(), Some(&fence)).await?)
+    };
+    place.job(JobKind::RewriteManifests, merge).await
+}
+
+/// Snapshots that nothing keeps, and the files that only they reach.
+pub(crate) async fn expire(
+    place: &Place,
+    policy: ExpiryPolicy,
+    request: ExpireRequest,
+) -> Result<Vec<ExpireReport>> {
+    let expire = move |place: Place, _| async move {
+        expiry::expire_snapshots(&place.gateway, place.table.as_ref(), policy, request).await
+    };
+    place.job(JobKind::Expire, expire).await
+}
+
+/// Deltas of the log that nothing can need any more.
+pub(crate) async fn drop_log(place: &Place, dry_run: DryRun) -> Result<Vec<DropReport>> {
+    let drop_log = move |place: Place, _| async move {
+        expiry::drop_log(&place.gateway, Some(place.table.as_ref()), dry_run).await
+    };
+    place.job(JobKind::DropLog, drop_log).await
+}
+
+/// Files that no snapshot reaches. Jobs on the table do not write meanwhile, and a flush that was writing is waited for.
+pub(crate) async fn remove_orphans(place: &Place, options: OrphanOptions) -> Result<OrphanReport> {
+    let remove = move |place: Place, _| async move {
+        let gateway = &place.gateway;
+        let settled = async {
+            let waited = gateway.maintain(|_| async { Ok::<_, Error>(()) }).await;
+            drop(waited);
+        };
+        let live = gateway.live();
+        Ok(remove_orphan_files(live, place.table.as_ref(), &options, settled).await?)
+    };
+    place.job(JobKind::RemoveOrphans, remove).await
+}
+
+/// Pushes that the gateway's database need not hold any more.
+pub(crate) async fn compact_log(lake: &Lake, gateway: &Arc<Gateway>) -> Result<LogCompaction> {
+    let (lake, gateway) = (lake.clone(), Arc::clone(gateway));
+    let task = tokio::spawn(async move {
+        let name = gateway.id().to_string();
+        let work = async { Ok(gateway.compact_log().await?) };
+        count(&lake, &gateway, (JobKind::CompactLog, &name), work).await
+    });
+    let ended = task.await;
+    ended.unwrap_or_else(|error| {
+        Err(Error::Invalid(format!(
+            "compact_log was broken off: {error}"
+        )))
+    })
+}
+
+/// Does what was found due in `state`; the log's files by `effort`.
 pub(crate) async fn due(place: &Place, job: &Job, state: &TableState) -> Result<Did> {
     let settings = place.lake.maintenance();
-    match job {
-        Job::Fold(_) => Ok(fold(place, settings.compaction).await?.did()),
+    Ok(match job {
+        Job::Fold(_) => fold(place, settings.compaction).await?.did(),
         Job::RewriteBase(choice) => {
             let paths = choice
                 .files
                 .iter()
                 .map(|at| state.base.files[*at].path.to_string());
-            Ok(rewrite(place, paths.collect(), settings.compaction)
+            rewrite(place, paths.collect(), settings.compaction)
                 .await?
-                .did())
+                .did()
         }
-        _ => Ok(Did::default()),
+        Job::RewriteLog => rewrite_log_files(place, Effort::Thrifty).await?.did(),
+        Job::RewriteManifests => merge_manifests(place).await?.did(),
+        Job::Expire => {
+            let request = ExpireRequest::default();
+            expire(place, settings.expiry, request).await?.did()
+        }
+        Job::DropLog => drop_log(place, DryRun::No).await?.did(),
+        Job::RemoveOrphans => {
+            let options = orphans_older_than(settings, place.lake.clock().now_ms());
+            remove_orphans(place, options).await?.did()
+        }
+    })
+}
+
+/// The orphans that are removed without anybody saying which.
+fn orphans_older_than(settings: &MaintenanceSettings, now_ms: u64) -> OrphanOptions {
+    let grace_ms = u64::try_from(settings.orphan_grace.as_millis()).unwrap_or(u64::MAX);
+    OrphanOptions {
+        older_than_ms: Some(now_ms.saturating_sub(grace_ms)),
+        ..OrphanOptions::default()
     }
 }
 
@@ -210,46 +275,4 @@ pub(crate) fn fold_dry(place: &Place) -> Result<CompactReport> {
         files_added: 0,
         bytes_added: 0,
     })
-}
-
-fn count(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
-}
-
-/// The rows of these base files into others.
-pub(crate) async fn rewrite(
-    place: &Place,
-    paths: Vec<String>,
-    config: CompactionConfig,
-) -> Result<RewriteReport> {
-    place
-        .job(JobKind::RewriteBase, move |place, progress| async move {
-            let (live, fence) = (place.gateway.live(), place.gateway.fence());
-            let table = (&**live, place.table.as_ref());
-            Ok(rewrite_base(table, &paths, Some(&fence), &config, &progress).await?)
-        })
-        .await
-}
-
-/// Whether [`due`] can do a job.
-pub(crate) fn is_known(job: &Job) -> bool {
-    matches!(job, Job::Fold(_) | Job::RewriteBase(_))
-}
-
-/// Does what the strategy found due in `state`.
-pub(crate) async fn due(place: &Place, job: Job, state: &TableState) -> Result<Did> {
-    let settings = place.lake.maintenance();
-    match job {
-        Job::Fold(_) => Ok(fold(place, settings.compaction).await?.did()),
-        Job::RewriteBase(choice) => {
-            let paths = choice
-                .files
-                .iter()
-                .map(|at| state.base.files[*at].path.to_string());
-            Ok(rewrite(place, paths.collect(), settings.compaction)
-                .await?
-                .did())
-        }
-        _ => Ok(Did::default()),
-    }
 }

@@ -12,7 +12,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakesync_compactor::strategy::{Job, JobKind, TableState, backoff, jobs};
+use lakesync_compactor::Effort;
+use lakesync_compactor::strategy::{
+    Job, JobKind, Ran, TableState, backoff, interval_is_over, jobs,
+};
 use lakesync_gateway::Gateway;
 use lakesync_gateway::http::Front;
 use lakesync_proto::GatewayId;
@@ -21,7 +24,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::paused::paused;
 use super::run::{self, Place};
-use super::watched::Watched;
+use super::watched::{Watched, seed};
 use crate::error::Result;
 use crate::lake::Lake;
 
@@ -90,7 +93,7 @@ impl Maintenance {
                 self.perform(due).await;
                 true
             }
-            None => false,
+            None => self.compact_a_log().await,
         }
     }
 
@@ -99,13 +102,14 @@ impl Maintenance {
         self.take_gateways().await;
         let now_ms = self.lake.clock().now_ms();
         let policy = self.lake.maintenance().policy;
+        let rewrite = self.lake.maintenance().log_rewrite(Effort::Thrifty);
         let mut found: Option<Due> = None;
         for watched in self.gateways.values_mut() {
             if !watched.is_worth_a_look(now_ms) || !leads(watched, now_ms).await {
                 continue;
             }
             let mut any = false;
-            for (table, state) in watched.states(now_ms).await {
+            for (table, state) in watched.states(now_ms, &rewrite).await {
                 let state = match state {
                     Ok(state) => state,
                     Err(error) => {
@@ -113,10 +117,7 @@ impl Maintenance {
                         continue;
                     }
                 };
-                let Some(job) = jobs(&state, &policy, now_ms)
-                    .into_iter()
-                    .find(run::is_known)
-                else {
+                let Some(job) = jobs(&state, &policy, now_ms).into_iter().next() else {
                     continue;
                 };
                 any = true;
@@ -158,6 +159,38 @@ impl Maintenance {
             let watched = Watched::new(&gateway, now_ms);
             self.gateways.insert(gateway.id().clone(), watched);
         }
+    }
+
+    /// Compacts the database of a gateway whose interval is over; false when there is none.
+    async fn compact_a_log(&mut self) -> bool {
+        let now_ms = self.lake.clock().now_ms();
+        let Some(every) = self.lake.maintenance().policy.compact_log_every else {
+            return false;
+        };
+        let is_due = |watched: &&mut Watched| {
+            let spread = (watched.begun_ms, seed(&watched.gateway, ""));
+            let leads = watched.leads.is_some_and(|(_, leads)| leads);
+            leads && interval_is_over(watched.ran.as_ref(), spread, every, now_ms)
+        };
+        let Some(watched) = self.gateways.values_mut().find(is_due) else {
+            return false;
+        };
+        let done = run::compact_log(&self.lake, &watched.gateway).await;
+        let before = watched.ran.map_or(0, |ran| ran.failures);
+        let failures = if done.is_ok() {
+            0
+        } else {
+            before.saturating_add(1)
+        };
+        watched.ran = Some(Ran {
+            ended_ms: self.lake.clock().now_ms(),
+            failures,
+        });
+        if let Err(error) = done {
+            let wait = backoff(failures);
+            tracing::error!(gateway = %watched.gateway.id(), %error, ?wait, "its database was not compacted");
+        }
+        true
     }
 
     pub(super) async fn perform(&mut self, due: Due) {

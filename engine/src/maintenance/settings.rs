@@ -2,8 +2,11 @@
 //!
 //! **Invariant:** there is one of these in a lake, so that what is explained is what runs.
 
-use lakesync_compactor::CompactionConfig;
+use std::time::Duration;
+
+use lakesync_compactor::expire::ExpiryPolicy;
 use lakesync_compactor::strategy::MaintenancePolicy;
+use lakesync_compactor::{CompactionConfig, Effort, LogRewriteOptions, ORPHAN_GRACE};
 
 /// The settings of maintenance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +17,10 @@ pub struct MaintenanceSettings {
     pub policy: MaintenancePolicy,
     /// How a fold or a rewrite is run.
     pub compaction: CompactionConfig,
+    /// How long snapshots are kept.
+    pub expiry: ExpiryPolicy,
+    /// How old a file that no snapshot reaches has to be before it is removed (default 3 days, 24 hours at least).
+    pub orphan_grace: Duration,
 }
 
 impl Default for MaintenanceSettings {
@@ -22,6 +29,8 @@ impl Default for MaintenanceSettings {
             is_scheduled: true,
             policy: MaintenancePolicy::default(),
             compaction: CompactionConfig::default(),
+            expiry: ExpiryPolicy::default(),
+            orphan_grace: ORPHAN_GRACE,
         }
     }
 }
@@ -34,5 +43,17 @@ impl MaintenanceSettings {
         self.policy.rewrite.target_bytes = self.compaction.target_file_bytes;
         self.policy.rewrite.bytes_per_run = self.compaction.bytes_per_run;
         self
+    }
+
+    /// How a log is rewritten, with so much effort.
+    #[must_use]
+    pub fn log_rewrite(&self, effort: Effort) -> LogRewriteOptions {
+        LogRewriteOptions {
+            target_file_bytes: self.compaction.target_file_bytes,
+            bytes_per_run: self.compaction.bytes_per_run,
+            memory_bytes: self.compaction.memory_bytes,
+            effort,
+            ..LogRewriteOptions::default()
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
+use lakesync_compactor::LogRewriteOptions;
 use lakesync_compactor::strategy::{JobKind, Ran, Survey, TableState, Waiting, survey};
 use lakesync_gateway::{Gateway, LakeSize};
 use lakesync_proto::TableName;
@@ -33,6 +34,8 @@ pub(super) struct Watched {
     pub(super) tables: BTreeMap<TableName, Remembered>,
     /// Since when it is looked after, in milliseconds since 1970.
     pub(super) begun_ms: u64,
+    /// How its own job, which is of no table, ended.
+    pub(super) ran: Option<Ran>,
     /// When it was asked last whether this process leads, and what the answer was.
     pub(super) leads: Option<(u64, bool)>,
     looked_ms: Option<u64>,
@@ -59,6 +62,7 @@ impl Watched {
             flushes: gateway.on_flushed(),
             tables: BTreeMap::new(),
             begun_ms: now_ms,
+            ran: None,
             leads: None,
             looked_ms: None,
         }
@@ -106,7 +110,11 @@ impl Watched {
     ///
     /// # Errors
     /// When manifests cannot be read; the other tables are looked at all the same.
-    pub(super) async fn states(&mut self, now_ms: u64) -> Vec<(TableName, Result<TableState>)> {
+    pub(super) async fn states(
+        &mut self,
+        now_ms: u64,
+        rewrite: &LogRewriteOptions,
+    ) -> Vec<(TableName, Result<TableState>)> {
         let paused = self.gateway.maintenance_stats().paused();
         let is_pressed = self.gateway.is_pressed();
         let views = self.gateway.live().views();
@@ -119,13 +127,13 @@ impl Watched {
                 continue;
             }
             let remembered = self.tables.entry(table.clone()).or_default();
-            let state = remembered.state(view, &size, now_ms).await;
+            let state = remembered.state(view, &size, now_ms, rewrite).await;
             let state = state.map(|(state, survey)| {
                 self.gateway.maintenance_stats().looked_at(table, survey);
                 TableState {
                     is_pressed,
                     begun_ms: self.begun_ms,
-                    seed: seed(&self.gateway, table),
+                    seed: seed(&self.gateway, table.as_ref()),
                     ..state
                 }
             });
@@ -141,13 +149,14 @@ impl Remembered {
         view: &ReadView,
         size: &TableSize,
         now_ms: u64,
+        rewrite: &LogRewriteOptions,
     ) -> Result<(TableState, LakeSize)> {
         let snapshots = (view.base.snapshot_id, view.log.snapshot_id);
         let is_good = self.surveyed.is_some_and(|(of, at_ms)| {
             of == snapshots || (now_ms >= at_ms && now_ms - at_ms < SURVEY_EVERY_MS)
         });
         if !is_good {
-            self.survey = survey(view).await?;
+            self.survey = survey(view, rewrite).await?;
             self.surveyed = Some((snapshots, now_ms));
         }
         let (rows, bytes) = flushed(size);
@@ -164,6 +173,7 @@ impl Remembered {
             },
             base: Arc::clone(&self.survey.base),
             log: Arc::clone(&self.survey.log),
+            log_due: self.survey.log_due,
             ran: self.ran.clone(),
             ..TableState::default()
         };
@@ -175,13 +185,19 @@ impl Remembered {
 ///
 /// # Errors
 /// When manifests cannot be read.
-pub(crate) async fn state_now(gateway: &Gateway, table: &TableName) -> Result<TableState> {
+pub(crate) async fn state_now(
+    gateway: &Gateway,
+    table: &TableName,
+    rewrite: &LogRewriteOptions,
+) -> Result<TableState> {
     let (view, sizes) = (gateway.live().view(table.as_ref()), gateway.live().tables());
     let size = sizes.into_iter().find(|size| size.table == *table);
     let (Some(view), Some(size)) = (view, size) else {
         return Ok(TableState::default());
     };
-    let (state, looked) = Remembered::default().state(&view, &size, 0).await?;
+    let (state, looked) = Remembered::default()
+        .state(&view, &size, 0, rewrite)
+        .await?;
     gateway.maintenance_stats().looked_at(table, looked);
     Ok(state)
 }
@@ -217,8 +233,8 @@ fn count(number: usize) -> u64 {
 }
 
 /// Spreads the intervals of tables; the same after every start.
-pub(super) fn seed(gateway: &Gateway, table: &TableName) -> u64 {
+pub(super) fn seed(gateway: &Gateway, table: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (gateway.id().as_ref(), table.as_ref()).hash(&mut hasher);
+    (gateway.id().as_ref(), table).hash(&mut hasher);
     hasher.finish()
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lakesync_compactor::Effort;
 use lakesync_compactor::strategy::{
     FileChoice, FoldPolicy, Job, JobKind, MaintenancePolicy, Reason, RewritePolicy, TableState,
     jobs,
@@ -18,23 +19,41 @@ use super::Asked;
 use super::answer::{Cell, Rows, long, text};
 use crate::error::Result;
 use crate::maintenance::run::{self, Place};
-use crate::maintenance::{Pausing, change_paused, state_now};
+use crate::maintenance::{Counted as _, Pausing, change_paused, state_now};
 
 pub(super) async fn maintain(asked: Asked<'_>) -> Result<Rows> {
     let policy = asked.target.lake.maintenance().policy;
-    let is_dry = asked.is_dry()?;
+    let act = asked.act(Effort::Thrifty)?;
     let mut rows = Rows::new();
     for place in asked.tables()? {
         let due = |state: &TableState| jobs(state, &policy, place.lake.clock().now_ms());
-        rows.extend(perform(&place, is_dry, due).await?);
+        rows.extend(perform(&place, act, due).await?);
+    }
+    if policy.compact_log_every.is_some() && !asked.arguments.is_given("table") {
+        rows.push(compact_a_log(&asked, act).await);
     }
     Ok(rows)
 }
 
+/// The gateway's own job.
+async fn compact_a_log(asked: &Asked<'_>, act: Act) -> Vec<Cell> {
+    let job = text(JobKind::CompactLog);
+    let (status, did) = match act {
+        Act::Tell(_) => ("planned".to_owned(), Did::default()),
+        Act::Do(_) => match run::compact_log(asked.target.lake, asked.target.gateway).await {
+            Ok(done) => ("done".to_owned(), done.did()),
+            Err(error) => (format!("failed: {error}"), Did::default()),
+        },
+    };
+    let reason = text(Reason::Interval);
+    let (rows, bytes, files) = (long(did.rows), long(did.bytes), long(did.files));
+    vec![Cell::Null, job, reason, text(status), rows, bytes, files]
+}
+
 pub(super) async fn optimize(asked: Asked<'_>) -> Result<Rows> {
-    let (place, is_dry) = (asked.table()?, asked.is_dry()?);
+    let (place, act) = (asked.table()?, asked.act(Effort::Thorough)?);
     let is_full = asked.arguments.boolean("full")?.unwrap_or(false);
-    if is_full && !is_dry {
+    if is_full && matches!(act, Act::Do(_)) {
         run::flush(&place).await?;
     }
     let policy = eager(&asked.target.lake.maintenance().policy);
@@ -55,7 +74,7 @@ pub(super) async fn optimize(asked: Asked<'_>) -> Result<Rows> {
         }
         due
     };
-    perform(&place, is_dry, due).await
+    perform(&place, act, due).await
 }
 
 /// As `policy`, but with nothing too small to be put right, and nothing expired or removed.
@@ -79,21 +98,35 @@ fn eager(policy: &MaintenancePolicy) -> MaintenancePolicy {
     }
 }
 
+/// Whether something is done or only told, and with how much effort for the log's files.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Do(Effort),
+    Tell(Effort),
+}
+
+impl Asked<'_> {
+    fn act(&self, effort: Effort) -> Result<Act> {
+        Ok(match self.is_dry()? {
+            true => Act::Tell(effort),
+            false => Act::Do(effort),
+        })
+    }
+}
+
 /// Does what is due, or only tells; each kind once, each asked about again after the one before it. One that fails does
 /// not keep the others.
-async fn perform(
-    place: &Place,
-    is_dry: bool,
-    due: impl Fn(&TableState) -> Vec<Job>,
-) -> Result<Rows> {
+async fn perform(place: &Place, act: Act, due: impl Fn(&TableState) -> Vec<Job>) -> Result<Rows> {
     let mut rows = Rows::new();
     let mut seen: BTreeSet<JobKind> = BTreeSet::new();
+    let (Act::Do(effort) | Act::Tell(effort)) = act;
+    let rewrite = place.lake.maintenance().log_rewrite(effort);
     loop {
-        let state = state_now(&place.gateway, &place.table).await?;
+        let state = state_now(&place.gateway, &place.table, &rewrite).await?;
         let mut left = due(&state)
             .into_iter()
-            .filter(|job| run::is_known(job) && !seen.contains(&job.kind()));
-        if is_dry {
+            .filter(|job| !seen.contains(&job.kind()));
+        if let Act::Tell(_) = act {
             rows.extend(left.map(|job| row(place, &job, "planned", planned(&state, &job))));
             return Ok(rows);
         }
@@ -101,7 +134,13 @@ async fn perform(
             return Ok(rows);
         };
         seen.insert(job.kind());
-        rows.push(match run::due(place, &job, &state).await {
+        let done = match job {
+            Job::RewriteLog => run::rewrite_log_files(place, effort)
+                .await
+                .map(|done| done.did()),
+            _ => run::due(place, &job, &state).await,
+        };
+        rows.push(match done {
             Ok(did) => row(place, &job, "done", did),
             Err(error) => row(place, &job, &format!("failed: {error}"), Did::default()),
         });
@@ -122,24 +161,31 @@ fn row(place: &Place, job: &Job, status: &str, did: Did) -> Vec<Cell> {
 
 /// What a job would read.
 fn planned(state: &TableState, job: &Job) -> Did {
-    let of = |choice: &FileChoice, set: &lakesync_compactor::strategy::FileSet| Did {
-        rows: choice
-            .files
-            .iter()
-            .map(|place| set.files[*place].rows)
-            .sum(),
-        bytes: choice.bytes,
-        files: u64::try_from(choice.files.len()).unwrap_or(u64::MAX),
-    };
     match job {
         Job::Fold(_) => Did {
             rows: state.waiting.rows,
             bytes: state.waiting.bytes,
             files: state.waiting.files,
         },
-        Job::RewriteBase(choice) => of(choice, &state.base),
-        Job::RewriteLog(choice) => of(choice, &state.log),
-        _ => Did::default(),
+        Job::RewriteBase(choice) => Did {
+            rows: choice
+                .files
+                .iter()
+                .map(|at| state.base.files[*at].rows)
+                .sum(),
+            bytes: choice.bytes,
+            files: u64::try_from(choice.files.len()).unwrap_or(u64::MAX),
+        },
+        Job::RewriteLog => Did {
+            rows: state.log_due.rows,
+            bytes: state.log_due.bytes,
+            files: state.log_due.files,
+        },
+        Job::RewriteManifests => Did {
+            files: state.base.manifests.mergeable + state.log.manifests.mergeable,
+            ..Did::default()
+        },
+        Job::Expire | Job::DropLog | Job::RemoveOrphans => Did::default(),
     }
 }
 

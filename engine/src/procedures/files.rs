@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use lakesync_compactor::strategy::{RewritePolicy, TableState, base_files_due};
-use lakesync_compactor::{CompactReport, CompactionConfig, RewriteReport, WriteMode};
+use lakesync_compactor::{
+    CompactReport, CompactionConfig, Effort, RewriteReport, WriteMode, manifests_due,
+};
 use lakesync_gateway::FlushReport;
 
 use super::Asked;
@@ -82,9 +84,12 @@ fn folding(asked: &Asked<'_>) -> Result<CompactionConfig> {
 
 /// The files that a rewrite takes when nothing else is said: those that a schedule would, from fewer small ones on.
 pub(super) async fn rewrite_data_files(asked: Asked<'_>) -> Result<Rows> {
+    if asked.is_of_log()? {
+        return rewrite_log(&asked).await;
+    }
     let place = asked.table()?;
-    let state = state_now(&place.gateway, &place.table).await?;
     let settings = asked.target.lake.maintenance();
+    let state = state_of(&place).await?;
     let policy = RewritePolicy {
         every: Some(Duration::ZERO),
         small_files_min: asked.files_min("min_input_files")?,
@@ -97,10 +102,56 @@ pub(super) async fn rewrite_data_files(asked: Asked<'_>) -> Result<Rows> {
     rewritten(&asked, &place, &state, files).await
 }
 
+/// The files of a log, `t$deltas`: whatever makes fewer of them.
+async fn rewrite_log(asked: &Asked<'_>) -> Result<Rows> {
+    let place = asked.table()?;
+    if asked.is_dry()? {
+        let options = place.lake.maintenance().log_rewrite(Effort::Thorough);
+        let state = state_now(&place.gateway, &place.table, &options).await?;
+        let due = state.log_due;
+        return Ok(vec![vec![
+            long(due.files),
+            long(0),
+            long(due.bytes),
+            long(0),
+            long(0),
+        ]]);
+    }
+    let report = run::rewrite_log_files(&place, Effort::Thorough).await?;
+    Ok(vec![vec![
+        long(report.files_removed),
+        long(report.files_added),
+        long(report.bytes_removed),
+        long(0),
+        long(0),
+    ]])
+}
+
+/// The files of the table as they are now.
+async fn state_of(place: &Place) -> Result<TableState> {
+    let options = place.lake.maintenance().log_rewrite(Effort::Thrifty);
+    state_now(&place.gateway, &place.table, &options).await
+}
+
+pub(super) async fn rewrite_manifests(asked: Asked<'_>) -> Result<Rows> {
+    let place = asked.table()?;
+    let (rewritten, added) = match asked.is_dry()? {
+        true => (
+            manifests_due(place.gateway.live(), place.table.as_ref()).await?,
+            0,
+        ),
+        false => {
+            let report = run::merge_manifests(&place).await?;
+            (report.rewritten, report.added)
+        }
+    };
+    Ok(vec![vec![long(rewritten), long(added)]])
+}
+
 /// The files that delete files take rows of.
 pub(super) async fn rewrite_position_delete_files(asked: Asked<'_>) -> Result<Rows> {
     let place = asked.table()?;
-    let state = state_now(&place.gateway, &place.table).await?;
+    let state = state_of(&place).await?;
     let files = state.base.files.iter().enumerate();
     let files = files
         .filter(|(_, file)| file.dead_rows > 0)

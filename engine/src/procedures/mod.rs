@@ -15,6 +15,7 @@ mod answer;
 mod control;
 mod files;
 mod help;
+mod past;
 mod registry;
 mod target;
 

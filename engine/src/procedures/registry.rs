@@ -8,7 +8,7 @@ use std::future::ready;
 use futures::future::BoxFuture;
 
 use super::answer::{Column, ColumnKind, Rows};
-use super::{Asked, control, files, help};
+use super::{Asked, control, files, help, past};
 use crate::error::Result;
 
 /// One procedure.
@@ -114,6 +114,26 @@ const fn optional(
     }
 }
 
+const fn given(name: &'static str, kind: &'static str, does: &'static str) -> Parameter {
+    Parameter {
+        name,
+        kind,
+        default: None,
+        does,
+    }
+}
+
+const OLDER_THAN: &str = "TIMESTAMP '…' or INTERVAL '…'";
+
+const TAG: &[Column] = &[
+    text("table"),
+    text("tag"),
+    text("kind"),
+    long("snapshot_id"),
+];
+
+const ROLLED_BACK: &[Column] = &[long("previous_snapshot_id"), long("current_snapshot_id")];
+
 /// What every job of `maintain` and its kin answers with.
 const JOBS: &[Column] = &[
     text("table"),
@@ -209,6 +229,177 @@ pub(super) static PROCEDURES: &[Procedure] = &[
             long("added_bytes_count"),
         ],
         run: |asked| Box::pin(files::rewrite_position_delete_files(asked)),
+        explain: None,
+    },
+    Procedure {
+        name: "rewrite_manifests",
+        does: "Puts the small manifests of base and log together.",
+        parameters: &[TABLE, DRY_RUN],
+        columns: &[
+            long("rewritten_manifests_count"),
+            long("added_manifests_count"),
+        ],
+        run: |asked| Box::pin(files::rewrite_manifests(asked)),
+        explain: None,
+    },
+    Procedure {
+        name: "expire_snapshots",
+        does: "Expires snapshots that the history does not keep, and deletes the files that only they reach.",
+        parameters: &[
+            TABLE,
+            optional(
+                "older_than",
+                OLDER_THAN,
+                "maintenance.keep_snapshots",
+                "Snapshots committed since are kept; tagged ones and one a day of the history are kept anyhow.",
+            ),
+            optional(
+                "retain_last",
+                "whole number",
+                "maintenance.retain_last",
+                "How many of the newest are kept whatever their age.",
+            ),
+            optional(
+                "snapshot_ids",
+                "ARRAY[…]",
+                "none",
+                "Just these, of base or log.",
+            ),
+            DRY_RUN,
+        ],
+        columns: &[
+            long("deleted_data_files_count"),
+            long("deleted_position_delete_files_count"),
+            long("deleted_equality_delete_files_count"),
+            long("deleted_manifest_files_count"),
+            long("deleted_manifest_lists_count"),
+            long("deleted_statistics_files_count"),
+            long("expired_snapshots_count"),
+        ],
+        run: |asked| Box::pin(past::expire_snapshots(asked)),
+        explain: None,
+    },
+    Procedure {
+        name: "drop_log",
+        does: "Drops deltas of the log that every kept base covers and no late delta can be compared with any more.",
+        parameters: &[TABLES, DRY_RUN],
+        columns: &[
+            text("table"),
+            long("deltas"),
+            long("files_removed"),
+            long("files_rewritten"),
+            long("dropped_seq"),
+            long("floor"),
+        ],
+        run: |asked| Box::pin(past::drop_log(asked)),
+        explain: None,
+    },
+    Procedure {
+        name: "remove_orphan_files",
+        does: "Removes files in the table's folders that no snapshot reaches.",
+        parameters: &[
+            TABLE,
+            optional(
+                "older_than",
+                OLDER_THAN,
+                "maintenance.orphans_older_than",
+                "Only files written before; 24 hours ago at least, for a writer may still commit its own.",
+            ),
+            optional(
+                "location",
+                "string",
+                "all folders of the table",
+                "Only below this folder, a URI.",
+            ),
+            DRY_RUN,
+        ],
+        columns: &[text("orphan_file_location")],
+        run: |asked| Box::pin(past::remove_orphan_files(asked)),
+        explain: None,
+    },
+    Procedure {
+        name: "rollback_to_snapshot",
+        does: "Lets the base be an older snapshot again; no answer changes, for the log has what came after it.",
+        parameters: &[
+            TABLE,
+            given(
+                "snapshot_id",
+                "whole number",
+                "The snapshot, as t$snapshots has it.",
+            ),
+        ],
+        columns: ROLLED_BACK,
+        run: |asked| Box::pin(past::rollback_to_snapshot(asked)),
+        explain: None,
+    },
+    Procedure {
+        name: "rollback_to_timestamp",
+        does: "As rollback_to_snapshot, to the newest base snapshot before a time.",
+        parameters: &[TABLE, given("timestamp", OLDER_THAN, "The time.")],
+        columns: ROLLED_BACK,
+        run: |asked| Box::pin(past::rollback_to_timestamp(asked)),
+        explain: None,
+    },
+    Procedure {
+        name: "create_tag",
+        does: "Names a snapshot, which keeps it: t VERSION AS OF 'tag' reads it.",
+        parameters: &[
+            TABLE,
+            given("tag", "string", "The name."),
+            optional(
+                "snapshot_id",
+                "whole number",
+                "the base's current one",
+                "The snapshot, as t$snapshots has it.",
+            ),
+            optional(
+                "retain",
+                "INTERVAL '…'",
+                "for good",
+                "How old the snapshot may become before the tag goes.",
+            ),
+        ],
+        columns: TAG,
+        run: |asked| Box::pin(past::create_tag(asked)),
+        explain: None,
+    },
+    Procedure {
+        name: "drop_tag",
+        does: "Lets a tag go; its snapshot stays until it expires.",
+        parameters: &[TABLE, given("tag", "string", "The name.")],
+        columns: TAG,
+        run: |asked| Box::pin(past::drop_tag(asked)),
+        explain: None,
+    },
+    Procedure {
+        name: "compact_log",
+        does: "Lets the gateway's database go of pushes that the lake has and no pull needs, and gives the disk its room back.",
+        parameters: &[],
+        columns: &[
+            long("pushes"),
+            long("push_bytes"),
+            long("clients"),
+            long("bytes_before"),
+            long("bytes_after"),
+        ],
+        run: |asked| Box::pin(past::compact_log(asked)),
+        explain: None,
+    },
+    Procedure {
+        name: "vacuum",
+        does: "Expires snapshots, drops deltas and removes orphans, as far as the history allows; VACUUM t is the same.",
+        parameters: &[
+            TABLES,
+            optional(
+                "retain_hours",
+                "whole number",
+                "maintenance.history",
+                "How far back time travel stays exact, in place of the setting.",
+            ),
+            DRY_RUN,
+        ],
+        columns: JOBS,
+        run: |asked| Box::pin(past::vacuum(asked)),
         explain: None,
     },
     Procedure {

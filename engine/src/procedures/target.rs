@@ -81,7 +81,14 @@ impl Asked<'_> {
                 "give the name of a table, as in 't' or 'gateway.t'",
             )
         })?;
-        self.target.find(self.call, name)
+        self.target
+            .find(self.call, name.strip_suffix(LOG).unwrap_or(name))
+    }
+
+    /// Whether the call is about the table's log, `t$deltas`.
+    pub(super) fn is_of_log(&self) -> Result<bool> {
+        let name = self.arguments.string("table")?;
+        Ok(name.is_some_and(|name| name.ends_with(LOG)))
     }
 
     /// The tables that the call is about: all of the gateway when it names none.
@@ -114,6 +121,9 @@ impl Asked<'_> {
         }
     }
 }
+
+/// How the name of a table's log ends.
+const LOG: &str = "$deltas";
 
 /// How many small files of like size a rewrite that somebody asks for takes at least: Spark's default.
 const FILES_MIN: usize = 5;
