@@ -14,6 +14,7 @@ use std::time::Duration;
 use arrow::array::{Array as _, AsArray as _};
 use arrow::datatypes::Int64Type;
 use lakesync::Lake;
+use lakesync::maintenance::MaintenanceSettings;
 use lakesync_gateway::{Error, GatewayConfig};
 use lakesync_proto::{ErrorCode, ManualClock, Push, Seq, WallClock as _};
 
@@ -42,6 +43,8 @@ pub struct Plan {
     pub lifetime: u64,
     /// How old a delta may be when it arrives, in days.
     pub late_window: u64,
+    /// How far back time travel stays exact, in days.
+    pub history: u64,
     /// Every how many days the table gets a column.
     pub grows: u64,
     /// Every how many days the process ends and starts again.
@@ -57,7 +60,8 @@ impl Plan {
         rows: 2_000,
         edits: 4_000,
         lifetime: 60,
-        late_window: 30,
+        late_window: 15,
+        history: 90,
         grows: 60,
         restarts: 30,
     };
@@ -70,6 +74,7 @@ impl Plan {
         edits: 80,
         lifetime: 6,
         late_window: 4,
+        history: 6,
         grows: 9,
         restarts: 5,
     };
@@ -108,10 +113,13 @@ impl Year {
             late_window: Some(days(self.plan.late_window)),
             ..GatewayConfig::default()
         };
+        let mut maintenance = MaintenanceSettings::default();
+        maintenance.expiry.history = days(self.plan.history);
         let clock = Arc::clone(&self.clock) as Arc<dyn lakesync_proto::WallClock>;
         let lake = Lake::builder(&self.folder)
             .with_clock(clock)
             .with_config(config)
+            .with_maintenance(maintenance)
             .open()
             .await
             .expect("a lake");
