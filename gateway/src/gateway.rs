@@ -299,11 +299,16 @@ impl Gateway {
         self.ask(|reply| Task::Floor(floor, Seq::MAX, reply)).await
     }
 
-    /// How far the floor may rise: to the end of the late window, and no further than `least`, the least stamp among the
-    /// deltas that some kept base does not cover (none without any). Zero without a late window.
+    /// How far the floor may rise: to the end of the late window, no further than `least`, the least stamp among the deltas
+    /// that some kept base does not cover (none without any), and never above the newest stamp that was accepted: a wall
+    /// clock that has jumped ahead must not make the gateway refuse what is written now. Zero without a late window.
     #[must_use]
     pub fn window_floor(&self, least: Option<Hlc>) -> Hlc {
-        let window = self.oldest(self.components.clock.now_ms());
+        let views = self.live.views();
+        let in_lake = views.tables.values();
+        let in_lake = in_lake.map(|view| view.log.max_hlc.max(view.base.max_hlc));
+        let newest = in_lake.fold(self.sent.newest(), Hlc::max);
+        let window = self.oldest(self.components.clock.now_ms()).min(newest);
         least.map_or(window, |least| window.min(least))
     }
 

@@ -113,13 +113,7 @@ impl MaintenanceStats {
     }
 
     /// A job has ended well.
-    pub fn done(
-        &self,
-        (kind, table): (&'static str, &str),
-        did: Did,
-        took: Duration,
-        now_ms: u64,
-    ) {
+    pub fn done(&self, (kind, table): (&'static str, &str), did: Did, took: Duration, now_ms: u64) {
         let mut held = self.lock();
         held.running.remove(&(kind, table.to_owned()));
         let counts = held.kinds.entry(kind).or_default();

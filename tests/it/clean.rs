@@ -454,7 +454,10 @@ async fn a_file_that_is_committed_while_orphans_are_looked_for_stays() {
 }
 
 /// The outcomes of `deltas`, or the code that they are refused with.
-async fn sent(gateway: &Gateway, deltas: Vec<lakesync_proto::RowDelta>) -> Result<Vec<Outcome>, ErrorCode> {
+async fn sent(
+    gateway: &Gateway,
+    deltas: Vec<lakesync_proto::RowDelta>,
+) -> Result<Vec<Outcome>, ErrorCode> {
     match gateway.push(push(deltas)).await {
         Ok(ack) => Ok(ack.outcomes),
         Err(error) => Err(crate::gateway::refusal(error).0),
@@ -471,16 +474,28 @@ async fn a_compacted_durable_log_answers_as_before_and_knows_what_it_was_sent() 
     here.push(push(vec![unflushed.clone()])).await.unwrap();
     let before = answers(&lake, &here).await;
     let nothing = here.compact_log().await.unwrap();
-    assert_eq!((nothing.pushes, nothing.clients), (0, 0), "the pull window holds all");
+    assert_eq!(
+        (nothing.pushes, nothing.clients),
+        (0, 0),
+        "the pull window holds all"
+    );
 
     world.clock.advance(8 * DAY_MS);
     let done = here.compact_log().await.unwrap();
-    assert_eq!((done.pushes, done.clients), (12, 0), "what is not flushed stays");
+    assert_eq!(
+        (done.pushes, done.clients),
+        (12, 0),
+        "what is not flushed stays"
+    );
     assert_eq!(answers(&lake, &here).await, before);
     drop((here, lake));
     let lake = world.open().await;
     let here = gateway(&lake);
-    assert_eq!(answers(&lake, &here).await, before, "pulls read the flushed log now");
+    assert_eq!(
+        answers(&lake, &here).await,
+        before,
+        "pulls read the flushed log now"
+    );
     let first = delta("ana", "r0", NOW_MS, 0);
     let known = vec![Outcome::Duplicate(Seq::from_u64(1).unwrap())];
     assert_eq!(sent(&here, vec![first.clone()]).await, Ok(known.clone()));
@@ -495,16 +510,25 @@ async fn a_compacted_durable_log_answers_as_before_and_knows_what_it_was_sent() 
     for _ in 0..2 {
         let here = gateway(&lake);
         assert_eq!(sent(&here, vec![first.clone()]).await, Ok(known.clone()));
-        assert_eq!(sent(&here, vec![unflushed.clone()]).await, Ok(vec![Outcome::Duplicate(Seq::from_u64(29).unwrap())]));
-        assert_eq!(sent(&here, vec![late.clone()]).await, Err(ErrorCode::DeltaTooOld));
+        assert_eq!(
+            sent(&here, vec![unflushed.clone()]).await,
+            Ok(vec![Outcome::Duplicate(Seq::from_u64(29).unwrap())])
+        );
+        assert_eq!(
+            sent(&here, vec![late.clone()]).await,
+            Err(ErrorCode::LateDelta)
+        );
     }
     drop((here, lake));
     let lake = world.open().await;
     let here = gateway(&lake);
     assert_eq!(answers(&lake, &here).await, before);
     assert_eq!(sent(&here, vec![first]).await, Ok(known));
-    assert_eq!(sent(&here, vec![unflushed]).await, Ok(vec![Outcome::Duplicate(Seq::from_u64(29).unwrap())]));
-    assert_eq!(sent(&here, vec![late]).await, Err(ErrorCode::DeltaTooOld));
+    assert_eq!(
+        sent(&here, vec![unflushed]).await,
+        Ok(vec![Outcome::Duplicate(Seq::from_u64(29).unwrap())])
+    );
+    assert_eq!(sent(&here, vec![late]).await, Err(ErrorCode::LateDelta));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -522,7 +546,10 @@ async fn pushes_go_on_between_the_steps_of_a_long_trim() {
     let pushing = async {
         for n in 0..20 {
             let now = NOW_MS + 8 * DAY_MS + n;
-            gateway.push(push(vec![delta("bo", &format!("b{n}"), now, 1)])).await.unwrap();
+            gateway
+                .push(push(vec![delta("bo", &format!("b{n}"), now, 1)]))
+                .await
+                .unwrap();
         }
     };
     let (done, ()) = tokio::join!(trimming, pushing);

@@ -424,8 +424,8 @@ async fn history(seed: u64, layout: &str, mode: WriteMode, context: &str) {
         .map(|file| file.path.clone())
         .collect();
     let merged = rewrite(table.merge_into(&base), &some, &MergeOptions::default())
-    .await
-    .unwrap();
+        .await
+        .unwrap();
     table.commit(&base, &merged, Kind::Rewrite).await.unwrap();
     table.check(context).await;
 }

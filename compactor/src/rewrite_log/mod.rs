@@ -219,7 +219,8 @@ async fn rewritten(
     let files: Arc<[DataFileInfo]> = files.collect();
     let table = &view.log.table;
     let log = ParquetTable::open(&view.warehouse, table, files)?;
-    let ctx: SessionContext = job_session(&view.warehouse, options.memory_bytes.max(MEMORY_BYTES_MIN));
+    let ctx: SessionContext =
+        job_session(&view.warehouse, options.memory_bytes.max(MEMORY_BYTES_MIN));
     let deltas = ctx.read_table(Arc::new(log))?;
     let order = [columns::ROW_ID, columns::HLC, columns::SEQ];
     let order = order.map(|column| ident(column).sort(true, false));

@@ -307,7 +307,11 @@ fn manifests_are_put_together_when_enough_of_them_can_be() {
             ..TableState::default()
         };
         let due = jobs(&state, &MaintenancePolicy::default(), NOW_MS);
-        assert_eq!(due.contains(&Job::RewriteManifests), expected, "{base} {log}");
+        assert_eq!(
+            due.contains(&Job::RewriteManifests),
+            expected,
+            "{base} {log}"
+        );
     };
     check(49, 0, false);
     check(20, 30, true);

@@ -8,8 +8,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lakesync_compactor::strategy::{FoldPolicy, MaintenancePolicy, RewritePolicy};
 use lakesync_compactor::expire::ExpiryPolicy;
+use lakesync_compactor::strategy::{FoldPolicy, MaintenancePolicy, RewritePolicy};
 use lakesync_compactor::{CompactionConfig, ORPHAN_GRACE_MIN, WriteMode};
 use lakesync_gateway::actions::{Connector, Webhooks};
 use lakesync_gateway::auth::AuthConfig;

@@ -213,7 +213,11 @@ pub(crate) async fn compact_log(lake: &Lake, gateway: &Arc<Gateway>) -> Result<L
         count(&lake, &gateway, (JobKind::CompactLog, &name), work).await
     });
     let ended = task.await;
-    ended.unwrap_or_else(|error| Err(Error::Invalid(format!("compact_log was broken off: {error}"))))
+    ended.unwrap_or_else(|error| {
+        Err(Error::Invalid(format!(
+            "compact_log was broken off: {error}"
+        )))
+    })
 }
 
 /// Does what was found due in `state`; the log's files by `effort`.
@@ -222,8 +226,13 @@ pub(crate) async fn due(place: &Place, job: &Job, state: &TableState) -> Result<
     Ok(match job {
         Job::Fold(_) => fold(place, settings.compaction).await?.did(),
         Job::RewriteBase(choice) => {
-            let paths = choice.files.iter().map(|at| state.base.files[*at].path.to_string());
-            rewrite(place, paths.collect(), settings.compaction).await?.did()
+            let paths = choice
+                .files
+                .iter()
+                .map(|at| state.base.files[*at].path.to_string());
+            rewrite(place, paths.collect(), settings.compaction)
+                .await?
+                .did()
         }
         Job::RewriteLog => rewrite_log_files(place, Effort::Thrifty).await?.did(),
         Job::RewriteManifests => merge_manifests(place).await?.did(),

@@ -177,7 +177,11 @@ impl Maintenance {
         };
         let done = run::compact_log(&self.lake, &watched.gateway).await;
         let before = watched.ran.map_or(0, |ran| ran.failures);
-        let failures = if done.is_ok() { 0 } else { before.saturating_add(1) };
+        let failures = if done.is_ok() {
+            0
+        } else {
+            before.saturating_add(1)
+        };
         watched.ran = Some(Ran {
             ended_ms: self.lake.clock().now_ms(),
             failures,

@@ -195,7 +195,9 @@ pub(crate) async fn state_now(
     let (Some(view), Some(size)) = (view, size) else {
         return Ok(TableState::default());
     };
-    let (state, looked) = Remembered::default().state(&view, &size, 0, rewrite).await?;
+    let (state, looked) = Remembered::default()
+        .state(&view, &size, 0, rewrite)
+        .await?;
     gateway.maintenance_stats().looked_at(table, looked);
     Ok(state)
 }

@@ -116,18 +116,16 @@ impl Asked<'_> {
 
 /// Does what is due, or only tells; each kind once, each asked about again after the one before it. One that fails does
 /// not keep the others.
-async fn perform(
-    place: &Place,
-    act: Act,
-    due: impl Fn(&TableState) -> Vec<Job>,
-) -> Result<Rows> {
+async fn perform(place: &Place, act: Act, due: impl Fn(&TableState) -> Vec<Job>) -> Result<Rows> {
     let mut rows = Rows::new();
     let mut seen: BTreeSet<JobKind> = BTreeSet::new();
     let (Act::Do(effort) | Act::Tell(effort)) = act;
     let rewrite = place.lake.maintenance().log_rewrite(effort);
     loop {
         let state = state_now(&place.gateway, &place.table, &rewrite).await?;
-        let mut left = due(&state).into_iter().filter(|job| !seen.contains(&job.kind()));
+        let mut left = due(&state)
+            .into_iter()
+            .filter(|job| !seen.contains(&job.kind()));
         if let Act::Tell(_) = act {
             rows.extend(left.map(|job| row(place, &job, "planned", planned(&state, &job))));
             return Ok(rows);
@@ -137,7 +135,9 @@ async fn perform(
         };
         seen.insert(job.kind());
         let done = match job {
-            Job::RewriteLog => run::rewrite_log_files(place, effort).await.map(|done| done.did()),
+            Job::RewriteLog => run::rewrite_log_files(place, effort)
+                .await
+                .map(|done| done.did()),
             _ => run::due(place, &job, &state).await,
         };
         rows.push(match done {
@@ -168,7 +168,11 @@ fn planned(state: &TableState, job: &Job) -> Did {
             files: state.waiting.files,
         },
         Job::RewriteBase(choice) => Did {
-            rows: choice.files.iter().map(|at| state.base.files[*at].rows).sum(),
+            rows: choice
+                .files
+                .iter()
+                .map(|at| state.base.files[*at].rows)
+                .sum(),
             bytes: choice.bytes,
             files: u64::try_from(choice.files.len()).unwrap_or(u64::MAX),
         },

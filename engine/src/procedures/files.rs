@@ -109,7 +109,13 @@ async fn rewrite_log(asked: &Asked<'_>) -> Result<Rows> {
         let options = place.lake.maintenance().log_rewrite(Effort::Thorough);
         let state = state_now(&place.gateway, &place.table, &options).await?;
         let due = state.log_due;
-        return Ok(vec![vec![long(due.files), long(0), long(due.bytes), long(0), long(0)]]);
+        return Ok(vec![vec![
+            long(due.files),
+            long(0),
+            long(due.bytes),
+            long(0),
+            long(0),
+        ]]);
     }
     let report = run::rewrite_log_files(&place, Effort::Thorough).await?;
     Ok(vec![vec![
@@ -130,7 +136,10 @@ async fn state_of(place: &Place) -> Result<TableState> {
 pub(super) async fn rewrite_manifests(asked: Asked<'_>) -> Result<Rows> {
     let place = asked.table()?;
     let (rewritten, added) = match asked.is_dry()? {
-        true => (manifests_due(place.gateway.live(), place.table.as_ref()).await?, 0),
+        true => (
+            manifests_due(place.gateway.live(), place.table.as_ref()).await?,
+            0,
+        ),
         false => {
             let report = run::merge_manifests(&place).await?;
             (report.rewritten, report.added)

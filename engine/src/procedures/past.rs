@@ -80,7 +80,11 @@ pub(super) async fn remove_orphan_files(asked: Asked<'_>) -> Result<Rows> {
         },
     };
     let report = run::remove_orphans(&place, options).await?;
-    Ok(report.locations.iter().map(|location| vec![text(location)]).collect())
+    Ok(report
+        .locations
+        .iter()
+        .map(|location| vec![text(location)])
+        .collect())
 }
 
 /// Expiry, dropping and orphans, one after another: a history of `retain_hours`, or as it is configured.
@@ -94,9 +98,19 @@ pub(super) async fn vacuum(asked: Asked<'_>) -> Result<Rows> {
             ..ExpireRequest::default()
         };
         let expired = run::expire(&place, policy, request).await;
-        rows.push(row(&place, "expire_snapshots", is_dry, expired.map(|done| done.did())));
+        rows.push(row(
+            &place,
+            "expire_snapshots",
+            is_dry,
+            expired.map(|done| done.did()),
+        ));
         let dropped = run::drop_log(&place, dry_run).await;
-        rows.push(row(&place, "drop_log", is_dry, dropped.map(|done| done.did())));
+        rows.push(row(
+            &place,
+            "drop_log",
+            is_dry,
+            dropped.map(|done| done.did()),
+        ));
         let grace_ms = millis(place.lake.maintenance().orphan_grace);
         let options = OrphanOptions {
             older_than_ms: Some(place.lake.clock().now_ms().saturating_sub(grace_ms)),
@@ -104,7 +118,12 @@ pub(super) async fn vacuum(asked: Asked<'_>) -> Result<Rows> {
             ..OrphanOptions::default()
         };
         let removed = run::remove_orphans(&place, options).await;
-        rows.push(row(&place, "remove_orphan_files", is_dry, removed.map(|done| done.did())));
+        rows.push(row(
+            &place,
+            "remove_orphan_files",
+            is_dry,
+            removed.map(|done| done.did()),
+        ));
     }
     Ok(rows)
 }
@@ -116,7 +135,15 @@ fn row(place: &Place, job: &str, is_dry: bool, done: Result<lakesync_gateway::Di
         Err(error) => (format!("failed: {error}"), lakesync_gateway::Did::default()),
     };
     let (rows, bytes, files) = (long(did.rows), long(did.bytes), long(did.files));
-    vec![text(&place.table), text(job), text("asked for"), text(status), rows, bytes, files]
+    vec![
+        text(&place.table),
+        text(job),
+        text("asked for"),
+        text(status),
+        rows,
+        bytes,
+        files,
+    ]
 }
 
 pub(super) async fn rollback_to_snapshot(asked: Asked<'_>) -> Result<Rows> {
@@ -125,7 +152,9 @@ pub(super) async fn rollback_to_snapshot(asked: Asked<'_>) -> Result<Rows> {
 }
 
 pub(super) async fn rollback_to_timestamp(asked: Asked<'_>) -> Result<Rows> {
-    let before = asked.moment("timestamp")?.ok_or_else(|| asked.null("timestamp"))?;
+    let before = asked
+        .moment("timestamp")?
+        .ok_or_else(|| asked.null("timestamp"))?;
     rollback(&asked, RollbackTo::Before(before)).await
 }
 
@@ -147,7 +176,10 @@ pub(super) async fn create_tag(asked: Asked<'_>) -> Result<Rows> {
         Some(When::Ago(ms)) => Some(i64::try_from(ms).unwrap_or(i64::MAX)),
         Some(When::At(_)) => {
             let next = "give how long the tag stays, like INTERVAL '30 days'";
-            return Err(asked.arguments.refused("retain", "retain is a moment", next).into());
+            return Err(asked
+                .arguments
+                .refused("retain", "retain is a moment", next)
+                .into());
         }
     };
     let work = move |place: Place| async move {
@@ -155,7 +187,12 @@ pub(super) async fn create_tag(asked: Asked<'_>) -> Result<Rows> {
         expiry::create_tag(&place.gateway, table, &tag, (snapshot, retain)).await
     };
     let made = place.alone(work).await?;
-    Ok(vec![vec![text(&made.table), text(made.name), text(made.side.name()), long(made.snapshot)]])
+    Ok(vec![vec![
+        text(&made.table),
+        text(made.name),
+        text(made.side.name()),
+        long(made.snapshot),
+    ]])
 }
 
 pub(super) async fn drop_tag(asked: Asked<'_>) -> Result<Rows> {
@@ -164,7 +201,12 @@ pub(super) async fn drop_tag(asked: Asked<'_>) -> Result<Rows> {
         expiry::drop_tag(&place.gateway, place.table.as_ref(), &tag).await
     };
     let gone = place.alone(work).await?;
-    Ok(vec![vec![text(&gone.table), text(gone.name), text(gone.side.name()), long(gone.snapshot)]])
+    Ok(vec![vec![
+        text(&gone.table),
+        text(gone.name),
+        text(gone.side.name()),
+        long(gone.snapshot),
+    ]])
 }
 
 pub(super) async fn compact_log(asked: Asked<'_>) -> Result<Rows> {
@@ -200,7 +242,8 @@ impl Asked<'_> {
             return Ok(None);
         };
         let number = usize::try_from(number).map_err(|_| {
-            self.arguments.refused("retain_last", "retain_last is negative", "give 0 or more")
+            self.arguments
+                .refused("retain_last", "retain_last is negative", "give 0 or more")
         })?;
         Ok(Some(number))
     }
@@ -211,10 +254,13 @@ impl Asked<'_> {
         let Some(hours) = self.arguments.long("retain_hours")? else {
             return Ok(policy);
         };
-        let seconds = u64::try_from(hours).ok().and_then(|hours| hours.checked_mul(3_600));
+        let seconds = u64::try_from(hours)
+            .ok()
+            .and_then(|hours| hours.checked_mul(3_600));
         let history = Duration::from_secs(seconds.ok_or_else(|| {
             let next = "give a number of hours, 0 or more";
-            self.arguments.refused("retain_hours", "retain_hours is out of range", next)
+            self.arguments
+                .refused("retain_hours", "retain_hours is out of range", next)
         })?);
         Ok(ExpiryPolicy {
             history,
@@ -236,7 +282,8 @@ impl Asked<'_> {
 
     fn null(&self, parameter: &'static str) -> crate::syntax::SyntaxError {
         let message = format!("{parameter} is NULL");
-        self.arguments.refused(parameter, message, "it has no default; give a value")
+        self.arguments
+            .refused(parameter, message, "it has no default; give a value")
     }
 }
 

@@ -125,7 +125,12 @@ const fn given(name: &'static str, kind: &'static str, does: &'static str) -> Pa
 
 const OLDER_THAN: &str = "TIMESTAMP '…' or INTERVAL '…'";
 
-const TAG: &[Column] = &[text("table"), text("tag"), text("kind"), long("snapshot_id")];
+const TAG: &[Column] = &[
+    text("table"),
+    text("tag"),
+    text("kind"),
+    long("snapshot_id"),
+];
 
 const ROLLED_BACK: &[Column] = &[long("previous_snapshot_id"), long("current_snapshot_id")];
 

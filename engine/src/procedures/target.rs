@@ -81,7 +81,8 @@ impl Asked<'_> {
                 "give the name of a table, as in 't' or 'gateway.t'",
             )
         })?;
-        self.target.find(self.call, name.strip_suffix(LOG).unwrap_or(name))
+        self.target
+            .find(self.call, name.strip_suffix(LOG).unwrap_or(name))
     }
 
     /// Whether the call is about the table's log, `t$deltas`.

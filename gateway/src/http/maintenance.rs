@@ -170,9 +170,9 @@ pub(super) fn shown(maintenance: &MaintenanceSnapshot) -> Value {
             "error": counts.error.as_ref().map(|error| error.text.as_str()),
         })
     });
-    let running = maintenance.running.iter().map(|((kind, table), since_ms)| {
-        json!({"kind": kind, "table": table, "sinceMs": since_ms})
-    });
+    let running = maintenance.running.iter().map(
+        |((kind, table), since_ms)| json!({"kind": kind, "table": table, "sinceMs": since_ms}),
+    );
     json!({
         "kinds": kinds.collect::<Vec<_>>(),
         "running": running.collect::<Vec<_>>(),
