@@ -392,12 +392,12 @@ async fn history(seed: u64, layout: &str, mode: WriteMode, context: &str) {
     let mut chance = Chance(seed);
     let sizes = [
         1 + chance.below(300),
-        1 + chance.below(3000),
+        1 + chance.below(1500),
         1 + chance.below(30),
     ];
     let mut table = Table::with_files(layout, &sizes, &mut chance).await;
     table.check(context).await;
-    for round in 0..4 {
+    for round in 0..3 {
         let base = table.base().await;
         let mode = mode_for(&table.schema, mode);
         let share = [1, 5, 40, 100][usize::try_from(chance.below(4)).unwrap()];
