@@ -42,24 +42,6 @@ pub enum Error {
         /// The base seq in the catalog.
         to: Seq,
     },
-    /// What was asked for cannot be done.
-    #[error("{0}")]
-    Refused(String),
-    /// The store refused to delete files that nothing needs.
-    #[error(
-        "table `{table}`: {count} files that nothing needs could not be deleted, the first is {file}: {reason}; the others \
-         are gone, run it again"
-    )]
-    LeftBehind {
-        /// The table.
-        table: String,
-        /// How many files are left.
-        count: usize,
-        /// One of them.
-        file: String,
-        /// What the store said.
-        reason: String,
-    },
     /// A snapshot has to stay.
     #[error("snapshot {snapshot} of `{table}` cannot be expired: {reason}")]
     CannotExpire {
@@ -88,6 +70,24 @@ pub enum Error {
         /// The tag.
         name: String,
         /// Why, and what to do.
+        reason: String,
+    },
+    /// What was asked for cannot be done.
+    #[error("{0}")]
+    Refused(String),
+    /// The store refused to delete files that nothing needs.
+    #[error(
+        "table `{table}`: {count} files that nothing needs could not be deleted, the first is {file}: {reason}; the others \
+         are gone, run it again"
+    )]
+    LeftBehind {
+        /// The table.
+        table: String,
+        /// How many files are left.
+        count: usize,
+        /// One of them.
+        file: String,
+        /// What the store said.
         reason: String,
     },
     /// The rewrite could not be committed.

@@ -3,11 +3,11 @@
 //! Steps of [`drop_log`]: per table, how far every kept base covers it and the least stamp above → the floor, raised by the
 //! gateway's writer as far as all tables of the gateway allow → per table, the deltas below both.
 //!
-//! **Invariant:** the floor is durable before a delta is dropped that it lets go; all of it runs as maintenance of the
-//! gateway, one thing at a time, to its end.
+//! What is here is run as a job of its table: one at a time, to its end whoever waits for it, under the writer's fence.
+//!
+//! **Invariant:** the floor is durable before a delta is dropped that it lets go.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use lakesync_compactor::expire::{
 use lakesync_gateway::Gateway;
 use lakesync_proto::{Hlc, Seq, TableName};
 use lakesync_providers::covered_by_all;
+use lakesync_providers::lake::Fence;
 
 use crate::error::{Error, Result};
 
@@ -44,23 +45,14 @@ pub async fn expire_snapshots(
     policy: ExpiryPolicy,
     request: ExpireRequest,
 ) -> Result<Vec<ExpireReport>> {
-    let table = table.to_owned();
-    maintain(gateway, move |gateway| async move {
-        let fence = gateway.fence();
-        let job = Job {
-            live: gateway.live(),
-            table: &table,
-            fence: Some(&fence),
-        };
-        let now_ms = gateway.live().warehouse().now_ms();
-        let sides = sides(&job, &policy, &request, now_ms);
-        let mut reports = Vec::new();
-        for (side, asked) in sides {
-            reports.push(expire::expire(job, side, &asked, request.dry_run).await?);
-        }
-        Ok(reports)
-    })
-    .await
+    let fence = gateway.fence();
+    let job = job(gateway, table, &fence);
+    let now_ms = gateway.live().warehouse().now_ms();
+    let mut reports = Vec::new();
+    for (side, asked) in sides(&job, &policy, &request, now_ms) {
+        reports.push(expire::expire(job, side, &asked, request.dry_run).await?);
+    }
+    Ok(reports)
 }
 
 /// What is asked of each side.
@@ -110,42 +102,61 @@ pub async fn drop_log(
     only: Option<&str>,
     dry_run: DryRun,
 ) -> Result<Vec<DropReport>> {
-    let only = only.map(str::to_owned);
-    maintain(gateway, move |gateway| async move {
+    let (uncovered, floor) = floor(gateway, dry_run).await?;
+    let fence = gateway.fence();
+    let mut reports = Vec::new();
+    for Uncovered {
+        table,
+        covered,
+        least,
+    } in uncovered
+    {
+        if only.is_some_and(|only| only != table.as_ref()) {
+            continue;
+        }
+        let request = DropRequest {
+            covered,
+            below: least.map_or(floor, |least| least.min(floor)),
+            floor,
+        };
+        let job = job(gateway, table.as_ref(), &fence);
+        reports.push(expire::drop_log(job, request, dry_run).await?);
+    }
+    Ok(reports)
+}
+
+/// What of a table some kept base does not cover.
+struct Uncovered {
+    table: TableName,
+    /// All above this.
+    covered: Seq,
+    /// Its least stamp.
+    least: Option<Hlc>,
+}
+
+/// Raises the floor as far as all tables of the gateway allow; a dry run tells how far.
+async fn floor(gateway: &Arc<Gateway>, dry_run: DryRun) -> Result<(Vec<Uncovered>, Hlc)> {
+    // No flush meanwhile: what is pushed then stays hot, where the writer looks at it.
+    let work = move |gateway: Arc<Gateway>| async move {
         let views = gateway.live().views();
-        let mut tables: Vec<(TableName, Seq, Option<Hlc>)> = Vec::new();
-        for (name, view) in &views.tables {
+        let mut uncovered = Vec::new();
+        for (table, view) in &views.tables {
             let covered = covered_by_all(&view.base.table);
             let covered = covered.map_err(lakesync_compactor::Error::from)?;
-            let least = expire::oldest_uncovered(view, covered).await?;
-            tables.push((name.clone(), covered, least));
+            uncovered.push(Uncovered {
+                table: table.clone(),
+                covered,
+                least: expire::oldest_uncovered(view, covered).await?,
+            });
         }
-        let least = tables.iter().filter_map(|(_, _, least)| *least).min();
+        let least = uncovered.iter().filter_map(|table| table.least).min();
         let floor = match dry_run {
             DryRun::Yes => gateway.window_floor(least).max(views.floor),
             DryRun::No => gateway.raise_floor_to_window(least, views.seq).await?,
         };
-        let fence = gateway.fence();
-        let mut reports = Vec::new();
-        for (name, covered, least) in tables {
-            if only.as_ref().is_some_and(|only| only != name.as_ref()) {
-                continue;
-            }
-            let job = Job {
-                live: gateway.live(),
-                table: name.as_ref(),
-                fence: Some(&fence),
-            };
-            let request = DropRequest {
-                covered,
-                below: least.map_or(floor, |least| least.min(floor)),
-                floor,
-            };
-            reports.push(expire::drop_log(job, request, dry_run).await?);
-        }
-        Ok(reports)
-    })
-    .await
+        Ok::<_, Error>((uncovered, floor))
+    };
+    gateway.maintain(work).await
 }
 
 /// Rolls a table back; its rows stay what they are.
@@ -157,17 +168,8 @@ pub async fn rollback(
     table: &str,
     to: RollbackTo,
 ) -> Result<RollbackReport> {
-    let table = table.to_owned();
-    maintain(gateway, move |gateway| async move {
-        let fence = gateway.fence();
-        let job = Job {
-            live: gateway.live(),
-            table: &table,
-            fence: Some(&fence),
-        };
-        Ok(expire::rollback(job, to).await?)
-    })
-    .await
+    let fence = gateway.fence();
+    Ok(expire::rollback(job(gateway, table, &fence), to).await?)
 }
 
 /// Names a snapshot of a table (the base's current one without `snapshot`), for `max_age_ms` or for good.
@@ -180,22 +182,13 @@ pub async fn create_tag(
     name: &str,
     (snapshot, max_age_ms): (Option<i64>, Option<i64>),
 ) -> Result<TagReport> {
-    let (table, name) = (table.to_owned(), name.to_owned());
-    maintain(gateway, move |gateway| async move {
-        let fence = gateway.fence();
-        let job = Job {
-            live: gateway.live(),
-            table: &table,
-            fence: Some(&fence),
-        };
-        let tag = NewTag {
-            name: &name,
-            snapshot,
-            max_age_ms,
-        };
-        Ok(expire::create_tag(job, tag).await?)
-    })
-    .await
+    let fence = gateway.fence();
+    let tag = NewTag {
+        name,
+        snapshot,
+        max_age_ms,
+    };
+    Ok(expire::create_tag(job(gateway, table, &fence), tag).await?)
 }
 
 /// Drops a tag of a table.
@@ -203,36 +196,14 @@ pub async fn create_tag(
 /// # Errors
 /// As [`expire::drop_tag`].
 pub async fn drop_tag(gateway: &Arc<Gateway>, table: &str, name: &str) -> Result<TagReport> {
-    let (table, name) = (table.to_owned(), name.to_owned());
-    maintain(gateway, move |gateway| async move {
-        let fence = gateway.fence();
-        let job = Job {
-            live: gateway.live(),
-            table: &table,
-            fence: Some(&fence),
-        };
-        Ok(expire::drop_tag(job, &name).await?)
-    })
-    .await
+    let fence = gateway.fence();
+    Ok(expire::drop_tag(job(gateway, table, &fence), name).await?)
 }
 
-/// Runs work as maintenance of the gateway; one that another process has taken over takes no more pushes.
-async fn maintain<T, F>(
-    gateway: &Arc<Gateway>,
-    work: impl FnOnce(Arc<Gateway>) -> F + Send + 'static,
-) -> Result<T>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T>> + Send,
-{
-    let work = |gateway: Arc<Gateway>| async move {
-        let done = work(Arc::clone(&gateway)).await;
-        if let Err(Error::Compaction(error)) = &done
-            && error.is_fenced()
-        {
-            gateway.yield_to_successor().await;
-        }
-        done
-    };
-    gateway.maintain(work).await
+fn job<'a>(gateway: &'a Arc<Gateway>, table: &'a str, fence: &'a Fence) -> Job<'a> {
+    Job {
+        live: gateway.live(),
+        table,
+        fence: Some(fence),
+    }
 }

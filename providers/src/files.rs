@@ -114,6 +114,13 @@ impl ParquetTable {
         }
     }
 
+    /// Whose scans hold this pin until they end.
+    #[must_use]
+    pub(crate) fn pinned(mut self, pin: Option<&Arc<Pin>>) -> Self {
+        self.pin = pin.map(Arc::clone);
+        self
+    }
+
     /// Without the rows that are dead in its files.
     #[must_use]
     pub(crate) fn without(mut self, dead: Dead) -> Self {
@@ -127,13 +134,6 @@ impl ParquetTable {
     #[must_use]
     pub(crate) fn with_text_views(mut self) -> Self {
         self.schema = with_text_views(&self.schema);
-        self
-    }
-
-    /// Whose scans hold this pin until they end.
-    #[must_use]
-    pub(crate) fn pinned(mut self, pin: Option<&Arc<Pin>>) -> Self {
-        self.pin = pin.map(Arc::clone);
         self
     }
 
@@ -159,16 +159,6 @@ impl ParquetTable {
     /// The files.
     pub(crate) fn files(&self) -> &[DataFileInfo] {
         self.files.infos()
-    }
-
-    /// How many bytes a row of its files takes on average, as they are written.
-    #[must_use]
-    pub fn row_bytes(&self) -> u64 {
-        let files = self.files().iter();
-        let (bytes, rows) = files.fold((0_u64, 0_u64), |(bytes, rows), file| {
-            (bytes + file.bytes, rows + file.rows)
-        });
-        bytes / rows.max(1)
     }
 
     /// The files, to keep.

@@ -184,8 +184,8 @@ impl Live {
         Ok(())
     }
 
-    /// Publishes a base that went back to an older snapshot of ours, with the flushed `deltas` that it lacks and the
-    /// present one covers: they are hot again, so no answer changes.
+    /// Publishes a base that went back, or forth, to another snapshot of ours, with the flushed `deltas` that it lacks and
+    /// the present one covers: they are hot again, so no answer changes.
     ///
     /// # Errors
     /// When the snapshot's summary cannot be read.
@@ -346,13 +346,14 @@ impl LiveTable {
         let covered = self.base.base_seq;
         deltas.retain(|delta| base.base_seq < delta.seq && delta.seq <= covered);
         deltas.sort_by_key(|delta| delta.seq);
+        let covered = covered.max(base.base_seq);
         let mut hot = HotPushes::default();
         hot.push(Arc::new(HotPush {
             arrived_ms: 0,
             deltas,
         }));
         for push in self.hot.after(covered) {
-            // The part of a push that the present base covers is among the deltas.
+            // The part of a push that a base covers is among the deltas, or in the base.
             let above = push.deltas.partition_point(|delta| delta.seq <= covered);
             hot.push(match above {
                 0 => Arc::clone(push),

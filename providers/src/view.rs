@@ -69,17 +69,17 @@ impl BaseSnapshot {
         })
     }
 
+    /// What keeps the snapshot's files from expiry; none without a snapshot.
+    #[must_use]
+    pub fn pin(&self) -> Option<&Arc<Pin>> {
+        self.pin.as_ref()
+    }
+
     /// Whether it may be published after `other`: every delta that is in `other` is in it too, and its table has not
     /// fewer commits.
     pub(crate) fn follows(&self, other: &Self) -> bool {
         let commits = |base: &Self| base.table.metadata().last_sequence_number();
         self.base_seq >= other.base_seq && commits(self) >= commits(other)
-    }
-
-    /// What keeps the snapshot's files from expiry; none without a snapshot.
-    #[must_use]
-    pub fn pin(&self) -> Option<&Arc<Pin>> {
-        self.pin.as_ref()
     }
 
     /// The rows of the snapshot; its manifests and delete files are read once.
@@ -88,10 +88,7 @@ impl BaseSnapshot {
     /// [`LakeError::Foreign`] when another program changed them; when a manifest or a delete file cannot be read.
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
         refuse_foreign(self.foreign.as_ref())?;
-        let list = async || {
-            let files = self.list(warehouse).await?;
-            Ok(files.pinned(self.pin.as_ref()))
-        };
+        let list = || self.list(warehouse);
         self.files.get_or_try_init(list).await.cloned()
     }
 
@@ -120,7 +117,7 @@ impl BaseSnapshot {
         };
         let sorted = Sorted::out(&self.table.identifier().to_string(), files)?;
         let data = sorted.data.as_slice().into();
-        let table = ParquetTable::open(warehouse, &self.table, data)?;
+        let table = ParquetTable::open(warehouse, &self.table, data)?.pinned(self.pin.as_ref());
         if sorted.is_whole() {
             return Ok(table);
         }
@@ -192,10 +189,7 @@ impl LogSnapshot {
     /// [`LakeError::Foreign`] when another program changed them, else as [`ParquetTable::open`].
     pub async fn scan(&self, warehouse: &Warehouse) -> Result<ParquetTable> {
         refuse_foreign(self.foreign.as_ref())?;
-        let list = async || {
-            let files = self.list(warehouse).await?;
-            Ok(files.pinned(self.pin.as_ref()))
-        };
+        let list = || self.list(warehouse);
         self.files.get_or_try_init(list).await.cloned()
     }
 
@@ -204,7 +198,8 @@ impl LogSnapshot {
             Some(_) => live_files(&self.table, self.snapshot_id).await?.into(),
             None => Arc::new([]) as _,
         };
-        ParquetTable::open(warehouse, &self.table, files)
+        let table = ParquetTable::open(warehouse, &self.table, files)?;
+        Ok(table.pinned(self.pin.as_ref()))
     }
 }
 

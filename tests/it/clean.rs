@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arrow::util::pretty::pretty_format_batches;
@@ -11,7 +12,8 @@ use lakesync_compactor::{
     log_rewrite_due, manifests_due, remove_orphan_files, rewrite_log, rewrite_manifests,
 };
 use lakesync_gateway::Gateway;
-use lakesync_proto::Seq;
+use lakesync_proto::{ErrorCode, Outcome, Seq};
+use lakesync_providers::ParquetTable;
 use lakesync_providers::lake::{Commit, WriteOptions, live_files, log_files, write_data_files};
 
 use crate::gateway::{NOW_MS, World, delta, gateway, pulled, push};
@@ -50,9 +52,14 @@ async fn answers(lake: &Lake, gateway: &Gateway) -> Vec<String> {
 }
 
 /// `flushes` flushes of three deltas each; every third brings a delta of an hour ago.
-async fn flush_often(gateway: &std::sync::Arc<Gateway>, from: u64, flushes: u64) {
+async fn flush_often(gateway: &Arc<Gateway>, from: u64, flushes: u64) {
+    flush_on(gateway, 0, from, flushes).await;
+}
+
+/// The same so many days later.
+async fn flush_on(gateway: &Arc<Gateway>, day: u64, from: u64, flushes: u64) {
     for n in from..from + flushes {
-        let now = NOW_MS + n;
+        let now = NOW_MS + day * DAY_MS + n;
         let mut deltas = vec![
             delta(
                 "ana",
@@ -89,7 +96,7 @@ async fn a_rewritten_log_answers_as_before_in_fewer_files() {
         .await
         .unwrap();
     world.clock.advance(DAY_MS);
-    flush_often(&gateway, 12, 8).await;
+    flush_on(&gateway, 1, 12, 8).await;
     let before = answers(&lake, &gateway).await;
 
     let due = log_rewrite_due(live, "t", &thorough()).await.unwrap();
@@ -128,7 +135,7 @@ async fn a_rewritten_log_answers_as_before_in_fewer_files() {
     assert_eq!(again.files_removed, 0, "there is nothing left to do");
 
     // What follows goes on from the rewritten log: flush, fold, and opening again.
-    flush_often(&gateway, 20, 3).await;
+    flush_on(&gateway, 1, 20, 3).await;
     let before = answers(&lake, &gateway).await;
     compact(
         live,
@@ -405,9 +412,10 @@ async fn a_file_that_is_committed_while_orphans_are_looked_for_stays() {
     let view = gateway.live().view("t").unwrap();
     let log = view.log.table.clone();
     let ctx = lakesync_providers::session(&view.warehouse);
-    let rows = view.log.scan(&view.warehouse).await.unwrap();
+    let files = live_files(&log, view.log.snapshot_id).await.unwrap();
+    let rows = ParquetTable::open(&view.warehouse, &log, files.into()).unwrap();
     let rows = ctx
-        .read_table(std::sync::Arc::new(rows))
+        .read_table(Arc::new(rows))
         .unwrap()
         .collect()
         .await
@@ -443,4 +451,112 @@ async fn a_file_that_is_committed_while_orphans_are_looked_for_stays() {
         assert!(live.iter().any(|file| file.path == path));
         assert!(Path::new(path.strip_prefix("file://").unwrap()).exists());
     }
+}
+
+/// The outcomes of `deltas`, or the code that they are refused with.
+async fn sent(
+    gateway: &Gateway,
+    deltas: Vec<lakesync_proto::RowDelta>,
+) -> Result<Vec<Outcome>, ErrorCode> {
+    match gateway.push(push(deltas)).await {
+        Ok(ack) => Ok(ack.outcomes),
+        Err(error) => Err(crate::gateway::refusal(error).0),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compacted_durable_log_answers_as_before_and_knows_what_it_was_sent() {
+    let world = World::new();
+    let lake = world.open().await;
+    let here = gateway(&lake);
+    flush_often(&here, 0, 12).await;
+    let unflushed = delta("bo", "hot", NOW_MS + 50, 9);
+    here.push(push(vec![unflushed.clone()])).await.unwrap();
+    let before = answers(&lake, &here).await;
+    let nothing = here.compact_log().await.unwrap();
+    assert_eq!(
+        (nothing.pushes, nothing.clients),
+        (0, 0),
+        "the pull window holds all"
+    );
+
+    world.clock.advance(8 * DAY_MS);
+    let done = here.compact_log().await.unwrap();
+    assert_eq!(
+        (done.pushes, done.clients),
+        (12, 0),
+        "what is not flushed stays"
+    );
+    assert_eq!(answers(&lake, &here).await, before);
+    drop((here, lake));
+    let lake = world.open().await;
+    let here = gateway(&lake);
+    assert_eq!(
+        answers(&lake, &here).await,
+        before,
+        "pulls read the flushed log now"
+    );
+    let first = delta("ana", "r0", NOW_MS, 0);
+    let known = vec![Outcome::Duplicate(Seq::from_u64(1).unwrap())];
+    assert_eq!(sent(&here, vec![first.clone()]).await, Ok(known.clone()));
+
+    // Long after: the clients' marks become one, and it still tells what was sent from what is late.
+    here.flush(None).await.unwrap();
+    world.clock.advance(100 * DAY_MS);
+    let done = here.compact_log().await.unwrap();
+    assert_eq!((done.pushes, done.clients), (1, 2));
+    assert_eq!(here.compact_log().await.unwrap().clients, 0);
+    let late = delta("ana", "r0", NOW_MS + 1, 77);
+    for _ in 0..2 {
+        let here = gateway(&lake);
+        assert_eq!(sent(&here, vec![first.clone()]).await, Ok(known.clone()));
+        assert_eq!(
+            sent(&here, vec![unflushed.clone()]).await,
+            Ok(vec![Outcome::Duplicate(Seq::from_u64(29).unwrap())])
+        );
+        assert_eq!(
+            sent(&here, vec![late.clone()]).await,
+            Err(ErrorCode::LateDelta)
+        );
+    }
+    drop((here, lake));
+    let lake = world.open().await;
+    let here = gateway(&lake);
+    assert_eq!(answers(&lake, &here).await, before);
+    assert_eq!(sent(&here, vec![first]).await, Ok(known));
+    assert_eq!(
+        sent(&here, vec![unflushed]).await,
+        Ok(vec![Outcome::Duplicate(Seq::from_u64(29).unwrap())])
+    );
+    assert_eq!(sent(&here, vec![late]).await, Err(ErrorCode::LateDelta));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_go_on_between_the_steps_of_a_long_trim() {
+    let world = World::new();
+    let lake = world.open().await;
+    let gateway = gateway(&lake);
+    for n in 0..1_000 {
+        let delta = delta("ana", &format!("r{}", n % 50), NOW_MS, n);
+        gateway.push(push(vec![delta])).await.unwrap();
+    }
+    gateway.flush(None).await.unwrap();
+    world.clock.advance(8 * DAY_MS);
+    let trimming = async { gateway.compact_log().await.unwrap() };
+    let pushing = async {
+        for n in 0..20 {
+            let now = NOW_MS + 8 * DAY_MS + n;
+            gateway
+                .push(push(vec![delta("bo", &format!("b{n}"), now, 1)]))
+                .await
+                .unwrap();
+        }
+    };
+    let (done, ()) = tokio::join!(trimming, pushing);
+    assert_eq!(done.pushes, 1_000);
+    let expected: Vec<u64> = (1..=1_020).collect();
+    assert_eq!(pulled(&gateway, 100).await, expected);
+    drop((gateway, lake));
+    let lake = world.open().await;
+    assert_eq!(pulled(&crate::gateway::gateway(&lake), 100).await, expected);
 }

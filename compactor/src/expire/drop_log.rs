@@ -17,7 +17,8 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::prelude::{DataFrame, SessionContext};
 use lakesync_providers::lake::{
-    Commit, CommitErrorKind, DataFileInfo, WriteOptions, live_files, summary, write_data_stream,
+    Commit, CommitErrorKind, DataFile, DataFileInfo, LogFile, WriteOptions, log_files, summary,
+    write_data_stream,
 };
 use lakesync_providers::proto::{Hlc, Seq, TableName, columns};
 use lakesync_providers::{ParquetTable, ReadView, crash, session};
@@ -104,26 +105,13 @@ pub async fn drop_log(job: Job<'_>, request: DropRequest, dry_run: DryRun) -> Re
     if dry_run == DryRun::Yes {
         return Ok(report);
     }
-    let mut written = Vec::new();
-    for (file, _) in &found.partly {
-        let kept = format!(
-            "select * from part where not ({}) order by {}, {}, {}",
-            request.condition(),
-            columns::ROW_ID,
-            columns::HLC,
-            columns::SEQ
-        );
-        let rows = opened(&view, file, &kept).await?.execute_stream().await?;
-        let mut options = WriteOptions::new("log")
-            .with_partition(file.partition.clone())
-            .with_bloom_column(columns::ROW_ID);
-        options.sort_order_id = file.sort_order_id;
-        written.extend(write_data_stream(&view.log.table, rows, &options).await?);
-    }
+    let written = written_again(&view, &found, request).await?;
+    let paths: Vec<String> = written
+        .iter()
+        .map(|file| file.file_path().to_owned())
+        .collect();
     crash::point("drop_log.after_write");
-    let partly = found.partly.iter().map(|(file, _)| file.path.clone());
-    let whole = found.whole.iter().map(|file| file.path.clone());
-    let going: Vec<String> = whole.chain(partly).collect();
+    let going = found.paths();
     let commit = match written.is_empty() {
         true => Commit::delete(snapshot, going),
         false => Commit::overwrite(snapshot, going, written),
@@ -134,24 +122,63 @@ pub async fn drop_log(job: Job<'_>, request: DropRequest, dry_run: DryRun) -> Re
     if let Some(fence) = job.fence {
         commit = commit.with_fence(fence);
     }
-    let (warehouse, ident) = (job.live.warehouse(), view.log.table.identifier());
-    match commit.run(warehouse, ident).await {
+    let committed = commit.run(job.live.warehouse(), view.log.table.identifier());
+    match committed.await {
         Ok(committed) => {
             crash::point("drop_log.after_commit");
             job.live.flushed(view.table(), committed)?;
             Ok(report)
         }
         Err(error) => {
-            if matches!(
-                error.kind(),
-                CommitErrorKind::Conflict | CommitErrorKind::Unknown
-            ) {
-                let pair = warehouse.load(job.live.gateway(), view.table()).await?;
-                job.live.put_table(pair)?;
-            }
+            after_lost(job, &view, paths, error.kind()).await?;
             Err(error.into())
         }
     }
+}
+
+/// Writes the files again of which a part goes.
+async fn written_again(
+    view: &ReadView,
+    found: &Found,
+    request: DropRequest,
+) -> Result<Vec<DataFile>> {
+    let kept = format!(
+        "select * from part where not ({}) order by {}, {}, {}",
+        request.condition(),
+        columns::ROW_ID,
+        columns::HLC,
+        columns::SEQ
+    );
+    let mut written = Vec::new();
+    for (file, _) in &found.partly {
+        let rows = opened(view, file, &kept).await?.execute_stream().await?;
+        let mut options = WriteOptions::new("log")
+            .with_partition(file.partition.clone())
+            .with_bloom_column(columns::ROW_ID);
+        options.sort_order_id = file.sort_order_id;
+        written.extend(write_data_stream(&view.log.table, rows, &options).await?);
+    }
+    Ok(written)
+}
+
+/// What follows a commit that did not go through: files that are certainly in no snapshot go, and the next attempt starts
+/// from what is in the catalog.
+async fn after_lost(
+    job: Job<'_>,
+    view: &ReadView,
+    written: Vec<String>,
+    kind: CommitErrorKind,
+) -> Result<()> {
+    let (live, warehouse) = (job.live, job.live.warehouse());
+    if kind != CommitErrorKind::Unknown {
+        // What stays behind is left to orphan removal.
+        drop(warehouse.delete_objects(written).await);
+    }
+    if matches!(kind, CommitErrorKind::Conflict | CommitErrorKind::Unknown) {
+        let pair = warehouse.load(live.gateway(), view.table()).await?;
+        live.flushed(view.table(), pair.log)?;
+    }
+    Ok(())
 }
 
 /// The least HLC among the deltas of a view above `covered`; none without any.
@@ -225,6 +252,12 @@ impl Found {
         Ok(found)
     }
 
+    fn paths(&self) -> Vec<String> {
+        let partly = self.partly.iter().map(|(file, _)| file);
+        let all = self.whole.iter().chain(partly);
+        all.map(|file| file.path.clone()).collect()
+    }
+
     fn reach(&mut self, bounds: Option<Bounds>, request: DropRequest) {
         let greatest = bounds.and_then(|bounds| Seq::from_i64(bounds.seqs.1).ok());
         let greatest = greatest.map_or(request.covered, |seq| seq.min(request.covered));
@@ -274,26 +307,14 @@ impl Bounds {
 /// The files of a view's log, each with its bounds when they are known.
 async fn files(view: &ReadView) -> Result<Vec<(DataFileInfo, Option<Bounds>)>> {
     let log = &view.log;
-    if log.snapshot_id.is_none() {
-        return Ok(Vec::new());
-    }
-    let schema = log.table.metadata().current_schema();
-    let ids = (
-        schema.field_id_by_name(columns::SEQ),
-        schema.field_id_by_name(columns::HLC),
-    );
-    let with_bounds = |file: DataFileInfo| {
-        let bounds = || {
-            let (seq, hlc) = (ids.0?, ids.1?);
-            Some(Bounds {
-                seqs: (file.least_long(seq)?, file.greatest_long(seq)?),
-                hlcs: (file.least_long(hlc)?, file.greatest_long(hlc)?),
-            })
-        };
-        let bounds = bounds();
-        (file, bounds)
+    let files = log_files(&log.table, log.snapshot_id).await?;
+    let with_bounds = |file: LogFile| {
+        let bounds = file.seqs.zip(file.stamps).map(|(seqs, hlcs)| Bounds {
+            seqs: (seqs.start().as_i64(), seqs.end().as_i64()),
+            hlcs: (hlcs.start().as_i64(), hlcs.end().as_i64()),
+        });
+        (file.info, bounds)
     };
-    let files = live_files(&log.table, log.snapshot_id).await?;
     Ok(files.into_iter().map(with_bounds).collect())
 }
 

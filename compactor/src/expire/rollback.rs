@@ -96,10 +96,7 @@ async fn roll_base(
     };
     let base = set_main(job, &pair.base, target.id).await?;
     crash::point("rollback.after_commit");
-    match base_seq < view.base.base_seq {
-        true => live.rolled_back(view.table(), base, deltas)?,
-        false => live.compacted(view.table(), base)?,
-    }
+    live.rolled_back(view.table(), base, deltas)?;
     Ok(report)
 }
 

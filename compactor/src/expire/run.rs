@@ -125,7 +125,11 @@ pub async fn expire(
     let gone = |id: &i64| after.metadata().snapshot_by_id(*id).is_none();
     let (gone, stay): (BTreeSet<i64>, BTreeSet<i64>) = retired.iter().partition(|id| gone(id));
     pins::readmit(uuid, &stay);
-    live.put_table(warehouse.load(live.gateway(), &name).await?)?;
+    // Only this side: a flush may have published the other one since.
+    match side {
+        Side::Base => live.compacted(&name, after.clone())?,
+        Side::Log => live.flushed(&name, after.clone())?,
+    }
     let unreachable = Unreachable::of(&before, &gone, &after).await?;
     report.expired.retain(|id| gone.contains(id));
     crash::point("expire.before_delete");

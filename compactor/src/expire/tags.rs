@@ -86,7 +86,7 @@ pub async fn create_tag(job: Job<'_>, tag: NewTag<'_>) -> Result<TagReport> {
             ..SnapshotChange::default()
         })
     };
-    changed(job, of, change).await?;
+    changed(job, (side, of), change).await?;
     Ok(TagReport {
         table: table.clone(),
         name: tag.name.to_owned(),
@@ -126,7 +126,7 @@ pub async fn drop_tag(job: Job<'_>, name: &str) -> Result<TagReport> {
             ..SnapshotChange::default()
         })
     };
-    changed(job, of, change).await?;
+    changed(job, (side, of), change).await?;
     Ok(TagReport {
         table: table.clone(),
         name: name.to_owned(),
@@ -141,14 +141,18 @@ async fn load(job: Job<'_>) -> Result<(TablePair, TableName)> {
     Ok((live.warehouse().load(live.gateway(), &table).await?, table))
 }
 
-async fn changed<P>(job: Job<'_>, of: &Table, plan: P) -> Result<()>
+async fn changed<P>(job: Job<'_>, (side, of): (Side, &Table), plan: P) -> Result<()>
 where
     P: Fn(&Table) -> Result<SnapshotChange, lakesync_providers::lake::LakeError> + Send + Sync,
 {
-    let (pair, live) = (of.identifier(), job.live);
-    change_snapshots(live.warehouse(), pair, job.fence, plan).await?;
-    let (pair, _) = load(job).await?;
-    Ok(live.put_table(pair)?)
+    let live = job.live;
+    let after = change_snapshots(live.warehouse(), of.identifier(), job.fence, plan).await?;
+    let name = view_of(live, job.table)?.table().clone();
+    match side {
+        Side::Base => live.compacted(&name, after)?,
+        Side::Log => live.flushed(&name, after)?,
+    }
+    Ok(())
 }
 
 fn refusal<'a>(table: &'a TableName, name: &'a str) -> impl Fn(String) -> Error + 'a {

@@ -24,8 +24,9 @@ use lakesync_providers::lake::{
     write_data_stream,
 };
 use lakesync_providers::proto::{TableName, columns};
-use lakesync_providers::{Live, ParquetTable, ReadView, crash, session};
+use lakesync_providers::{Live, ParquetTable, ReadView, crash, job_session};
 
+use crate::config::MEMORY_BYTES_MIN;
 use crate::error::{Error, Result};
 
 pub use plan::{Effort, LogGroup, LogMoment, plan_log_rewrite};
@@ -149,7 +150,8 @@ fn view_of(live: &Live, table: &str) -> Result<Arc<ReadView>> {
     })
 }
 
-async fn due(view: &ReadView, options: &LogRewriteOptions) -> Result<Vec<LogGroup>> {
+/// What is due of the log of a view.
+pub(crate) async fn due(view: &ReadView, options: &LogRewriteOptions) -> Result<Vec<LogGroup>> {
     let files = log_files(&view.log.table, view.log.snapshot_id).await?;
     let today = view.warehouse.now_ms() / DAY_MS;
     let at = LogMoment {
@@ -217,7 +219,8 @@ async fn rewritten(
     let files: Arc<[DataFileInfo]> = files.collect();
     let table = &view.log.table;
     let log = ParquetTable::open(&view.warehouse, table, files)?;
-    let ctx: SessionContext = session(&view.warehouse);
+    let ctx: SessionContext =
+        job_session(&view.warehouse, options.memory_bytes.max(MEMORY_BYTES_MIN));
     let deltas = ctx.read_table(Arc::new(log))?;
     let order = [columns::ROW_ID, columns::HLC, columns::SEQ];
     let order = order.map(|column| ident(column).sort(true, false));

@@ -163,16 +163,16 @@ impl<'a> Commit<'a> {
         Self::new(Operation::Overwrite, add).removing(read_snapshot, remove)
     }
 
+    /// Removes files and their rows (operation `delete`): deltas of a log that nothing needs any more.
+    pub fn delete(read_snapshot: i64, remove: impl IntoIterator<Item = String>) -> Self {
+        Self::new(Operation::Delete, Vec::new()).removing(read_snapshot, remove)
+    }
+
     /// The same files in fewer manifests (operation `replace`).
     fn merging_manifests() -> Self {
         let mut commit = Self::new(Operation::Replace, Vec::new());
         commit.carried = Carried::Merged;
         commit
-    }
-
-    /// Removes files and their rows (operation `delete`): deltas of a log that nothing needs any more.
-    pub fn delete(read_snapshot: i64, remove: impl IntoIterator<Item = String>) -> Self {
-        Self::new(Operation::Delete, Vec::new()).removing(read_snapshot, remove)
     }
 
     /// Also removes files (data or delete files) that were live in `read_snapshot`.

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use futures::{StreamExt, TryStreamExt};
 use iceberg::spec::{
-    DataContentType, DataFileFormat, Datum, ManifestEntry, ManifestFile, PrimitiveLiteral,
-    SnapshotRef, Struct,
+    DataContentType, DataFileFormat, Datum, ManifestEntry, ManifestFile, SnapshotRef, Struct,
 };
 use iceberg::table::Table;
 
@@ -48,27 +47,6 @@ pub struct DataFileInfo {
     pub referenced_data_file: Option<String>,
     /// The field ids that an equality-delete file compares.
     pub equality_ids: Vec<i32>,
-}
-
-impl DataFileInfo {
-    /// The least value of a column of 64 bits, or something below it; none when it is not known.
-    #[must_use]
-    pub fn least_long(&self, field: i32) -> Option<i64> {
-        long(self.lower_bounds.get(&field)?)
-    }
-
-    /// The greatest value of a column of 64 bits, or something above it; none when it is not known.
-    #[must_use]
-    pub fn greatest_long(&self, field: i32) -> Option<i64> {
-        long(self.upper_bounds.get(&field)?)
-    }
-}
-
-fn long(bound: &Datum) -> Option<i64> {
-    match bound.literal() {
-        PrimitiveLiteral::Long(value) => Some(*value),
-        _ => None,
-    }
 }
 
 /// The live files of a snapshot; of the current one by default, none for a table without any.

@@ -40,13 +40,13 @@ pub use catalog::{CATALOG_NAME, CatalogCommit, FENCE, Fence, Properties, SqliteC
 pub use commit::{
     Commit, MergedManifests, RetryPolicy, change_table, merge_manifests, mergeable_manifests,
 };
-pub use iceberg::table::Table as IcebergTable;
 pub use error::{Below, CommitError, CommitErrorKind, ForeignSnapshot, LakeError, LakeErrorKind};
 pub(crate) use files::find_snapshot;
 pub(crate) use files::manifests as manifests_of;
 pub use files::{DataFileInfo, live_files};
 pub use iceberg::spec::DataFile;
 pub use iceberg::spec::{DataContentType as DataContent, DataFileFormat as FileFormat};
+pub use iceberg::table::Table as IcebergTable;
 pub use log_files::{LogFile, log_files};
 pub use objects::{LeftBehind, StoredObject};
 pub use partition_values::{bucket_of, write_order};

@@ -14,17 +14,12 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use iceberg::spec::{DataContentType, ManifestFile, SnapshotRef};
 use iceberg::table::Table;
-use object_store::ObjectStoreExt as _;
 
 use super::error::LakeError;
 use super::files::{CONCURRENT_READS, manifests};
 use super::warehouse::Warehouse;
 use crate::scan::key_index_uri;
 
-/// Files that are deleted at the same time: what one connection pool of a store has.
-const CONCURRENT_DELETES: usize = 16;
-
-/// What is added to a data file's path for the key index beside it.
 /// Files that only snapshots that go can reach, by kind: full URIs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unreachable {
@@ -238,30 +233,14 @@ async fn live(
     Ok(files.collect())
 }
 
-/// Deletes files, some at a time; how many are gone.
+/// Deletes files; how many are gone.
 async fn delete_all(warehouse: &Warehouse, uris: BTreeSet<String>) -> u64 {
-    let store = warehouse.object_store();
-    let deletes = uris.into_iter().map(|uri| {
-        let store = &store;
-        async move {
-            let path = warehouse
-                .object_path(&uri)
-                .map_err(|error| error.to_string());
-            let deleted = match path {
-                Err(error) => Err(error),
-                Ok(path) => match store.delete(&path).await {
-                    Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-                    Err(error) => Err(error.to_string()),
-                },
-            };
-            if let Err(error) = &deleted {
-                left(&uri, error);
-            }
-            u64::from(deleted.is_ok())
-        }
-    });
-    let deletes = stream::iter(deletes).buffer_unordered(CONCURRENT_DELETES);
-    deletes.fold(0, |all, one| async move { all + one }).await
+    let all = uris.len();
+    let behind = warehouse.delete_objects(uris).await;
+    if let Some((uri, error)) = &behind.first {
+        left(uri, error);
+    }
+    u64::try_from(all - behind.count).unwrap_or(u64::MAX)
 }
 
 fn left(uri: &str, error: &dyn std::fmt::Display) {
