@@ -161,6 +161,16 @@ impl ParquetTable {
         self.files.infos()
     }
 
+    /// How many bytes a row of its files takes on average, as they are written.
+    #[must_use]
+    pub fn row_bytes(&self) -> u64 {
+        let files = self.files().iter();
+        let (bytes, rows) = files.fold((0_u64, 0_u64), |(bytes, rows), file| {
+            (bytes + file.bytes, rows + file.rows)
+        });
+        bytes / rows.max(1)
+    }
+
     /// The files, to keep.
     pub(crate) fn shared_files(&self) -> &Arc<[DataFileInfo]> {
         self.files.shared_infos()

@@ -14,7 +14,7 @@ const JUMP_MS: i64 = 30 * 3_600_000;
 pub struct Chore {
     /// What it is counted as.
     pub name: &'static str,
-    /// The statement; `{table}`, `{early}` (a moment not long ago, or now) and `{few}` (1 to 3) are filled in.
+    /// The statement; `{table}`, `{early}` (a time that has passed since) and `{few}` (1 to 3) are filled in.
     sql: &'static str,
     /// Whether it may let go of history.
     forgets: bool,
@@ -25,6 +25,14 @@ const fn keeps(name: &'static str, sql: &'static str) -> Chore {
         name,
         sql,
         forgets: false,
+    }
+}
+
+const fn forgets(name: &'static str, sql: &'static str) -> Chore {
+    Chore {
+        name,
+        sql,
+        forgets: true,
     }
 }
 
@@ -53,17 +61,34 @@ pub const CHORES: &[Chore] = &[
         "call system.rewrite_position_delete_files('{table}')",
     ),
     keeps("optimize", "optimize table {table} full"),
+    keeps(
+        "rewrite log",
+        "call system.rewrite_data_files('{table}$deltas')",
+    ),
+    keeps("manifests", "call system.rewrite_manifests('{table}')"),
+    keeps(
+        "orphans",
+        "call system.remove_orphan_files('{table}', older_than => INTERVAL '24 hours')",
+    ),
+    keeps("durable log", "call system.compact_log()"),
+    keeps("pause", "call system.pause_maintenance('{table}')"),
+    keeps("resume", "call system.resume_maintenance('{table}')"),
+    forgets(
+        "expire",
+        "call system.expire_snapshots('{table}', older_than => INTERVAL '{early}', retain_last => {few})",
+    ),
+    forgets("drop", "call system.drop_log('{table}')"),
+    forgets("vacuum", "vacuum {table} retain 24 hours"),
+    forgets("maintain", "call system.maintain('{table}')"),
 ];
 
 impl Chore {
-    /// The statement that does it to `table` when the clock shows `now_ms` (milliseconds since 1970).
-    pub fn statement(&self, table: &str, now_ms: u64, rng: &mut Rng) -> String {
-        let back_ms = *rng.pick(&[0, 1, 3_600_000, 86_400_000]);
-        let early_ms = now_ms.saturating_sub(back_ms);
-        let early = format!("arrow_cast({early_ms}, 'Timestamp(Millisecond, None)')");
+    /// The statement that does it to `table`.
+    pub fn statement(&self, table: &str, rng: &mut Rng) -> String {
+        let early = *rng.pick(&["0 seconds", "1 hour", "1 day"]);
         self.sql
             .replace("{table}", table)
-            .replace("{early}", &early)
+            .replace("{early}", early)
             .replace("{few}", &rng.between(1, 3).to_string())
     }
 
@@ -78,7 +103,7 @@ impl World {
     pub async fn chore(&mut self, rng: &mut Rng) {
         let chore = *rng.pick(CHORES);
         let table = rng.pick(&self.schemas).table.to_string();
-        let sql = chore.statement(&table, self.now_ms(), rng);
+        let sql = chore.statement(&table, rng);
         if rng.chance(50) {
             self.sql(&format!("call system.flush('{table}')")).await;
         }

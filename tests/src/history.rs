@@ -17,9 +17,8 @@ use lakesync_proto::{
 
 use crate::schemas;
 
-/// The wall clock at the start of every history, in milliseconds since 1970: 2100-01-01. By it every file that a test
-/// writes is old, so whatever looks for files that nobody needs any more takes each that is not needed, at once.
-pub const START_MS: u64 = 4_102_444_800_000;
+/// The wall clock at the start of every history, in milliseconds since 1970.
+pub const START_MS: u64 = 1_700_000_000_000;
 
 /// How far a writer's clock may run ahead, in milliseconds: safely within what a gateway admits.
 const AHEAD_MS: u64 = 4_000;

@@ -40,6 +40,12 @@ use crate::progress::Progress;
 /// The part of a job's memory that places may take: one of so many. The rest is for sorting.
 const PLACES_SHARE: u64 = 4;
 
+/// What a batch of rows may take, in bytes by estimate: several of them are in memory at each step.
+const BATCH_BYTES: u64 = 8 << 20;
+
+/// How many times as large rows are in memory as in files.
+const EXPANSION: u64 = 4;
+
 /// A fold of one table.
 pub struct Fold {
     view: Arc<ReadView>,
@@ -75,6 +81,7 @@ impl Fold {
         let catalog = Arc::new(MemoryCatalogProvider::new());
         catalog.register_schema("public", Arc::new(MemorySchemaProvider::new()))?;
         ctx.register_catalog("lake", catalog);
+        set_batch_rows(&ctx, batch_rows(log.row_bytes()));
         ctx.register_table("log", Arc::new(log))?;
         let mut fold = Self {
             view: Arc::clone(view),
@@ -101,6 +108,14 @@ impl Fold {
         fold.parts = TouchedRows::parts(fold.candidates, memory_bytes / PLACES_SHARE);
         fold.span.several_parts = fold.parts > 1;
         Ok(fold)
+    }
+
+    /// The same with places looked up in so many parts at least: each takes less memory, and reads the log again.
+    #[must_use]
+    pub fn in_parts(mut self, parts: u64) -> Self {
+        self.parts = self.parts.max(parts);
+        self.span.several_parts = self.parts > 1;
+        self
     }
 
     /// The view whose log is folded into its base.
@@ -279,5 +294,26 @@ impl Fold {
             cells.next().flatten().unwrap_or(0)
         };
         Ok([0, 1, 2].map(number))
+    }
+}
+
+/// How many rows of so many bytes, as they are in files, make a batch.
+fn batch_rows(row_bytes: u64) -> usize {
+    let rows = BATCH_BYTES / (row_bytes.saturating_mul(EXPANSION)).max(1);
+    usize::try_from(rows.clamp(16, 8_192)).unwrap_or(16)
+}
+
+fn set_batch_rows(ctx: &SessionContext, rows: usize) {
+    let state = ctx.state_ref();
+    state.write().config_mut().options_mut().execution.batch_size = rows;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::batch_rows;
+
+    #[test]
+    fn batches_of_large_rows_have_few() {
+        assert_eq!([0, 40, 1 << 10, 1 << 20].map(batch_rows), [8_192, 8_192, 2_048, 16]);
     }
 }

@@ -230,7 +230,7 @@ impl World {
     pub(super) async fn chore(&mut self, rng: &mut Rng) {
         let chore = *rng.pick(CHORES);
         let table = rng.pick(&self.schemas()).table.to_string();
-        let sql = chore.statement(&table, self.now_ms(), rng);
+        let sql = chore.statement(&table, rng);
         self.tell(&sql);
         self.forgets |= chore.forgets();
         self.sql(&sql).await;

@@ -104,7 +104,7 @@ async fn rows(lake: &Lake) -> BTreeMap<String, i64> {
     let frame = lake.sql("select row_id, v from t").await.unwrap();
     let mut rows = BTreeMap::new();
     for batch in frame.collect().await.unwrap() {
-        let ids = batch.column(0).as_string::<i32>();
+        let ids = batch.column(0).as_string_view();
         let values = batch.column(1).as_primitive::<Int64Type>();
         for row in 0..batch.num_rows() {
             let twice = rows.insert(ids.value(row).to_owned(), values.value(row));

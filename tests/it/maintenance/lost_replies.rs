@@ -102,7 +102,7 @@ impl Shaky {
         let frame = ctx.sql("select row_id, v from sea.public.t").await.unwrap();
         let mut found = BTreeMap::new();
         for batch in frame.collect().await.unwrap() {
-            let ids = batch.column(0).as_string::<i32>();
+            let ids = batch.column(0).as_string_view();
             let values = batch.column(1).as_primitive::<Int64Type>();
             for row in 0..batch.num_rows() {
                 let twice = found.insert(ids.value(row).to_owned(), values.value(row));

@@ -2,3 +2,4 @@
 
 mod at_once;
 mod lost_replies;
+mod year;

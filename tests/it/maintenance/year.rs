@@ -23,11 +23,19 @@ async fn a_month_of_load_and_maintenance_stays_bounded_and_answers_right() {
             }
         }
     }
-    eprintln!("{kept} moments are kept, {gone} are gone; {} deltas came too late", year.refused);
+    eprintln!(
+        "{kept} moments are kept, {gone} are gone; {} deltas came too late",
+        year.refused
+    );
     eprintln!("{:?}", days[days.len() - 1]);
-    assert!(year.refused > 0, "somebody was away for longer than the late window");
+    assert!(
+        year.refused > 0,
+        "somebody was away for longer than the late window"
+    );
     bounded(&days, "files", |day| day.files);
-    bounded(&days, "snapshots", |day| day.base_snapshots + day.log_snapshots);
+    bounded(&days, "snapshots", |day| {
+        day.base_snapshots + day.log_snapshots
+    });
     bounded(&days, "bytes of data", |day| day.data_bytes);
     bounded(&days, "bytes of metadata", |day| day.metadata_bytes);
     bounded(&days, "bytes of the durable log", |day| day.durable_bytes);

@@ -14,14 +14,16 @@ use std::time::Duration;
 use arrow::array::{Array as _, AsArray as _};
 use arrow::datatypes::Int64Type;
 use lakesync::Lake;
+use lakesync::maintenance::MaintenanceSettings;
 use lakesync_gateway::{Error, GatewayConfig};
 use lakesync_proto::{ErrorCode, ManualClock, Push, Seq, WallClock as _};
-
-use crate::history::START_MS;
 
 pub use load::{Load, Rows};
 pub use measure::Measured;
 
+/// 2100-01-01T00:00:00Z. By this clock every file of a test is old, so whoever looks for files that nobody needs takes each
+/// that is not needed, at once.
+pub const START_MS: u64 = 4_102_444_800_000;
 /// A day.
 pub const DAY_MS: u64 = 86_400_000;
 
@@ -42,6 +44,8 @@ pub struct Plan {
     pub lifetime: u64,
     /// How old a delta may be when it arrives, in days.
     pub late_window: u64,
+    /// How far back time travel stays exact, in days.
+    pub history: u64,
     /// Every how many days the table gets a column.
     pub grows: u64,
     /// Every how many days the process ends and starts again.
@@ -57,7 +61,8 @@ impl Plan {
         rows: 2_000,
         edits: 4_000,
         lifetime: 60,
-        late_window: 30,
+        late_window: 15,
+        history: 90,
         grows: 60,
         restarts: 30,
     };
@@ -70,6 +75,7 @@ impl Plan {
         edits: 80,
         lifetime: 6,
         late_window: 4,
+        history: 6,
         grows: 9,
         restarts: 5,
     };
@@ -108,10 +114,13 @@ impl Year {
             late_window: Some(days(self.plan.late_window)),
             ..GatewayConfig::default()
         };
+        let mut maintenance = MaintenanceSettings::default();
+        maintenance.expiry.history = days(self.plan.history);
         let clock = Arc::clone(&self.clock) as Arc<dyn lakesync_proto::WallClock>;
         let lake = Lake::builder(&self.folder)
             .with_clock(clock)
             .with_config(config)
+            .with_maintenance(maintenance)
             .open()
             .await
             .expect("a lake");
@@ -233,9 +242,9 @@ impl Year {
 fn rows_of(batches: &[arrow::array::RecordBatch]) -> Rows {
     let mut rows = Rows::new();
     for batch in batches {
-        let ids = batch.column(0).as_string::<i32>();
+        let ids = batch.column(0).as_string_view();
         let values = batch.column(1).as_primitive::<Int64Type>();
-        let notes = batch.column(2).as_string::<i32>();
+        let notes = batch.column(2).as_string_view();
         for row in 0..batch.num_rows() {
             let cells = (
                 values.is_valid(row).then(|| values.value(row)),
