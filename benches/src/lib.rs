@@ -4,6 +4,7 @@
 //! the same process.
 
 pub mod load;
+pub mod plot;
 
 use std::fmt;
 use std::time::{Duration, Instant};

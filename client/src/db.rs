@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use crate::error::ClientError;
 use crate::local::{Local, News, Work};
-use crate::schema::{Registry, take_over};
+use crate::schema::{Gate, Registry};
 use crate::watch::Hub;
 use crate::{format, state};
 
@@ -50,7 +50,7 @@ impl LocalDb {
         wall_clock: Arc<dyn WallClock>,
     ) -> Result<LocalDb, ClientError> {
         let mut connection = Connection::open(path)?;
-        prepare(&connection)?;
+        let gate = prepare(&connection)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         format::initialise(&transaction)?;
         match state::client(&transaction)? {
@@ -67,6 +67,7 @@ impl LocalDb {
         transaction.commit()?;
         Ok(LocalDb::over(Local {
             connection,
+            gate,
             registry,
             client_id,
             wall_clock,
@@ -86,7 +87,7 @@ impl LocalDb {
         let Some(client_id) = format::owner(&connection)? else {
             return Err(ClientError::NoClient);
         };
-        prepare(&connection)?;
+        let gate = prepare(&connection)?;
         if format::is_older(&connection)? {
             let behavior = TransactionBehavior::Immediate;
             let transaction = connection.transaction_with_behavior(behavior)?;
@@ -96,6 +97,7 @@ impl LocalDb {
         let registry = Registry::load(&connection)?;
         Ok(LocalDb::over(Local {
             connection,
+            gate,
             registry,
             client_id,
             wall_clock,
@@ -156,7 +158,7 @@ impl LocalDb {
     }
 }
 
-fn prepare(connection: &Connection) -> Result<(), ClientError> {
+fn prepare(connection: &Connection) -> Result<Gate, ClientError> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
     connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS))?;
     // An edit that was reported as made must outlive a power cut, so every commit is synced to the disk. Without
@@ -165,7 +167,7 @@ fn prepare(connection: &Connection) -> Result<(), ClientError> {
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON;",
     )?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-    take_over(connection)
+    Gate::of(connection)
 }
 
 impl fmt::Debug for LocalDb {

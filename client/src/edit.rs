@@ -38,7 +38,7 @@ use crate::db::LocalDb;
 use crate::error::ClientError;
 use crate::local::Work;
 use crate::query::{self, Rows};
-use crate::schema::{INSERT, LocalTable, NULL};
+use crate::schema::{ADD, LocalTable, NULL};
 use crate::value::to_sqlite;
 
 /// Stands in for the stamp of an edit that is only checked: the seal gives the real one.
@@ -373,7 +373,7 @@ impl<'a> Edit<'a> {
             return Ok(());
         }
         let sql = format!(
-            "UPDATE _lakesync_changes SET {} WHERE change = ?1 AND kind = {INSERT} AND table_number = ?2",
+            "UPDATE _lakesync_changes SET {} WHERE change = ?1 AND kind = {ADD} AND table_number = ?2",
             nulls.join(", ")
         );
         self.work

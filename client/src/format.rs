@@ -5,7 +5,6 @@
 //! _lakesync_state         who this is, how far it has read, its clock                     state.rs
 //! _lakesync_meta          the registered tables, each with a number that is never reused  schema/registry.rs
 //! _lakesync_columns       their columns, each with a slot that is never reused            schema/registry.rs
-//! _lakesync_gate          one row: what triggers are to capture                          schema/triggers.rs
 //! _lakesync_changes       what triggers captured and nobody has sealed yet                capture/
 //! _lakesync_commits       which of those one transaction of ours made, and when           capture/
 //! _lakesync_outbox        own deltas, from their seal to the gateway's confirmation       outbox/
@@ -24,7 +23,7 @@ use crate::schema::{CHANGES, Registry, loosen_changes};
 use crate::state;
 
 /// The newest format of the local database that this client reads, and the one it writes.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS _lakesync_state (
@@ -38,8 +37,6 @@ CREATE TABLE IF NOT EXISTS _lakesync_columns (
     table_number INTEGER NOT NULL, slot INTEGER NOT NULL, column_name TEXT NOT NULL, living INTEGER NOT NULL,
     PRIMARY KEY (table_number, slot)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS _lakesync_gate (applying INTEGER NOT NULL) STRICT;
-INSERT INTO _lakesync_gate SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM _lakesync_gate);
 CREATE TABLE IF NOT EXISTS _lakesync_commits (
     last INTEGER PRIMARY KEY, first INTEGER NOT NULL, at_ms INTEGER NOT NULL
 ) STRICT;
@@ -63,7 +60,11 @@ CREATE TABLE IF NOT EXISTS _lakesync_seen (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// The format before it: its `_lakesync_changes` had types and constraints, and so its triggers were slower.
+/// The format before it: triggers asked a table, `_lakesync_gate`, what to capture, and wrote down all that an insert wrote.
+/// An older client that still has the file open finds that table gone, so its transactions fail, and lose nothing.
+const GATE_TABLE: i64 = 3;
+
+/// The format before that: its `_lakesync_changes` had types and constraints, and so its triggers were slower.
 const STRICT_CHANGES: i64 = 2;
 
 /// Makes the client's own tables, or brings those of an older format up to this one. Needs the write lock.
@@ -74,9 +75,12 @@ pub(crate) fn initialise(connection: &Connection) -> Result<(), ClientError> {
             connection.execute_batch(CHANGES)?;
             state::set_format(connection, FORMAT)
         }
-        Found::Older => {
-            loosen_changes(connection)?;
+        Found::Older(format) => {
+            if format == STRICT_CHANGES {
+                loosen_changes(connection)?;
+            }
             Registry::load(connection)?.write_triggers(connection)?;
+            connection.execute_batch("DROP TABLE _lakesync_gate")?;
             state::set_format(connection, FORMAT)
         }
         Found::This => Ok(()),
@@ -87,13 +91,13 @@ pub(crate) fn initialise(connection: &Connection) -> Result<(), ClientError> {
 pub(crate) fn owner(connection: &Connection) -> Result<Option<ClientId>, ClientError> {
     match found(connection)? {
         Found::Nothing => Ok(None),
-        Found::Older | Found::This => state::client(connection),
+        Found::Older(_) | Found::This => state::client(connection),
     }
 }
 
 /// Whether [`initialise`] would bring the file up to this format.
 pub(crate) fn is_older(connection: &Connection) -> Result<bool, ClientError> {
-    Ok(matches!(found(connection)?, Found::Older))
+    Ok(matches!(found(connection)?, Found::Older(_)))
 }
 
 /// What a file was found to be.
@@ -101,7 +105,7 @@ enum Found {
     /// No client's, or one that is being made.
     Nothing,
     /// Of a format that can be brought up to this one.
-    Older,
+    Older(i64),
     This,
 }
 
@@ -116,7 +120,7 @@ fn found(connection: &Connection) -> Result<Found, ClientError> {
     }
     match state::format(connection)? {
         None => Ok(Found::Nothing),
-        Some(STRICT_CHANGES) => Ok(Found::Older),
+        Some(format @ (STRICT_CHANGES | GATE_TABLE)) => Ok(Found::Older(format)),
         Some(FORMAT) => Ok(Found::This),
         Some(found) => Err(ClientError::OtherFormat {
             found,

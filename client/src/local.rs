@@ -16,13 +16,14 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::capture;
 use crate::error::ClientError;
 use crate::outbox::DeadLetter;
-use crate::schema::Registry;
+use crate::schema::{Gate, Registry, Stand};
 use crate::watch::Touched;
 use crate::{state, watch};
 
 /// An open database.
 pub(crate) struct Local {
     pub(crate) connection: Connection,
+    pub(crate) gate: Gate,
     pub(crate) registry: Registry,
     pub(crate) client_id: ClientId,
     pub(crate) wall_clock: Arc<dyn WallClock>,
@@ -55,7 +56,9 @@ impl Local {
         &mut self,
         work: impl FnOnce(&mut Work<'_>) -> Result<T, E>,
     ) -> Result<(T, News), E> {
+        let gate = self.gate.clone();
         self.transaction(|open| {
+            let _open = gate.open(open.tx)?;
             let first = capture::next_change(open.tx)?;
             let value = work(open)?;
             capture::mark_commit(open, first)?;
@@ -69,13 +72,13 @@ impl Local {
         &mut self,
         work: impl FnOnce(&mut Work<'_>) -> Result<T, ClientError>,
     ) -> Result<(T, News), ClientError> {
+        let gate = self.gate.clone();
         self.transaction(|open| {
-            set_gate(open.tx, true)?;
+            let _closed = gate.hold(Stand::Closed);
             capture::seal(open)?;
             let value = work(open)?;
             watch::spread(open)?;
             open.touched.origins.synced = true;
-            set_gate(open.tx, false)?;
             Ok(value)
         })
     }
@@ -114,11 +117,4 @@ impl Work<'_> {
     pub(crate) fn gateway_ms(&self) -> Result<u64, ClientError> {
         Ok(self.now_ms.saturating_add_signed(state::skew_ms(self.tx)?))
     }
-}
-
-fn set_gate(connection: &Connection, applying: bool) -> Result<(), ClientError> {
-    connection
-        .prepare_cached("UPDATE _lakesync_gate SET applying = ?1")?
-        .execute([applying])?;
-    Ok(())
 }

@@ -161,7 +161,7 @@ fn view_of(live: &Live, table: &str) -> Result<Arc<ReadView>> {
 }
 
 /// The view of `table` on the base that the catalog has now; the old one stays published when that cannot be read.
-async fn newest_view(live: &Live, table: &str) -> Result<Arc<ReadView>> {
+pub(crate) async fn newest_view(live: &Live, table: &str) -> Result<Arc<ReadView>> {
     let view = view_of(live, table)?;
     let pair = live.warehouse().load(live.gateway(), view.table()).await?;
     let base = BaseSnapshot::current(pair.base)?;

@@ -9,10 +9,12 @@ use lakesync_gateway::auth::Identity;
 use lakesync_gateway::{Gateway, GatewayConfig, GatewayFolder, Gateways, PressureLimits};
 use lakesync_proto::{GatewayId, TableDefinition, TableSchema, WallClock};
 use lakesync_providers::lake::Warehouse;
+use tokio::sync::Semaphore;
 
 use crate::clock::SystemClock;
 use crate::directory::DataDirectory;
 use crate::error::{Error, Result};
+use crate::maintenance::{JOBS_MAX, MaintenanceSettings, Running, RunningJobs};
 use crate::statement::{Access, Grant, Runner};
 use crate::syntax::{LakeStatement, parse};
 
@@ -35,6 +37,10 @@ struct Inner {
     // Gateways before the directory: fields drop in this order, so the lock outlives every writer.
     gateways: Gateways,
     runner: Runner,
+    maintenance: MaintenanceSettings,
+    /// A permit for each job that may run.
+    jobs: Arc<Semaphore>,
+    running: RunningJobs,
     clock: Arc<dyn WallClock>,
     directory: DataDirectory,
 }
@@ -47,6 +53,7 @@ pub struct LakeBuilder {
     config: GatewayConfig,
     overrides: BTreeMap<GatewayId, GatewayConfig>,
     limits: PressureLimits,
+    maintenance: MaintenanceSettings,
     gateways: Vec<GatewayId>,
 }
 
@@ -76,6 +83,13 @@ impl LakeBuilder {
     #[must_use]
     pub fn with_limits(mut self, limits: PressureLimits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Other settings for the maintenance of its tables.
+    #[must_use]
+    pub fn with_maintenance(mut self, maintenance: MaintenanceSettings) -> Self {
+        self.maintenance = maintenance;
         self
     }
 
@@ -120,6 +134,9 @@ impl LakeBuilder {
             inner: Arc::new(Inner {
                 gateways,
                 runner,
+                maintenance: self.maintenance.agreed(),
+                jobs: Arc::new(Semaphore::new(JOBS_MAX)),
+                running: RunningJobs::default(),
                 clock: self.clock,
                 directory,
             }),
@@ -145,6 +162,7 @@ impl Lake {
             config: GatewayConfig::default(),
             overrides: BTreeMap::new(),
             limits: PressureLimits::of_process(),
+            maintenance: MaintenanceSettings::default(),
             gateways: Vec::new(),
         }
     }
@@ -254,6 +272,27 @@ impl Lake {
     #[must_use]
     pub fn registry(&self) -> &Gateways {
         &self.inner.gateways
+    }
+
+    /// How its tables are maintained.
+    #[must_use]
+    pub fn maintenance(&self) -> &MaintenanceSettings {
+        &self.inner.maintenance
+    }
+
+    /// The maintenance jobs that run now, the oldest first.
+    #[must_use]
+    pub fn running(&self) -> Vec<Running> {
+        self.inner.running.now()
+    }
+
+    pub(crate) fn running_jobs(&self) -> &RunningJobs {
+        &self.inner.running
+    }
+
+    /// A permit for each job that may run.
+    pub(crate) fn jobs(&self) -> &Arc<Semaphore> {
+        &self.inner.jobs
     }
 
     /// The wall clock of this lake.

@@ -1,5 +1,5 @@
-//! The tasks that look after an open lake while it is served: automatic flushes, deliveries of actions, compaction, and
-//! the last flush.
+//! The tasks that look after an open lake while it is served: automatic flushes, deliveries of actions, maintenance of
+//! the tables, and the last flush.
 //!
 //! **Invariant:** every gateway has exactly one flush task and one queue of actions, those that are made later too; when
 //! [`Upkeep::stop`] returns, none of the tasks runs any more.
@@ -9,7 +9,6 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use lakesync_compactor::CompactionConfig;
 use lakesync_gateway::Gateway;
 use lakesync_gateway::actions::{Actions, Connector, Webhooks};
 use lakesync_gateway::http::Front;
@@ -19,16 +18,12 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::{Error, Result};
 use crate::lake::Lake;
-use crate::maintenance::{CompactPolicy, Maintenance};
+use crate::maintenance::Maintenance;
 use crate::server::Server;
 
 /// What the tasks are told.
 #[derive(Clone, Debug, Default)]
 pub struct UpkeepOptions {
-    /// When tables are compacted.
-    pub compact: CompactPolicy,
-    /// What a compaction may take.
-    pub compaction: CompactionConfig,
     /// Where actions are delivered; without any, every action is answered that it is not supported.
     pub connectors: Vec<Connector>,
 }
@@ -39,7 +34,7 @@ pub struct Upkeep {
     lake: Lake,
     stop: watch::Sender<bool>,
     gateways: JoinHandle<()>,
-    compaction: JoinHandle<()>,
+    maintenance: JoinHandle<()>,
 }
 
 impl Upkeep {
@@ -68,12 +63,17 @@ impl Upkeep {
         for gateway in lake.gateways() {
             gateways.take(&gateway)?;
         }
-        let maintenance = Maintenance::new(lake.clone(), options.compact, options.compaction)
-            .with_front(server.front().clone());
+        let maintenance = match lake.maintenance().is_scheduled {
+            true => {
+                let maintenance = Maintenance::new(lake.clone());
+                tokio::spawn(maintenance.with_front(server.front().clone()).run(stopped))
+            }
+            false => tokio::spawn(std::future::ready(())),
+        };
         Ok(Self {
             lake: lake.clone(),
             gateways: tokio::spawn(gateways.run()),
-            compaction: tokio::spawn(maintenance.run(stopped)),
+            maintenance,
             stop,
         })
     }
@@ -84,7 +84,7 @@ impl Upkeep {
     /// When a gateway could not be flushed; the others are. What is not flushed stays in its durable log.
     pub async fn stop(self) -> Result<()> {
         self.stop.send_replace(true);
-        for task in [self.gateways, self.compaction] {
+        for task in [self.gateways, self.maintenance] {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task of the upkeep ended early");
             }

@@ -8,8 +8,11 @@
 //!   database: fence = a, pending = b      catalog: lakesync.fence ∈ {a, b}  same log, epoch kept
 //!   database: anything else               catalog: lakesync.fence = x       other log, new epoch
 //! ```
-//! **Invariant:** a commit of ours requires the fence that this process took; whoever takes the next one
-//! ends this process's commits, not its data.
+//! A token is `<writer>/<turn>`: a process takes one with a writer of its own when it opens, and every flush gives it
+//! another turn. What began before the turn, a fold of minutes say, is still committed after it.
+//!
+//! **Invariant:** a commit of ours requires that the writer in the fence is this process; whoever takes the fence next
+//! ends this process's commits, not its data. So who holds it is also the one who maintains the gateway's tables.
 
 use std::future::Future;
 
@@ -36,7 +39,7 @@ pub(crate) async fn renew<F>(
 where
     F: Future<Output = Result<()>>,
 {
-    let token = Uuid::new_v4().to_string();
+    let token = format!("{}/{}", held.writer(), Uuid::new_v4());
     set_meta("pending_fence", token.clone()).await?;
     let expected = [(FENCE, Some(held.token.as_str()))];
     let set = [(FENCE, Some(token.as_str()))];
@@ -48,6 +51,12 @@ where
         namespace: held.namespace.clone(),
         token,
     })
+}
+
+/// Whether the catalog's fence is of the writer that holds `held`.
+pub(crate) async fn is_ours(warehouse: &Warehouse, held: &Fence) -> Result<bool> {
+    let known = warehouse.namespace_properties(&held.namespace).await?;
+    Ok(known.get(FENCE).is_some_and(|token| held.is_held_by(token)))
 }
 
 /// What was found and taken.
@@ -74,7 +83,7 @@ pub(crate) async fn take(
         Some(epoch) if same_log => epoch,
         _ => Uuid::new_v4().to_string(),
     };
-    let token = Uuid::new_v4().to_string();
+    let token = format!("{}/{}", Uuid::new_v4(), Uuid::new_v4());
     log.set_meta("pending_fence", &token)?;
     let set = [(EPOCH, Some(epoch.as_str())), (FENCE, Some(token.as_str()))];
     warehouse

@@ -22,6 +22,7 @@ use crate::durable::DurableLog;
 use crate::error::{Error, Refusal, Result};
 use crate::feed::Feed;
 use crate::fence;
+use crate::jobs::TableLocks;
 use crate::notes::SchemasHash;
 use crate::opening::{self, Lost, Opened};
 use crate::rules::ledger::Ruling;
@@ -68,8 +69,10 @@ pub struct Gateway {
     /// Held by an INSERT from its look at the rows that exist until its push is durable.
     pub(crate) inserting: tokio::sync::Mutex<()>,
     tasks: mpsc::Sender<Task>,
-    /// Held while the lake changes: flush, schema, compaction.
+    /// Held while the lake changes: flush, schema.
     pub(crate) maintenance: tokio::sync::Mutex<()>,
+    /// Held by jobs on one table; a schema change takes it before `changing_rules`.
+    pub(crate) jobs: TableLocks,
     /// What is in force since when, as the writer says.
     pub(crate) rulings: watch::Receiver<Arc<Ruling>>,
     /// Held while the rules change, or a schema that they were compiled for; taken before `maintenance`.
@@ -135,6 +138,7 @@ impl Gateway {
             inserting: tokio::sync::Mutex::new(()),
             tasks,
             maintenance: tokio::sync::Mutex::new(()),
+            jobs: TableLocks::default(),
             rulings,
             changing_rules: Arc::default(),
             schemas_hash: SchemasHash::default(),
@@ -207,10 +211,14 @@ impl Gateway {
         + 'static,
     ) -> Result<(Option<Arc<TableSchema>>, bool)> {
         let table = table.clone();
+        let job = match self.live.view(table.as_ref()) {
+            Some(_) => Some(self.jobs.lock(&table).await),
+            None => None,
+        };
         let held = Arc::clone(&self.changing_rules).lock_owned().await;
         self.maintain(|gateway| async move {
-            // The rules and the schemas that they are compiled for change one at a time.
-            let _held = held;
+            // The rules and the schemas that they are compiled for change one at a time, and no job works on the table.
+            let _held = (job, held);
             let schema = lakesync_proto::Schemas::schema(gateway.live.as_ref(), &table);
             let planned = plan(schema.as_deref())
                 .map_err(|reason| Refusal::new(ErrorCode::SchemaConflict, reason))?;
@@ -291,11 +299,16 @@ impl Gateway {
         self.ask(|reply| Task::Floor(floor, Seq::MAX, reply)).await
     }
 
-    /// How far the floor may rise: to the end of the late window, and no further than `least`, the least stamp among the
-    /// deltas that some kept base does not cover (none without any). Zero without a late window.
+    /// How far the floor may rise: to the end of the late window, no further than `least`, the least stamp among the deltas
+    /// that some kept base does not cover (none without any), and never above the newest stamp that was accepted: a wall
+    /// clock that has jumped ahead must not make the gateway refuse what is written now. Zero without a late window.
     #[must_use]
     pub fn window_floor(&self, least: Option<Hlc>) -> Hlc {
-        let window = self.oldest(self.components.clock.now_ms());
+        let views = self.live.views();
+        let in_lake = views.tables.values();
+        let in_lake = in_lake.map(|view| view.log.max_hlc.max(view.base.max_hlc));
+        let newest = in_lake.fold(self.sent.newest(), Hlc::max);
+        let window = self.oldest(self.components.clock.now_ms()).min(newest);
         least.map_or(window, |least| window.min(least))
     }
 

@@ -258,6 +258,32 @@ mod tests {
     }
 
     #[test]
+    fn what_the_lakes_floor_has_let_go_is_not_accepted_again() {
+        let push = StoredPush {
+            arrived_ms: 7,
+            deltas: (11..=16).map(delta).collect(),
+            moved: Vec::new(),
+        };
+        let mut exchange = Exchange {
+            floor: Hlc::new(14, 0).unwrap(),
+            ..Exchange::default()
+        };
+        let found = LakeSeqs::from([(delta(12).delta.delta_id, HashSet::from([seq(12)]))]);
+        assert_eq!(
+            exchange.look_at(push, &found, (seq(15), seq(100))),
+            seq(102)
+        );
+        assert_eq!(
+            (exchange.below, exchange.moved),
+            (2, 2),
+            "11 and 13, 14 and 15"
+        );
+        let kept = exchange.pushes.iter().flat_map(|push| &push.deltas);
+        let kept: Vec<u64> = kept.map(|delta| delta.seq.as_u64()).collect();
+        assert_eq!(kept, [12, 16, 101, 102]);
+    }
+
+    #[test]
     fn a_push_that_stays_whole_is_not_written_again() {
         let push = StoredPush {
             arrived_ms: 7,

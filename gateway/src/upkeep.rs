@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::config::GatewayConfig;
 use crate::gateway::Gateway;
+use crate::maintenance::{MaintenanceSnapshot, MaintenanceStats};
 use crate::pressure::Pressure;
 use crate::stats::{Stats, StatsSnapshot};
 use crate::trim::Trimming;
@@ -20,6 +21,7 @@ use crate::trim::Trimming;
 #[derive(Debug)]
 pub(crate) struct Upkeep {
     pub(crate) stats: Arc<Stats>,
+    pub(crate) maintenance: Arc<MaintenanceStats>,
     pub(crate) pressure: Pressure,
     /// How often a flush has written something.
     pub(crate) flushes: watch::Sender<u64>,
@@ -36,6 +38,7 @@ impl Upkeep {
     ) -> Self {
         Self {
             stats: Arc::default(),
+            maintenance: Arc::default(),
             pressure: Pressure::new(gateway.clone(), database, config.pressure),
             flushes: watch::Sender::new(0),
             waiting_bytes: Arc::clone(waiting_bytes),
@@ -51,6 +54,8 @@ pub struct Metrics {
     pub gateway: GatewayId,
     /// Its counts since it was opened.
     pub stats: StatsSnapshot,
+    /// Its maintenance since it was opened.
+    pub maintenance: MaintenanceSnapshot,
     /// Everything up to this seq is visible.
     pub visible: Seq,
     /// What all tables hold.
@@ -70,6 +75,12 @@ impl Gateway {
         &self.upkeep.stats
     }
 
+    /// What is counted of the gateway's maintenance, for whoever runs it.
+    #[must_use]
+    pub fn maintenance_stats(&self) -> &Arc<MaintenanceStats> {
+        &self.upkeep.maintenance
+    }
+
     /// What the gateway is like now. It takes the tables' lock once and reads no delta.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
@@ -79,6 +90,7 @@ impl Gateway {
         Metrics {
             gateway: self.id.clone(),
             stats: self.upkeep.stats.snapshot(),
+            maintenance: self.upkeep.maintenance.snapshot(),
             visible: self.live.seq(),
             hot,
             tables,

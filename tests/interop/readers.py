@@ -1,13 +1,16 @@
-"""PyIceberg and DuckDB on a directory that a server is using.
+"""PyIceberg, DuckDB and chDB on a directory that a server is using.
 
-Invariant: both see only files and the catalog's SQLite database, never the server.
+Invariant: they see only files and the catalog's SQLite database, never the server.
 """
 
 import importlib.util
 import pathlib
 import sqlite3
+import urllib.parse
 
+import chdb
 import duckdb
+import pyarrow
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.expressions import AlwaysTrue
 
@@ -42,6 +45,18 @@ def duckdb_rows(data_dir: str, table: str) -> list:
     location = metadata_location(data_dir, table)
     # As Arrow: DuckDB's own conversion of timestamps needs one more package.
     return connection.execute("SELECT * FROM iceberg_scan(?)", [location]).to_arrow_table().to_pylist()
+
+
+def chdb_rows(data_dir: str, table: str) -> list:
+    location = pathlib.Path(urllib.parse.urlparse(metadata_location(data_dir, table)).path)
+    folder = location.parent.parent
+    # Its strings are bytes of any kind, so they come as bytes, and the table says which of them are text.
+    settings = "session_timezone = 'UTC', output_format_arrow_string_as_string = 0"
+    answer = chdb.query(f"SELECT * FROM icebergLocal('{folder}') SETTINGS {settings}", "Arrow")
+    rows = pyarrow.ipc.open_file(pyarrow.BufferReader(answer.bytes())).read_all().to_pylist()
+    binary = {f.name for f in pyiceberg_table(data_dir, table).schema().fields if str(f.field_type) == "binary"}
+    text = lambda name, value: value.decode() if isinstance(value, bytes) and name not in binary else value
+    return [{name: text(name, value) for name, value in row.items()} for row in rows]
 
 
 def extension(name: str) -> str:

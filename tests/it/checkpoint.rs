@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use lakesync_gateway::rules::Audience;
-use lakesync_gateway::{CheckpointForm, CheckpointRequest, Chunk, Error, Gateway, Pull, Since};
+use lakesync_gateway::{
+    CheckpointForm, CheckpointRequest, Chunk, Error, Gateway, GatewayConfig, Pull, Since,
+};
 use lakesync_proto::{
     ChunkReader, ClientId, ColumnChange, ColumnName, Cursor, DeltaKey, ErrorCode, Hlc, Op,
     PullPage, Push, RowDelta, RowId, RowState, Seq, TableName, TableSchema, Value, cell_digest,
@@ -169,6 +171,67 @@ async fn a_client_that_starts_from_a_checkpoint_converges_under_late_deltas() {
             assert_eq!(found, expected, "seed {seed}, {}", schema.table);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_start_from_checkpoints_converge_whatever_maintenance_does_meanwhile() {
+    let (mut caught_up, mut began_again) = (0, 0);
+    for seed in 0..HISTORIES / 2 {
+        let history = History::generate(seed, Shape::WEEKS);
+        let folder = tempfile::tempdir().unwrap();
+        let config = GatewayConfig {
+            late_window: Some(Shape::WEEKS_WINDOW),
+            ..GatewayConfig::default()
+        };
+        let mut world = World::open_with(folder.path().to_owned(), &history, config).await;
+        let mut rng = Rng::new(seed);
+        let mut clients = Vec::new();
+        for step in &history.steps {
+            world.step(step).await;
+            if rng.chance(8) {
+                clients.push(load(&world.gateway()).await);
+            }
+            if rng.chance(25) {
+                world.chore(&mut rng).await;
+            }
+        }
+        for (mut rows, cursor) in clients {
+            let gateway = world.gateway();
+            match try_to_catch_up(&gateway, &mut rows, cursor).await {
+                true => caught_up += 1,
+                false => {
+                    assert!(world.forgets(), "seed {seed}");
+                    began_again += 1;
+                    rows = load(&gateway).await.0;
+                }
+            }
+            for schema in &world.schemas {
+                let states = of_table(&rows, &schema.table);
+                let found = shown_rows(schema, states.iter().map(|(id, state)| (id, state)));
+                let expected = world.expected(schema, AsOf::NOW);
+                assert_eq!(found, expected, "seed {seed}, {}", schema.table);
+            }
+        }
+    }
+    eprintln!("{caught_up} clients caught up, {began_again} began again");
+    assert!(caught_up > 0);
+}
+
+/// Pulls everything above a cursor; false when it has expired.
+async fn try_to_catch_up(gateway: &Gateway, rows: &mut Rows, cursor: Cursor) -> bool {
+    let first = Pull {
+        since: Since::Cursor(Some(cursor.clone())),
+        limit: 1,
+        schemas: None,
+    };
+    match gateway.pull_as(&first, &everything()).await {
+        Ok(_) => catch_up(gateway, rows, cursor).await,
+        Err(error) => {
+            assert_eq!(code(error), ErrorCode::CursorExpired);
+            return false;
+        }
+    }
+    true
 }
 
 #[tokio::test(flavor = "multi_thread")]

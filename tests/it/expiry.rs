@@ -238,7 +238,7 @@ struct Happened {
 /// How many histories run; `LAKESYNC_SEEDS` asks for more.
 fn seeds() -> u64 {
     let asked = std::env::var("LAKESYNC_SEEDS").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(4)
+    asked.and_then(|text| text.parse().ok()).unwrap_or(3)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,7 +249,7 @@ async fn histories_that_are_expired_read_as_if_nothing_was_gone_or_are_refused()
         let folder = tempfile::tempdir().unwrap();
         let mut world = World::open(folder.path()).await;
         let mut rng = Rng::new(seed);
-        for _ in 0..50 {
+        for _ in 0..40 {
             world
                 .clock
                 .advance(*rng.pick(&[0, 1, 2, 5, 15]) * UNIT_MS + 1);
@@ -258,7 +258,7 @@ async fn histories_that_are_expired_read_as_if_nothing_was_gone_or_are_refused()
         }
     }
     assert!(
-        happened.expired > 20 && happened.dropped > 20,
+        happened.expired > 10 && happened.dropped > 5,
         "{happened:?}"
     );
     assert!(
@@ -459,14 +459,15 @@ async fn one_snapshot_a_day_is_kept_by_a_tag_and_goes_with_the_window() {
     let folder = tempfile::tempdir().unwrap();
     let mut world = World::open(folder.path()).await;
     let mut dropped = 0;
-    for day in 0..40_i64 {
-        for part in 0..4 {
+    for day in 0..24_i64 {
+        for part in 0..3 {
             world
                 .write(u64::try_from(part).unwrap(), day * 10 + part)
                 .await;
             world.fold().await;
             world.clock.advance(UNIT_MS);
         }
+        world.clock.advance(UNIT_MS);
         world.expire().await;
         dropped += world.drop_log().await;
     }
@@ -477,7 +478,7 @@ async fn one_snapshot_a_day_is_kept_by_a_tag_and_goes_with_the_window() {
     assert!(logs <= 3, "{logs} log snapshots");
     drop(view);
     assert!(
-        (60..=120).contains(&dropped),
+        (20..=30).contains(&dropped),
         "{dropped} deltas were dropped"
     );
     let refs = world
@@ -486,7 +487,7 @@ async fn one_snapshot_a_day_is_kept_by_a_tag_and_goes_with_the_window() {
     let count: usize = refs.unwrap().iter().map(RecordBatch::num_rows).sum();
     assert!((13..=16).contains(&count), "{count} daily tags");
     let last = world.oracle.last_seq();
-    for seq in last - 60..=last {
+    for seq in last - 40..=last {
         let found = world
             .check(&format!("at (seq => {seq})"), AsOf::seq(seq))
             .await;
@@ -577,17 +578,10 @@ async fn a_base_that_goes_back_changes_no_answer() {
     let time_ms = i64::try_from(START_MS + 2 * UNIT_MS).unwrap();
     let report = expiry::rollback(&world.gateway(), "t", RollbackTo::Before(time_ms + 1)).await;
     assert_eq!(Some(report.unwrap().current), bases[1].0);
-    let log = world
-        .gateway()
-        .live()
-        .view("t")
-        .unwrap()
-        .log
-        .table
-        .metadata()
-        .snapshots()
-        .map(|known| known.snapshot_id())
-        .next();
+    let view = world.gateway().live().view("t").unwrap();
+    let of_log = view.log.table.metadata().snapshots();
+    let mut of_log = of_log.map(|known| known.snapshot_id());
+    let log = of_log.find(|id| view.log.snapshot_id != Some(*id));
     for (to, said) in [
         (RollbackTo::Snapshot(7), "no such snapshot"),
         (RollbackTo::Snapshot(log.unwrap()), "one of the log"),
@@ -636,5 +630,26 @@ async fn a_push_that_was_looked_at_before_the_floor_moved_is_refused_after() {
     assert!(!world.push(old).await);
     world.restart().await;
     assert_eq!(world.gateway().live().views().floor, floor);
+    world.check("", AsOf::NOW).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_years_ahead_while_something_expires_stops_no_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::open(folder.path()).await;
+    for x in 0..3 {
+        world.write(1, x).await;
+        world.fold().await;
+        world.clock.advance(UNIT_MS);
+    }
+    let now_ms = world.now_ms();
+    world.clock.advance(10_000 * UNIT_MS);
+    world.expire().await;
+    assert_eq!(world.drop_log().await, 2, "the newest stamp is the floor");
+    world.clock.set(now_ms);
+    world.write(1, 9).await;
+    let late = world.delta((2, now_ms - 2 * UNIT_MS), Op::Update, &[("x", Some(1))]);
+    assert!(!world.push(late).await, "it could not be merged any more");
+    world.restart().await;
     world.check("", AsOf::NOW).await.unwrap();
 }

@@ -10,7 +10,8 @@ use arrow::datatypes::{Int32Type, Int64Type};
 use futures::TryStreamExt as _;
 use lakesync::Lake;
 use lakesync_compactor::{
-    Changes, CompactionConfig, Fold, Progress, change_schema, set_column, value_column,
+    Changes, CompactionConfig, Fold, Progress, WriteMode, change_schema, compact_watched,
+    set_column, value_column,
 };
 use lakesync_proto::{
     ColumnName, InBase, ManualClock, RowDelta, RowFold, RowState, Source, Value, WallClock,
@@ -233,4 +234,67 @@ async fn changes_are_the_same_in_the_least_memory() {
         ..CompactionConfig::default()
     };
     check_all(Later::Late, config).await;
+}
+
+/// A table of so many rows with half a kilobyte each, changed once more in every second row.
+async fn wide(rows: u64) -> (tempfile::TempDir, Lake) {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = Lake::open(folder.path()).await.unwrap();
+    small_histories::run(
+        &lake,
+        "create table w (id bigint primary key, n bigint, note text)",
+    )
+    .await;
+    for first in (0..rows).step_by(20_000) {
+        let last = (first + 20_000).min(rows) - 1;
+        let sql = format!(
+            "insert into w select value, 0, concat(value, repeat('x', 500)) from generate_series({first}, {last})"
+        );
+        small_histories::run(&lake, &sql).await;
+    }
+    (folder, lake)
+}
+
+async fn fold_wide(lake: &Lake, config: &CompactionConfig) {
+    small_histories::run(lake, "call system.flush('w')").await;
+    let gateway = lake.gateway("public").unwrap();
+    let fence = gateway.fence();
+    let progress = Progress::default();
+    compact_watched(gateway.live(), "w", Some(&fence), config, &progress)
+        .await
+        .unwrap();
+    assert_eq!(progress.step().name, "committing");
+}
+
+async fn counts(lake: &Lake) -> String {
+    let sql = "select count(*), sum(n), sum(length(note)) from w";
+    let rows = small_histories::run(lake, sql).await;
+    let text = arrow::util::pretty::pretty_format_batches(&rows).unwrap();
+    let text = text.to_string();
+    text.lines().nth(3).unwrap().replace(' ', "")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fold_of_more_than_its_memory_is_finished_on_disk() {
+    let rows = 100_000;
+    let (_folder, lake) = wide(rows).await;
+    let config = CompactionConfig {
+        memory_bytes: 0,
+        ..CompactionConfig::default()
+    };
+    let before = counts(&lake).await;
+    fold_wide(&lake, &config).await;
+    assert_eq!(counts(&lake).await, before);
+    for mode in [WriteMode::MergeOnRead, WriteMode::CopyOnWrite] {
+        for first in (0..rows).step_by(50_000) {
+            let sql = format!(
+                "update w set n = n + 1, note = concat(note, 'y') where id % 2 = 0 and id between {first} and {}",
+                first + 49_999
+            );
+            small_histories::run(&lake, &sql).await;
+        }
+        let before = counts(&lake).await;
+        fold_wide(&lake, &CompactionConfig { mode, ..config }).await;
+        assert_eq!(counts(&lake).await, before, "{mode:?}");
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, StructArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use datafusion::prelude::{SessionConfig, SessionContext};
+use lakesync_gateway::GatewayConfig;
 use lakesync_proto::TableSchema;
 use lakesync_providers::{LakeCatalog, ReplayLimits, register};
 use lakesync_tests::cells;
@@ -32,6 +33,15 @@ struct Told {
 }
 
 impl Told {
+    fn of(world: World) -> Told {
+        Told {
+            world,
+            now_ms: START_MS,
+            arrived_ms: Vec::new(),
+            tiny: SessionContext::new(),
+        }
+    }
+
     async fn step(&mut self, step: &Step) {
         if let Step::Clock(now_ms) = step {
             self.now_ms = *now_ms;
@@ -56,11 +66,17 @@ impl Told {
         self.tiny = tiny;
     }
 
+    /// The answers of both sessions; none when both say that the log has let go of what is asked for.
     async fn rows(&self, sql: &str) -> Vec<Vec<RecordBatch>> {
         let tiny = async { self.tiny.sql(sql).await?.collect().await };
-        let tiny = tiny.await;
-        let tiny = tiny.unwrap_or_else(|error| panic!("seed {}: {sql}: {error}", self.world.seed));
-        vec![self.world.sql(sql).await, tiny]
+        let (ours, tiny) = (self.world.sql_past(sql).await, tiny.await);
+        let about = format!("seed {}: {sql}", self.world.seed);
+        match (ours, tiny) {
+            (Some(ours), Ok(tiny)) => vec![ours, tiny],
+            (None, Err(_)) => Vec::new(),
+            (Some(_), Err(error)) => panic!("{about}: {error}"),
+            (None, Ok(_)) => panic!("{about}: one session knows it"),
+        }
     }
 
     /// The deltas of a table with their seqs.
@@ -75,12 +91,7 @@ impl Told {
 }
 
 async fn told(history: &History, folder: &std::path::Path) -> Told {
-    Told {
-        world: World::open(folder.join("lake"), history).await,
-        now_ms: START_MS,
-        arrived_ms: Vec::new(),
-        tiny: SessionContext::new(),
-    }
+    Told::of(World::open(folder.join("lake"), history).await)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,6 +133,42 @@ async fn every_delta_tells_what_it_made_of_its_row_whatever_was_flushed() {
     assert!(changes > 100, "{changes} changes were looked at");
     let kinds: BTreeSet<&str> = conflicts.iter().map(|(kind, _)| kind.as_str()).collect();
     assert_eq!(kinds, BTreeSet::from(["lost", "overwrote"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_delta_that_is_kept_tells_the_same_whatever_maintenance_has_done() {
+    let mut changes = 0;
+    for seed in 0..seeds() {
+        let history = History::generate(seed, Shape::WEEKS);
+        let folder = tempfile::tempdir().unwrap();
+        let config = GatewayConfig {
+            late_window: Some(Shape::WEEKS_WINDOW),
+            ..GatewayConfig::default()
+        };
+        let world = World::open_with(folder.path().join("lake"), &history, config).await;
+        let mut told = Told::of(world);
+        let mut rng = Rng::new(seed);
+        for step in &history.steps {
+            told.step(step).await;
+            if rng.chance(25) {
+                told.world.chore(&mut rng).await;
+            }
+            if !rng.chance(12) {
+                continue;
+            }
+            told.look(&mut rng);
+            let last = told.world.oracle.last_seq();
+            let from = rng.between(0, last);
+            told.world.check_pull_above(from, 7).await;
+            for schema in &told.world.schemas.clone() {
+                changes += check_changes(&told, schema, (from, last)).await;
+                check_row(&told, schema, &mut rng).await;
+                check_conflicts(&told, schema, from).await;
+            }
+        }
+        told.world.check_now("at the end").await;
+    }
+    assert!(changes > 20, "{changes} changes were looked at");
 }
 
 /// `changes` of a span, delta by delta; how many they were.
@@ -365,6 +412,10 @@ fn check_cell(
         !is_key(schema, name) && deleted.is_none_or(|(_, deleted)| write.stamp() > deleted.stamp())
     });
     match writer {
+        // The log has let go of who wrote it.
+        Some((_, write)) if told.world.forgets() && line.named("client").is_null(0) => {
+            assert!(text(line, "note").contains("settled"), "{about}: {write:?}");
+        }
         Some((seq, write)) => {
             assert_eq!(text(line, "client"), write.client, "{about}");
             assert_eq!(number(line, "hlc"), write.hlc, "{about}");

@@ -1,15 +1,18 @@
 //! Every past moment against the oracle, on random histories: by seq, by time, by snapshot, by HLC and by both clocks,
 //! asked while more is pushed, flushed, compacted and restarted; as an overlay and as a fold.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::functions_aggregate::expr_fn::{count, max};
 use datafusion::logical_expr::{col, lit};
 use datafusion::prelude::DataFrame;
+use lakesync_gateway::GatewayConfig;
 use lakesync_proto::{Hlc, Seq, TableSchema};
 use lakesync_providers::{Arrival, PastTable, Pinned, TravelLimits, session};
 use lakesync_tests::cells;
 use lakesync_tests::history::{History, Rng, START_MS, Shape, Step};
+use lakesync_tests::layouts::give;
 use lakesync_tests::oracle::{AsOf, OracleRows};
 use lakesync_tests::world::World;
 
@@ -32,12 +35,7 @@ async fn every_past_moment_is_the_oracles_whatever_has_happened_since() {
         let history = History::generate(seed, shape);
         let folder = tempfile::tempdir().unwrap();
         let world = World::open(folder.path().join("lake"), &history).await;
-        let mut traveller = Traveller {
-            world,
-            rng: Rng::new(seed),
-            now_ms: START_MS,
-            arrived_ms: Vec::new(),
-        };
+        let mut traveller = Traveller::new(world, seed);
         for step in &history.steps {
             traveller.step(step).await;
             if traveller.rng.chance(15) {
@@ -48,6 +46,42 @@ async fn every_past_moment_is_the_oracles_whatever_has_happened_since() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_past_moment_is_the_oracles_or_below_the_horizon_whatever_maintenance_has_done() {
+    let mut done = BTreeMap::new();
+    for seed in 0..seeds() * 2 {
+        let mut history = History::generate(seed, Shape::WEEKS);
+        let mut rng = Rng::new(seed);
+        if seed % 2 == 1 {
+            give(&mut history, &mut rng);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let config = GatewayConfig {
+            late_window: Some(Shape::WEEKS_WINDOW),
+            ..GatewayConfig::default()
+        };
+        let world = World::open_with(folder.path().join("lake"), &history, config).await;
+        let mut traveller = Traveller::new(world, seed);
+        for step in &history.steps {
+            traveller.step(step).await;
+            if rng.chance(35) {
+                traveller.world.chore(&mut rng).await;
+                traveller.world.check_now("after a chore").await;
+                traveller.look_back(1).await;
+            }
+        }
+        traveller.look_back(5).await;
+        traveller.world.check_past().await;
+        for (what, times) in traveller.world.done {
+            *done.entry(what).or_insert(0) += times;
+        }
+        *done.entry("exact".to_owned()).or_insert(0) += traveller.exact;
+        *done.entry("gone".to_owned()).or_insert(0) += traveller.gone;
+    }
+    eprintln!("{done:?}");
+    assert!(done["exact"] > 50, "{done:?}");
+}
+
 /// A world that remembers when everything arrived.
 struct Traveller {
     world: World,
@@ -55,6 +89,9 @@ struct Traveller {
     now_ms: u64,
     /// By seq, from 1.
     arrived_ms: Vec<u64>,
+    /// How many answers were given, and how many were refused because the history is not kept so far back.
+    exact: u64,
+    gone: u64,
 }
 
 /// A moment as the product and as the oracle know it.
@@ -65,6 +102,17 @@ struct Moment {
 }
 
 impl Traveller {
+    fn new(world: World, seed: u64) -> Traveller {
+        Traveller {
+            world,
+            rng: Rng::new(seed),
+            now_ms: START_MS,
+            arrived_ms: Vec::new(),
+            exact: 0,
+            gone: 0,
+        }
+    }
+
     async fn step(&mut self, step: &Step) {
         if let Step::Clock(now_ms) = step {
             self.now_ms = *now_ms;
@@ -156,14 +204,21 @@ impl Traveller {
             let table = PastTable::new(&views, pinned.clone()).unwrap();
             ctx.read_table(Arc::new(table.with_limits(limits))).unwrap()
         };
+        let may_be_gone = moment.truth != AsOf::NOW && self.world.forgets();
         let seed = self.world.seed;
         let column = self.rng.pick(&schema.columns).name.to_string();
         let asks = self.rng.chance(30);
         let mut answers = Vec::new();
         for way in [read(overlay), read(folded)] {
-            let batches = way.clone().collect().await;
-            let batches =
-                batches.unwrap_or_else(|error| panic!("seed {seed}, {moment:?}: {error}"));
+            let batches = match way.clone().collect().await {
+                Ok(batches) => batches,
+                Err(error) if may_be_gone && is_gone(&error, moment) => {
+                    self.gone += 1;
+                    continue;
+                }
+                Err(error) => panic!("seed {seed}, {moment:?}: {error}"),
+            };
+            self.exact += 1;
             let found = cells::rows(schema, &batches);
             assert_eq!(found, expected, "seed {seed}, {} {moment:?}", schema.table);
             if asks {
@@ -204,10 +259,27 @@ impl Traveller {
             assert!(error.contains("yet: it is"), "{sql}: {error}");
             return;
         }
-        let found = cells::rows(&schema, &self.world.sql(&sql).await);
+        let Some(batches) = self.world.sql_past(&sql).await else {
+            return;
+        };
+        let found = cells::rows(&schema, &batches);
         let expected = self.world.expected(&schema, moment.truth);
         assert_eq!(found, expected, "seed {}: {sql}", self.world.seed);
     }
+}
+
+/// Whether an error says that the moment lies below the horizon, and it does by the horizon that the error names.
+fn is_gone(error: &dyn std::fmt::Display, moment: &Moment) -> bool {
+    let text = error.to_string();
+    let Some((_, horizon)) = text.split_once("its history is kept from seq ") else {
+        return false;
+    };
+    let number = |text: &str| {
+        let digits = text.chars().take_while(char::is_ascii_digit);
+        digits.collect::<String>().parse::<u64>().unwrap()
+    };
+    let (seq, hlc) = horizon.split_once(", HLC ").unwrap();
+    moment.truth.seq <= number(seq) || moment.truth.hlc < number(hlc)
 }
 
 /// Counts and a filter, whose columns are fewer than the table's.

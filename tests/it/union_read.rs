@@ -15,6 +15,7 @@ use lakesync_tests::cells;
 use lakesync_tests::history::{History, Rng, Shape, Step};
 use lakesync_tests::layouts::give;
 use lakesync_tests::oracle::AsOf;
+use lakesync_tests::scattered::scatter;
 use lakesync_tests::world::World;
 
 /// How many histories run; `LAKESYNC_SEEDS` asks for more.
@@ -32,7 +33,7 @@ async fn patched_masked_and_joined_reads_agree_with_the_oracle_whatever_is_asked
         push_deltas: 8,
         ..Shape::default()
     };
-    let (mut patched, mut masked) = (0, 0);
+    let (mut patched, mut masked, mut dead) = (0, 0, 0);
     for seed in 0..seeds() {
         let mut history = History::generate(seed, shape);
         if seed % 2 == 1 {
@@ -43,7 +44,18 @@ async fn patched_masked_and_joined_reads_agree_with_the_oracle_whatever_is_asked
         let mut rng = Rng::new(seed);
         for step in &history.steps {
             world.step(step).await;
-            let asks = matches!(step, Step::Push(_)) && rng.chance(40);
+            if matches!(step, Step::Compact) && rng.chance(60) {
+                for schema in &world.schemas {
+                    let percent = rng.pick(&[10, 60]).to_owned();
+                    let gateway = world.gateway();
+                    dead += scatter(gateway.live(), schema.table.as_str(), percent, &mut rng).await;
+                }
+            }
+            let mut asks = matches!(step, Step::Push(_)) && rng.chance(40);
+            if rng.chance(20) {
+                world.chore(&mut rng).await;
+                asks = true;
+            }
             for schema in world.schemas.iter().filter(|_| asks) {
                 let asked = Asked::new(&world, schema, &mut rng).await;
                 patched += said(&asked.ways[0], "patched_rows=").await;
@@ -52,6 +64,7 @@ async fn patched_masked_and_joined_reads_agree_with_the_oracle_whatever_is_asked
             }
         }
     }
+    assert!(dead > 0, "some rows of a base were dead");
     assert!(masked > 0, "some rows of a base were masked");
     assert!(patched > 0, "some rows of a base were patched");
 }

@@ -8,6 +8,7 @@
 //! resends, deletes, writes to deleted rows, explicit nulls, sparse updates and inserts with no column at all.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use lakesync_proto::{
     ClientId, ColumnChange, ColumnName, ColumnType, Decimal, DeltaId, DeltaKey, Hlc, Op, RowDelta,
@@ -16,8 +17,9 @@ use lakesync_proto::{
 
 use crate::schemas;
 
-/// The wall clock at the start of every history, in milliseconds since 1970.
-pub const START_MS: u64 = 1_700_000_000_000;
+/// The wall clock at the start of every history, in milliseconds since 1970: 2100-01-01. By it every file that a test
+/// writes is old, so whatever looks for files that nobody needs any more takes each that is not needed, at once.
+pub const START_MS: u64 = 4_102_444_800_000;
 
 /// How far a writer's clock may run ahead, in milliseconds: safely within what a gateway admits.
 const AHEAD_MS: u64 = 4_000;
@@ -27,6 +29,8 @@ const BEHIND_MS: u64 = 180_000;
 
 /// How late a late delta may be, in milliseconds: far below the late window of any sensible gateway.
 const LATE_MS: u64 = 2_400_000;
+
+const HOUR_MS: u64 = 3_600_000;
 
 /// Splitmix64: small, seeded, and good enough to be unfair with.
 #[derive(Clone, Debug)]
@@ -81,6 +85,25 @@ pub struct Shape {
     pub clients: u64,
     /// Greatest number of deltas in one push.
     pub push_deltas: u64,
+    /// How far the clock may go between two pushes, in milliseconds.
+    pub strides_ms: &'static [u64],
+    /// How late a late delta may be, in milliseconds.
+    pub late_ms: u64,
+}
+
+impl Shape {
+    /// Weeks instead of minutes: what a late window of [`Shape::WEEKS_WINDOW`] lets pass, and sometimes does not.
+    pub const WEEKS: Shape = Shape {
+        steps: 40,
+        rows: 4,
+        clients: 3,
+        push_deltas: 5,
+        strides_ms: &[0, 1, 60_000, 3 * HOUR_MS, 20 * HOUR_MS, 50 * HOUR_MS],
+        late_ms: 60 * HOUR_MS,
+    };
+
+    /// The late window that histories of weeks are for.
+    pub const WEEKS_WINDOW: Duration = Duration::from_secs(48 * 60 * 60);
 }
 
 impl Default for Shape {
@@ -90,6 +113,8 @@ impl Default for Shape {
             rows: 3,
             clients: 3,
             push_deltas: 5,
+            strides_ms: &[0, 0, 1, 40, 1_000, 60_000],
+            late_ms: LATE_MS,
         }
     }
 }
@@ -181,7 +206,7 @@ impl Writer {
     fn step(&mut self) -> Vec<Step> {
         match self.rng.below(100) {
             0..66 => {
-                self.now_ms += *self.rng.pick(&[0, 0, 1, 40, 1_000, 60_000]);
+                self.now_ms += *self.rng.pick(self.shape.strides_ms);
                 vec![Step::Clock(self.now_ms), Step::Push(self.push())]
             }
             66..82 => vec![Step::Flush],
@@ -237,7 +262,7 @@ impl Writer {
         }
         let index = usize::try_from(client).expect("a history has few clients");
         let wall_ms = match self.skews[index] {
-            _ if self.rng.chance(15) => self.now_ms - self.rng.below(LATE_MS),
+            _ if self.rng.chance(15) => self.now_ms - self.rng.below(self.shape.late_ms),
             Skew::Ahead(ms) => self.now_ms + ms,
             Skew::Behind(ms) => self.now_ms - ms,
         };

@@ -5,9 +5,13 @@
 //! between the two means something.
 
 pub mod cells;
+pub mod chores;
+pub mod faulty;
 pub mod history;
 pub mod layouts;
 pub mod oracle;
+pub mod scattered;
 pub mod schemas;
 pub mod script;
 pub mod world;
+pub mod year;

@@ -30,7 +30,8 @@ use serde_json::value::RawValue;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType};
 use thiserror::Error;
 
-use crate::history::START_MS;
+/// The wall clock at the start of every file, in milliseconds since 1970: 2023-11-14T22:13:20Z.
+const START_MS: u64 = 1_700_000_000_000;
 
 /// Why a statement failed, as its author reads it.
 #[derive(Debug, Error)]

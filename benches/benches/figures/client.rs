@@ -35,7 +35,11 @@ fn open(path: &Path) -> LocalDb {
 
 /// The median of what `run` says it took: it leaves its preparations out.
 fn median(mut run: impl FnMut() -> Duration) -> Duration {
-    let mut took: Vec<Duration> = (0..RUNS).map(|_| run()).collect();
+    middle((0..RUNS).map(|_| run()).collect())
+}
+
+/// The median of [`RUNS`] runs.
+fn middle(mut took: Vec<Duration>) -> Duration {
     took.sort_unstable();
     took[RUNS / 2]
 }

@@ -1,7 +1,7 @@
 //! `cargo bench -p lakesync-benches`: figures for writing (W3), reading (W1) and the client, as ratios to limits of the
 //! same run.
 //!
-//! Arguments choose parts: `-- push pull live recovery client read`. `LAKESYNC_BENCH_SCALE` sets the TPC-H scale of the reads
+//! Arguments choose parts: `-- push pull live recovery client read year`. `LAKESYNC_BENCH_SCALE` sets the TPC-H scale of the reads
 //! (0.05).
 
 mod client;
@@ -11,18 +11,20 @@ mod push;
 mod read;
 mod recovery;
 mod server;
+mod year;
 
 use lakesync_benches::{Figures, peak_memory_mib};
 
 type Part = (&'static str, fn(&mut Figures));
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("push", push::measure),
     ("pull", pull::measure),
     ("live", live::measure),
     ("recovery", recovery::measure),
     ("client", client::measure),
     ("read", read::measure),
+    ("year", year::measure),
 ];
 
 fn main() {

@@ -14,6 +14,7 @@ mod seal;
 #[cfg(test)]
 pub(crate) mod tests;
 mod times;
+mod written;
 
 use std::sync::Arc;
 
@@ -32,21 +33,14 @@ use crate::local::Work;
 /// pay for it.
 const CHANGES_TOLD_MAX: i64 = 100;
 
-/// Begins an edit: the number that its first captured change will have. Triggers are told whether this connection's REPLACE
-/// fires them: an application may turn that off, for triggers of its own that would never end.
+/// Begins an edit: the number that its first captured change will have.
 pub(crate) fn next_change(connection: &Connection) -> Result<i64, ClientError> {
-    let mut statement = connection.prepare_cached("PRAGMA recursive_triggers")?;
-    match statement.query_row([], |row| row.get(0))? {
-        true => set_gate(connection, 2)?,
-        false => set_gate(connection, 0)?,
-    }
     Ok(last_change(connection)? + 1)
 }
 
 /// Ends an edit: notes that all changes from `first` on were made by this transaction at its time, and which rows they
 /// touch.
 pub(crate) fn mark_commit(work: &mut Work<'_>, first: i64) -> Result<(), ClientError> {
-    set_gate(work.tx, 0)?;
     work.registry.stay_first(work.tx)?;
     let last = last_change(work.tx)?;
     if last < first {
@@ -116,13 +110,5 @@ fn touch_tables(work: &mut Work<'_>, first: i64) -> Result<(), ClientError> {
             work.touched.many(&table.schema.table);
         }
     }
-    Ok(())
-}
-
-/// See the triggers for what the gate says.
-fn set_gate(connection: &Connection, gate: i64) -> Result<(), ClientError> {
-    connection
-        .prepare_cached("UPDATE _lakesync_gate SET applying = ?1")?
-        .execute([gate])?;
     Ok(())
 }

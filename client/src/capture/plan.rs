@@ -3,6 +3,7 @@
 //! ```text
 //! insert                 INSERT of what is not null, and of nulls that were written explicitly
 //! insert that replaced   DELETE, INSERT
+//! insert of what went in silence, as REPLACE of another program takes it: nothing
 //! update                 UPDATE of what differs
 //! delete                 DELETE
 //! move                   DELETE of the old row, INSERT of the new one: a key never changes
@@ -71,7 +72,7 @@ pub(super) fn plan(
     let old = change.old_row_id(table);
     let new = change.new_row_id(table);
     match change.kind {
-        schema::INSERT => {
+        schema::INSERT | schema::ADD => {
             if let Some(Ok(row_id)) = new {
                 if replaced.is_some() {
                     plan.delete(row_id.clone(), replaced);
@@ -126,6 +127,15 @@ pub(super) fn plan(
     plan
 }
 
+/// Plans an insert whose row went before anybody could read it: what it took away is gone.
+pub(super) fn gone(change: &Change<'_>, table: &LocalTable, replaced: Option<Cells>) -> Plan {
+    let mut plan = Plan::default();
+    if let (Some(Ok(row_id)), Some(cells)) = (change.new_row_id(table), replaced) {
+        plan.delete(row_id, Some(cells));
+    }
+    plan
+}
+
 /// Which nulls of a new row are written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Nulls {
@@ -169,8 +179,8 @@ impl Plan {
         for column in &table.columns {
             let written = change.value(Side::New, column.slot);
             // Beside the values of an insert there is only the mark of the typed API.
-            let marked = change.kind == schema::INSERT
-                && change.value(Side::Old, column.slot) != ValueRef::Null;
+            let marked =
+                change.is_insert() && change.value(Side::Old, column.slot) != ValueRef::Null;
             if written != ValueRef::Null || marked || nulls == Nulls::All {
                 columns.push(self.column(column, written));
             }

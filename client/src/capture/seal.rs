@@ -11,8 +11,9 @@ use rusqlite::params_from_iter;
 use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
 
 use super::change::{Change, Side};
-use super::plan::{Cells, Draft, Normal, Plan, Writer, all, plan};
+use super::plan::{Cells, Draft, Normal, Plan, Writer, all, gone, plan};
 use super::times::{Commits, Stamps, commits};
+use super::written::{Written, WrittenRows};
 use crate::error::ClientError;
 use crate::local::Work;
 use crate::outbox;
@@ -35,6 +36,7 @@ pub(crate) fn seal(work: &mut Work<'_>) -> Result<u64, ClientError> {
     }
     let mut sealing = Sealing {
         stamps: Stamps::load(tx)?,
+        inserted: WrittenRows::of(tx, work.registry)?,
         met: Vec::new(),
         restore: BTreeMap::new(),
         sealed: 0,
@@ -48,26 +50,28 @@ pub(crate) fn seal(work: &mut Work<'_>) -> Result<u64, ClientError> {
         while let Some(row) = rows.next()? {
             let change = Change::read(row)?;
             let (writer, at_ms) = commits.maker(&change)?;
-            sealing.change(work, &change, (writer, at_ms))?;
+            sealing.change(work, change, (writer, at_ms))?;
         }
     }
     tx.execute_batch("DELETE FROM _lakesync_changes; DELETE FROM _lakesync_commits")?;
+    sealing.inserted.forget()?;
     sealing.finish(work)
 }
 
-struct Sealing {
+struct Sealing<'c> {
     stamps: Stamps,
+    inserted: WrittenRows<'c>,
     /// Rows that inserts of other programs have met, with their values.
     met: Vec<(TableNumber, RowId, Cells)>,
     restore: BTreeMap<TableNumber, BTreeSet<RowId>>,
     sealed: u64,
 }
 
-impl Sealing {
+impl Sealing<'_> {
     fn change(
         &mut self,
         work: &mut Work<'_>,
-        change: &Change<'_>,
+        mut change: Change<'_>,
         (writer, at_ms): (Writer, u64),
     ) -> Result<(), ClientError> {
         // A table that is not registered was dropped with its triggers.
@@ -75,14 +79,24 @@ impl Sealing {
             return Ok(());
         };
         if change.kind == schema::MET {
-            self.meet(change, &table);
+            self.meet(&change, &table);
             return Ok(());
         }
-        let replaced = self.replaced(change, &table);
-        let planned = plan(change, &table, writer, replaced);
+        let replaced = self.replaced(&change, &table);
+        let planned = match change.kind {
+            schema::ADD => match self.inserted.written(&change, &table)? {
+                Written::Values(cells) => {
+                    change.written = cells;
+                    plan(&change, &table, writer, replaced)
+                }
+                Written::Gone => gone(&change, &table, replaced),
+                Written::Lost => return lost(work, &change, &table),
+            },
+            _ => plan(&change, &table, writer, replaced),
+        };
         match &planned.unfit {
-            Some(reason) => self.reject(work, (change, &table), (&planned, reason, at_ms)),
-            None => self.accept(work, (change, &table), (planned, at_ms)),
+            Some(reason) => self.reject(work, (&change, &table), (&planned, reason, at_ms)),
+            None => self.accept(work, (&change, &table), (planned, at_ms)),
         }
     }
 
@@ -177,7 +191,7 @@ impl Sealing {
             }
             !is_this
         });
-        cells.filter(|_| change.kind == schema::INSERT)
+        cells.filter(|_| change.is_insert())
     }
 
     fn restore_later(&mut self, table: &LocalTable, row_id: &RowId) {
@@ -197,6 +211,16 @@ impl Sealing {
         }
         Ok(self.sealed)
     }
+}
+
+/// An insert whose values nobody can tell becomes a dead letter of its key. Its table is not there to fall back.
+fn lost(work: &mut Work<'_>, change: &Change<'_>, table: &LocalTable) -> Result<(), ClientError> {
+    let row_id = match change.new_row_id(table) {
+        Some(Ok(row_id)) => row_id.as_str().to_owned(),
+        _ => nameless_text(change, table),
+    };
+    let reason = "another program has removed the table, or its key, before the row was read";
+    outbox::add_rejected(work, table, &row_id, (&shown(change, table), reason))
 }
 
 /// Writes normal forms over what was written, where it still stands.
@@ -256,7 +280,7 @@ fn remove_nameless(
 /// Which side of a change names the row that stands in `t` after it.
 fn made_by(change: &Change<'_>) -> Side {
     match change.kind {
-        schema::INSERT | schema::MOVE => Side::New,
+        schema::INSERT | schema::ADD | schema::MOVE => Side::New,
         _ => Side::Old,
     }
 }
@@ -270,7 +294,7 @@ fn nameless_text(change: &Change<'_>, table: &LocalTable) -> String {
 /// The captured values, for a person.
 fn shown(change: &Change<'_>, table: &LocalTable) -> String {
     let verb = match change.kind {
-        schema::INSERT => "INSERT",
+        schema::INSERT | schema::ADD => "INSERT",
         schema::DELETE => "DELETE",
         _ => "UPDATE",
     };

@@ -2,6 +2,7 @@
 
 mod alter;
 mod ddl;
+mod gate;
 mod intact;
 mod moment;
 mod registry;
@@ -11,9 +12,9 @@ mod tests;
 mod triggers;
 mod union;
 
-pub(crate) use moment::take_over;
+pub(crate) use gate::{Gate, Stand};
 pub(crate) use registry::Registry;
 pub(crate) use table::{LocalColumn, LocalTable, Slot, TableNumber};
 pub(crate) use triggers::{
-    CHANGES, DELETE, FIXED_COLUMNS, INSERT, MET, MOVE, NULL, UPDATE, loosen_changes,
+    ADD, CHANGES, DELETE, FIXED_COLUMNS, INSERT, MET, MOVE, NULL, UPDATE, loosen_changes,
 };

@@ -24,8 +24,8 @@ pub(super) fn foreign_ms() -> String {
     )
 }
 
-/// Makes a connection one of ours.
-pub(crate) fn take_over(connection: &Connection) -> Result<(), ClientError> {
+/// Makes a connection one that knows no time.
+pub(super) fn take_over(connection: &Connection) -> Result<(), ClientError> {
     // Innocuous: an application that trusts no schema may still write.
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_INNOCUOUS;
     connection.create_aggregate_function("strftime", ARGUMENTS, flags, NoTime)?;

@@ -131,10 +131,15 @@ impl Registry {
         self.raise(connection)
     }
 
-    /// Writes the triggers of all tables anew.
+    /// Writes the triggers of all tables anew. A table that another program has taken something from has none until it is
+    /// whole again.
     pub(crate) fn write_triggers(&self, connection: &Connection) -> Result<(), ClientError> {
         for table in self.tables.values() {
-            triggers::create_all(connection, table)?;
+            triggers::drop_all(connection, table.number)?;
+            let difference = intact::difference(connection, table)?;
+            if !matches!(difference, Some(Difference::Lacks(_))) {
+                triggers::create_all(connection, table)?;
+            }
         }
         Ok(())
     }

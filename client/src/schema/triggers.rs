@@ -6,15 +6,17 @@
 //! at_ms       SQLite's clock; null in a connection of ours, of which _lakesync_commits tells
 //!
 //! kind        n<slot>                        o<slot>
-//! 1 insert    new values                     1 beside a null: it was written explicitly
+//! 7 add       key columns                    1: null was written there explicitly, by the typed API
+//! 1 insert    all new values                 as 7: so a format before 4 captured inserts
 //! 2 update    new values of what changed     old values of what changed; key columns in both
 //! 3 delete                                   all old values
 //! 4 move      all new values                 all old values        the key, or row_id, was another before
 //! 5 null                                     1: null was written where null stood already, by the typed API
 //! 6 met                                      all old values        an insert of another program met this row
-//!
-//! gate                    0 open       1 closed              2 open, and REPLACE fires the delete trigger
 //! ```
+//! What an insert wrote stands in the row, and what changes the row later writes down what it finds there: to write it down
+//! a second time would make inserts dear. `capture::written` finds it.
+//!
 //! SQLite tells of a row that REPLACE takes away only where `recursive_triggers` is on, as it is in connections of ours.
 //! Through any other an insert first notes the row that it meets: an insert of the same row that follows has replaced it.
 //!
@@ -31,6 +33,8 @@ use std::fmt::Write as _;
 
 use rusqlite::Connection;
 
+use super::ddl::NOW_MS;
+use super::gate::{AGGREGATED, CALLED};
 use super::moment::foreign_ms;
 use super::table::{LocalColumn, LocalTable, Slot, TableNumber};
 use crate::error::ClientError;
@@ -42,6 +46,7 @@ pub(crate) const DELETE: i64 = 3;
 pub(crate) const MOVE: i64 = 4;
 pub(crate) const NULL: i64 = 5;
 pub(crate) const MET: i64 = 6;
+pub(crate) const ADD: i64 = 7;
 
 /// `_lakesync_changes` as it is made, before any table needs a slot.
 pub(crate) const CHANGES: &str = "CREATE TABLE IF NOT EXISTS _lakesync_changes (
@@ -165,18 +170,24 @@ pub(crate) fn loosen_changes(connection: &Connection) -> Result<(), ClientError>
 }
 
 fn insert(table: &LocalTable) -> String {
-    let values = table.columns.iter().map(|column| {
-        (
-            format!("n{}", column.slot),
-            format!("NEW.\"{}\"", column.name),
-        )
-    });
-    trigger(
-        table,
-        ("insert", "AFTER INSERT", ""),
-        (INSERT, row_id(table, &[("row_id", "NEW")])),
-        values.collect(),
+    let key = table.columns.iter().filter(|c| table.is_key(&c.name));
+    let key =
+        key.map(|LocalColumn { name, slot, .. }| (format!("n{slot}"), format!("NEW.\"{name}\"")));
+    let row_ids = row_id(table, &[("row_id", "NEW")]);
+    let (columns, expressions): (Vec<String>, Vec<String>) = row_ids.into_iter().chain(key).unzip();
+    let (number, name) = (table.number, &table.schema.table);
+    format!(
+        "CREATE TRIGGER {PREFIX}insert_{number} AFTER INSERT ON \"{name}\" WHEN {CALLED} IS NOT 1 BEGIN \
+         INSERT INTO _lakesync_changes (kind, table_number, at_ms, {}) VALUES ({ADD}, {number}, {}, {}); END",
+        columns.join(", "),
+        called_ms(),
+        expressions.join(", ")
     )
+}
+
+/// The time of an insert of another program.
+fn called_ms() -> String {
+    format!("CASE WHEN {CALLED} IS NULL THEN {NOW_MS} END")
 }
 
 fn delete(table: &LocalTable) -> String {
@@ -287,16 +298,16 @@ fn meet(table: &LocalTable) -> String {
         row_ids.into_iter().chain(values).unzip();
     format!(
         "CREATE TRIGGER {PREFIX}meet_{number} BEFORE INSERT ON \"{name}\" \
-         WHEN (SELECT applying FROM _lakesync_gate) = 0 BEGIN \
+         WHEN coalesce({CALLED}, 0) = 0 BEGIN \
          INSERT INTO _lakesync_changes (kind, table_number, at_ms, {}) SELECT {MET}, {number}, {}, {} \
          FROM \"{name}\" AS t WHERE {same}; END",
         columns.join(", "),
-        foreign_ms(),
+        called_ms(),
         expressions.join(", ")
     )
 }
 
-/// One trigger: its name, event and further condition; its kind and the row ids; the slots' values.
+/// The trigger of an update or a delete: its name, event and further condition; its kind and the row ids; the slots' values.
 fn trigger(
     table: &LocalTable,
     (name, event, when): (&str, &str, &str),
@@ -307,9 +318,9 @@ fn trigger(
         row_ids.into_iter().chain(values).unzip();
     let number = table.number;
     format!(
-        "CREATE TRIGGER {PREFIX}{name}_{number} {event} ON \"{}\" WHEN (SELECT applying FROM _lakesync_gate) <> 1{when} BEGIN \
+        "CREATE TRIGGER {PREFIX}{name}_{number} {event} ON \"{}\" WHEN {AGGREGATED} IS NOT 1{when} BEGIN \
          INSERT INTO _lakesync_changes (kind, table_number, at_ms, {}) VALUES ({kind}, {number}, \
-         CASE WHEN (SELECT applying FROM _lakesync_gate) = 0 THEN {} END, {}); END",
+         CASE WHEN {AGGREGATED} = '' THEN {} END, {}); END",
         table.schema.table,
         columns.join(", "),
         foreign_ms(),

@@ -17,7 +17,7 @@ use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::prelude::{DataFrame, SessionContext};
 use lakesync_providers::lake::{
-    Commit, CommitErrorKind, DataFileInfo, LogFile, WriteOptions, log_files, summary,
+    Commit, CommitErrorKind, DataFile, DataFileInfo, LogFile, WriteOptions, log_files, summary,
     write_data_stream,
 };
 use lakesync_providers::proto::{Hlc, Seq, TableName, columns};
@@ -105,26 +105,13 @@ pub async fn drop_log(job: Job<'_>, request: DropRequest, dry_run: DryRun) -> Re
     if dry_run == DryRun::Yes {
         return Ok(report);
     }
-    let mut written = Vec::new();
-    for (file, _) in &found.partly {
-        let kept = format!(
-            "select * from part where not ({}) order by {}, {}, {}",
-            request.condition(),
-            columns::ROW_ID,
-            columns::HLC,
-            columns::SEQ
-        );
-        let rows = opened(&view, file, &kept).await?.execute_stream().await?;
-        let mut options = WriteOptions::new("log")
-            .with_partition(file.partition.clone())
-            .with_bloom_column(columns::ROW_ID);
-        options.sort_order_id = file.sort_order_id;
-        written.extend(write_data_stream(&view.log.table, rows, &options).await?);
-    }
+    let written = written_again(&view, &found, request).await?;
+    let paths: Vec<String> = written
+        .iter()
+        .map(|file| file.file_path().to_owned())
+        .collect();
     crash::point("drop_log.after_write");
-    let partly = found.partly.iter().map(|(file, _)| file.path.clone());
-    let whole = found.whole.iter().map(|file| file.path.clone());
-    let going: Vec<String> = whole.chain(partly).collect();
+    let going = found.paths();
     let commit = match written.is_empty() {
         true => Commit::delete(snapshot, going),
         false => Commit::overwrite(snapshot, going, written),
@@ -135,24 +122,63 @@ pub async fn drop_log(job: Job<'_>, request: DropRequest, dry_run: DryRun) -> Re
     if let Some(fence) = job.fence {
         commit = commit.with_fence(fence);
     }
-    let (warehouse, ident) = (job.live.warehouse(), view.log.table.identifier());
-    match commit.run(warehouse, ident).await {
+    let committed = commit.run(job.live.warehouse(), view.log.table.identifier());
+    match committed.await {
         Ok(committed) => {
             crash::point("drop_log.after_commit");
             job.live.flushed(view.table(), committed)?;
             Ok(report)
         }
         Err(error) => {
-            if matches!(
-                error.kind(),
-                CommitErrorKind::Conflict | CommitErrorKind::Unknown
-            ) {
-                let pair = warehouse.load(job.live.gateway(), view.table()).await?;
-                job.live.put_table(pair)?;
-            }
+            after_lost(job, &view, paths, error.kind()).await?;
             Err(error.into())
         }
     }
+}
+
+/// Writes the files again of which a part goes.
+async fn written_again(
+    view: &ReadView,
+    found: &Found,
+    request: DropRequest,
+) -> Result<Vec<DataFile>> {
+    let kept = format!(
+        "select * from part where not ({}) order by {}, {}, {}",
+        request.condition(),
+        columns::ROW_ID,
+        columns::HLC,
+        columns::SEQ
+    );
+    let mut written = Vec::new();
+    for (file, _) in &found.partly {
+        let rows = opened(view, file, &kept).await?.execute_stream().await?;
+        let mut options = WriteOptions::new("log")
+            .with_partition(file.partition.clone())
+            .with_bloom_column(columns::ROW_ID);
+        options.sort_order_id = file.sort_order_id;
+        written.extend(write_data_stream(&view.log.table, rows, &options).await?);
+    }
+    Ok(written)
+}
+
+/// What follows a commit that did not go through: files that are certainly in no snapshot go, and the next attempt starts
+/// from what is in the catalog.
+async fn after_lost(
+    job: Job<'_>,
+    view: &ReadView,
+    written: Vec<String>,
+    kind: CommitErrorKind,
+) -> Result<()> {
+    let (live, warehouse) = (job.live, job.live.warehouse());
+    if kind != CommitErrorKind::Unknown {
+        // What stays behind is left to orphan removal.
+        drop(warehouse.delete_objects(written).await);
+    }
+    if matches!(kind, CommitErrorKind::Conflict | CommitErrorKind::Unknown) {
+        let pair = warehouse.load(live.gateway(), view.table()).await?;
+        live.flushed(view.table(), pair.log)?;
+    }
+    Ok(())
 }
 
 /// The least HLC among the deltas of a view above `covered`; none without any.
@@ -224,6 +250,12 @@ impl Found {
             }
         }
         Ok(found)
+    }
+
+    fn paths(&self) -> Vec<String> {
+        let partly = self.partly.iter().map(|(file, _)| file);
+        let all = self.whole.iter().chain(partly);
+        all.map(|file| file.path.clone()).collect()
     }
 
     fn reach(&mut self, bounds: Option<Bounds>, request: DropRequest) {

@@ -38,6 +38,7 @@ use lakesync_providers::proto::TableSchema;
 use crate::config::{CompactionConfig, WriteMode};
 use crate::error::Result;
 use crate::fold::{ChangeCounts, Changes, change_schema};
+use crate::progress::Progress;
 use work::{Steps, Work};
 
 /// What a merge goes into.
@@ -204,12 +205,28 @@ pub async fn merge(
     changes: Changes,
     options: &MergeOptions,
 ) -> Result<Merged> {
+    merge_watched(into, changes, options, &Progress::default()).await
+}
+
+/// As [`merge`], telling how far it is: rows that are read of files that are rewritten, and changes of others.
+///
+/// # Errors
+/// As [`merge`].
+///
+/// # Cancel safety
+/// As [`merge`].
+pub async fn merge_watched(
+    into: MergeInto<'_>,
+    changes: Changes,
+    options: &MergeOptions,
+    progress: &Progress,
+) -> Result<Merged> {
     let options = MergeOptions {
         mode: mode_for(into.schema, options.mode),
         ..*options
     };
     let work = Work::begin(into, changes, &options).await?;
-    work.run(Steps::Changes).await
+    work.run(Steps::Changes, progress).await
 }
 
 /// Writes the rows of these data files anew, without the dead ones: small files become large ones, and rows come in the
@@ -225,8 +242,24 @@ pub async fn rewrite(
     paths: &[String],
     options: &MergeOptions,
 ) -> Result<Merged> {
+    rewrite_watched(into, paths, options, &Progress::default()).await
+}
+
+/// As [`rewrite`], telling how far it is in rows.
+///
+/// # Errors
+/// As [`merge`].
+///
+/// # Cancel safety
+/// As [`merge`].
+pub async fn rewrite_watched(
+    into: MergeInto<'_>,
+    paths: &[String],
+    options: &MergeOptions,
+    progress: &Progress,
+) -> Result<Merged> {
     let work = Work::begin(into, none(&into)?, options).await?;
-    work.run(Steps::Rewrite(paths)).await
+    work.run(Steps::Rewrite(paths), progress).await
 }
 
 /// No changes.

@@ -17,6 +17,7 @@ use super::{MergeInto, MergeOptions, Merged};
 use crate::config::WriteMode;
 use crate::error::{Error, Result};
 use crate::fold::Changes;
+use crate::progress::{Progress, Unit};
 
 /// A merge that is under way.
 pub(super) struct Work<'a> {
@@ -35,6 +36,8 @@ pub(super) struct Work<'a> {
     gone: Vec<usize>,
     /// Data files that got rows deleted.
     deleted_from: u64,
+    /// Rows that the changes make it read or write.
+    rows_by_estimate: u64,
 }
 
 /// What there is to do.
@@ -62,8 +65,17 @@ impl<'a> Work<'a> {
             }
             false => None,
         };
+        let states = files.states(&changes.counts);
+        let treatments = treatments(&states, options);
+        let rows = states.iter().zip(&treatments);
+        let rows = rows.filter(|(file, _)| file.touched > 0);
+        let rows = rows.map(|(file, treatment)| match treatment {
+            Treatment::Rewrite => file.rows,
+            Treatment::Delete => file.touched,
+        });
         Ok(Self {
-            treatments: treatments(&files.states(&changes.counts), options),
+            rows_by_estimate: rows.sum::<u64>().saturating_add(changes.counts.elsewhere),
+            treatments,
             files,
             cells,
             cursor: Cursor::new(changes),
@@ -77,10 +89,10 @@ impl<'a> Work<'a> {
         })
     }
 
-    pub(super) async fn run(mut self, steps: Steps<'_>) -> Result<Merged> {
+    pub(super) async fn run(mut self, steps: Steps<'_>, progress: &Progress) -> Result<Merged> {
         let done = match steps {
-            Steps::Changes => self.changes().await,
-            Steps::Rewrite(paths) => self.rewrites(paths).await,
+            Steps::Changes => self.changes(progress).await,
+            Steps::Rewrite(paths) => self.rewrites(paths, progress).await,
         };
         match done {
             Ok(()) => self.finish().await,
@@ -88,15 +100,16 @@ impl<'a> Work<'a> {
         }
     }
 
-    async fn changes(&mut self) -> Result<()> {
+    async fn changes(&mut self, progress: &Progress) -> Result<()> {
+        progress.begin("writing base files", Unit::Rows, self.rows_by_estimate);
         while let Some(place) = self.cursor.place().await? {
             let Place::File(at) = place else {
-                self.rows_without_place().await?;
+                self.rows_without_place(progress).await?;
                 continue;
             };
             match self.treatments.get(at) {
-                Some(Treatment::Rewrite) => self.rewrite(at).await?,
-                Some(Treatment::Delete) => self.delete(at).await?,
+                Some(Treatment::Rewrite) => self.rewrite(at, progress).await?,
+                Some(Treatment::Delete) => self.delete(at, progress).await?,
                 None => return Err(misfit("a change is of a file that the base does not have")),
             }
             crash::point("fold.between_files");
@@ -104,7 +117,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    async fn rewrites(&mut self, paths: &[String]) -> Result<()> {
+    async fn rewrites(&mut self, paths: &[String], progress: &Progress) -> Result<()> {
         let mut files: Vec<usize> = paths
             .iter()
             .filter_map(|path| self.files.find(path))
@@ -112,15 +125,18 @@ impl<'a> Work<'a> {
         // Files that lie together stay together.
         files.sort_unstable();
         files.dedup();
+        let rows = files.iter().filter_map(|at| self.files.get(*at));
+        let rows = rows.map(|file| file.rows).sum();
+        progress.begin("writing base files", Unit::Rows, rows);
         for at in files {
-            self.rewrite(at).await?;
+            self.rewrite(at, progress).await?;
             crash::point("rewrite.between_files");
         }
         Ok(())
     }
 
     /// Writes a file anew, without its dead and deleted rows.
-    async fn rewrite(&mut self, at: usize) -> Result<()> {
+    async fn rewrite(&mut self, at: usize, progress: &Progress) -> Result<()> {
         let Some(file) = self.files.get(at) else {
             return Err(misfit("a file has no number"));
         };
@@ -143,6 +159,7 @@ impl<'a> Work<'a> {
             for rows in self.cells.rows(&kept, Some(&batch), changes)? {
                 self.output.write(Rows::Rewritten, rows).await?;
             }
+            progress.add(count(batch.num_rows()));
             dead = &dead[here..];
             first = end;
         }
@@ -161,7 +178,7 @@ impl<'a> Work<'a> {
     }
 
     /// Deletes the touched rows of a file, and writes what they are now to other files.
-    async fn delete(&mut self, at: usize) -> Result<()> {
+    async fn delete(&mut self, at: usize, progress: &Progress) -> Result<()> {
         let Some(file) = self.files.get(at) else {
             return Err(misfit("a file has no number"));
         };
@@ -169,6 +186,7 @@ impl<'a> Work<'a> {
         let mut open = None;
         while let Some(run) = self.cursor.gather(Place::File(at), Extent::Enough).await? {
             positions.extend_from_slice(&run.positions);
+            progress.add(count(run.rows.num_rows()));
             if let Some(equality) = &mut self.equality {
                 equality.write(row_ids(&run.rows)).await?;
             }
@@ -219,7 +237,7 @@ impl<'a> Work<'a> {
     }
 
     /// Writes rows that no file of the base has, or that nobody had to look for.
-    async fn rows_without_place(&mut self) -> Result<()> {
+    async fn rows_without_place(&mut self, progress: &Progress) -> Result<()> {
         let run = self.cursor.gather(Place::Nowhere, Extent::Enough).await?;
         let Some(Run { rows, .. }) = run else {
             return Ok(());
@@ -227,6 +245,7 @@ impl<'a> Work<'a> {
         if let Some(equality) = &mut self.equality {
             equality.write(row_ids(&rows)).await?;
         }
+        progress.add(count(rows.num_rows()));
         let exist = exists(&rows, WITHOUT_BASE);
         let new: Vec<Row> = (0..rows.num_rows())
             .filter(|row| exist.value(*row))

@@ -150,7 +150,8 @@ fn view_of(live: &Live, table: &str) -> Result<Arc<ReadView>> {
     })
 }
 
-async fn due(view: &ReadView, options: &LogRewriteOptions) -> Result<Vec<LogGroup>> {
+/// What is due of the log of a view.
+pub(crate) async fn due(view: &ReadView, options: &LogRewriteOptions) -> Result<Vec<LogGroup>> {
     let files = log_files(&view.log.table, view.log.snapshot_id).await?;
     let today = view.warehouse.now_ms() / DAY_MS;
     let at = LogMoment {

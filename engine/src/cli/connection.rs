@@ -8,6 +8,7 @@ use lakesync_proto::{GatewayId, Push, PushAck, Schemas, TableDefinition, TableNa
 
 use super::CliError;
 use super::remote::Remote;
+use crate::config::{Config, Sources};
 use crate::directory::Holder;
 use crate::error::Error;
 use crate::lake::{Lake, LakeBuilder};
@@ -40,7 +41,7 @@ impl Connection {
             )
             .into());
         }
-        let connection = Self::over(dir, Lake::builder(dir), GatewayId::parse(gateway)?).await?;
+        let connection = Self::over(dir, configured(dir)?, GatewayId::parse(gateway)?).await?;
         if let Self::Embedded { lake, gateway } = &connection {
             lake.gateway(gateway.as_ref())?;
         }
@@ -53,8 +54,17 @@ impl Connection {
     /// When the directory is held by a process that does not serve, or cannot be opened.
     pub async fn open_or_create(dir: &Path, gateway: &str) -> Result<Self, CliError> {
         let gateway = GatewayId::parse(gateway)?;
-        let lake = Lake::builder(dir).with_gateway(gateway.clone());
+        let lake = configured(dir)?.with_gateway(gateway.clone());
         Self::over(dir, lake, gateway).await
+    }
+
+    /// The server at `url`, asked with the token of the environment.
+    ///
+    /// # Errors
+    /// When the URL or the gateway's name is none.
+    pub fn at(url: &str, gateway: &str) -> Result<Self, CliError> {
+        let gateway = GatewayId::parse(gateway)?;
+        Ok(Self::Server(Arc::new(Remote::at(url, gateway)?)))
     }
 
     async fn over(dir: &Path, lake: LakeBuilder, gateway: GatewayId) -> Result<Self, CliError> {
@@ -124,6 +134,22 @@ impl Connection {
             Self::Server(remote) => blocking(remote, move |remote| remote.push(&push)).await,
         }
     }
+}
+
+/// The lake in `dir` as its own configuration says.
+fn configured(dir: &Path) -> Result<LakeBuilder, CliError> {
+    let config = Config::read(&Sources::of_process(None, dir)?)?;
+    Ok(lake_of(dir, &config))
+}
+
+/// The lake in `dir` as `config` says.
+pub(super) fn lake_of(dir: &Path, config: &Config) -> LakeBuilder {
+    let lake = Lake::builder(dir)
+        .with_config(config.gateway.clone())
+        .with_maintenance(config.maintenance.clone())
+        .with_limits(config.limits);
+    let overrides = config.gateway_overrides.clone().into_iter();
+    overrides.fold(lake, |lake, (id, own)| lake.with_gateway_config(id, own))
 }
 
 /// The schemas of a gateway's tables at one moment.

@@ -1,4 +1,5 @@
-//! The command line: `lakesync demo | serve | sql | push | client | generate | config | token`.
+//! The command line: `lakesync demo | serve | sql | push | compact | optimize | expire | vacuum | maintain | client |
+//! generate | config | token`.
 //!
 //! **Invariant:** stdout carries data only; everything said to a person goes to stderr. Exit codes: 0
 //! done, 1 failed, 2 wrong usage.
@@ -7,6 +8,8 @@ pub mod client;
 pub mod connection;
 pub mod demo;
 pub mod generate;
+pub mod maintain;
+mod progress;
 pub mod push;
 pub mod remote;
 pub mod render;
@@ -42,6 +45,16 @@ enum Command {
     Sql(sql::SqlArgs),
     /// Pushes the rows or deltas of an NDJSON file into a table.
     Push(push::PushArgs),
+    /// Folds what a table has flushed into its base, so that every Iceberg reader sees it.
+    Compact(maintain::CompactArgs),
+    /// Folds, and puts a table's small, dead and unordered files right.
+    Optimize(maintain::OptimizeArgs),
+    /// Expires snapshots that the history does not keep, and deletes the files that only they reach.
+    Expire(maintain::ExpireArgs),
+    /// Lets go of everything that takes room and that the history does not need.
+    Vacuum(maintain::VacuumArgs),
+    /// Does all maintenance that is due, as a server does by itself.
+    Maintain(maintain::MaintainArgs),
     /// A client's local database: make it, look into it, edit it, sync it.
     #[command(subcommand)]
     Client(client::ClientCommand),
@@ -81,6 +94,11 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Serve(args) => serve::run(args).await,
         Command::Sql(args) => sql::run(args).await,
         Command::Push(args) => push::run(args).await,
+        Command::Compact(args) => maintain::compact(args).await,
+        Command::Optimize(args) => maintain::optimize(args).await,
+        Command::Expire(args) => maintain::expire(args).await,
+        Command::Vacuum(args) => maintain::vacuum(args).await,
+        Command::Maintain(args) => maintain::maintain(args).await,
         Command::Client(command) => client::run(command).await,
         Command::Config(args) => settings::print(&args),
         Command::Token(args) => token::run(&args),

@@ -1,8 +1,9 @@
 //! The server that holds a data directory, as the tools of the same machine ask it: with a token and over TLS when the
 //! server wants them.
 //!
-//! **Invariant:** it only ever speaks to the address that the directory's lock names, which is this machine's; a token
-//! that it makes itself is good for one gateway and one minute, should another process listen there by then.
+//! **Invariant:** it only ever speaks to the address that the directory's lock names, which is this machine's, or to the one
+//! that somebody gave, whose certificate it checks; a token that it makes itself goes to the former only, and is good for
+//! one gateway and one minute, should another process listen there by then.
 
 use std::fmt;
 use std::io::Read as _;
@@ -69,15 +70,38 @@ impl Remote {
             .timeout_connect(Some(CONNECT))
             .proxy(None)
             .tls_config(tls);
-        let token = std::env::var(TOKEN_VARIABLE).ok();
-        let token = token.filter(|token| !token.is_empty());
         let own = || own_auth(dir).map_or(Token::None, |auth| Token::Minted(Box::new(auth)));
         Self {
             agent: config.build().into(),
             url: url.to_owned(),
-            token: token.map_or_else(own, Token::Given),
+            token: given_token().map_or_else(own, Token::Given),
             gateway,
         }
+    }
+
+    /// The server at `url`, wherever it is: its certificate is checked, and the token is the environment's.
+    ///
+    /// # Errors
+    /// When it is no URL of a server.
+    pub(super) fn at(url: &str, gateway: GatewayId) -> Result<Self, CliError> {
+        let scheme = ["https://", "http://"]
+            .into_iter()
+            .find(|scheme| url.starts_with(scheme));
+        if scheme.is_none_or(|scheme| url.len() == scheme.len()) {
+            return Err(
+                format!("`{url}` is no URL of a server; write it as https://lake.example").into(),
+            );
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT));
+        Ok(Self {
+            agent: config.build().into(),
+            url: url.trim_end_matches('/').to_owned(),
+            token: given_token().map_or(Token::None, Token::Given),
+            gateway,
+        })
     }
 
     /// The gateway that is asked for.
@@ -143,6 +167,12 @@ impl Remote {
         let answer = self.post(&path, &encode_push_json(push), "application/json")?;
         Ok(decode_ack_json(&whole(answer)?)?)
     }
+}
+
+/// The token of the environment.
+fn given_token() -> Option<String> {
+    let token = std::env::var(TOKEN_VARIABLE).ok();
+    token.filter(|token| !token.is_empty())
 }
 
 /// What whoever may read the directory's own configuration may sign with.

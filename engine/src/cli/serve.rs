@@ -12,6 +12,7 @@ use clap::Args;
 use lakesync_proto::GatewayId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::connection::lake_of;
 use super::settings::ConfigArgs;
 use super::{CliError, DirArgs};
 use crate::config::{Config, LogFormat};
@@ -47,18 +48,12 @@ pub async fn run(args: ServeArgs) -> Result<(), CliError> {
     let config = Config::read(&sources)?;
     logs::begin(&config.log)?;
     let named = GatewayId::parse(&args.place.gateway)?;
-    let lake = Lake::builder(&args.place.dir)
-        .with_config(config.gateway.clone())
-        .with_limits(config.limits);
-    let overrides = config.gateway_overrides.clone().into_iter();
-    let lake = overrides.fold(lake, |lake, (id, own)| lake.with_gateway_config(id, own));
+    let lake = lake_of(&args.place.dir, &config);
     let gateways = config.gateways.iter().cloned().chain([named]);
     let lake = gateways.fold(lake, |lake, gateway| lake.with_gateway(gateway));
     let lake = lake.open().await?;
     let server = Server::bind_with(lake.clone(), options(&config)).await?;
     let upkeep = UpkeepOptions {
-        compact: config.compact,
-        compaction: config.compaction,
         connectors: config.connectors.clone(),
     };
     let upkeep = Upkeep::start(&lake, &server, upkeep)?;

@@ -8,10 +8,13 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use arrow::util::display::array_value_to_string;
 use clap::Args;
+use datafusion::prelude::DataFrame;
 use futures::StreamExt as _;
 use lakesync_proto::GatewayId;
+use ureq::BodyReader;
 
 use super::connection::Connection;
+use super::progress;
 use super::remote::Remote;
 use super::render::{Format, RenderError, RowWriter};
 use super::{CliError, DirArgs};
@@ -78,7 +81,7 @@ async fn embedded(
     let Some(statement) = parse(sql)?.pop() else {
         return Ok(0);
     };
-    let frame = lake.run(statement, Access::Everything, gateway).await?;
+    let frame = planned(lake, gateway, statement).await?;
     let schema = Arc::new(frame.schema().as_arrow().clone());
     let mut rows = Output::new(format, &schema)?;
     let mut batches = frame.execute_stream().await.map_err(crate::Error::from)?;
@@ -88,11 +91,73 @@ async fn embedded(
     rows.finish()
 }
 
+/// Plans a statement; a call, which runs at once, shows how far it is.
+async fn planned(
+    lake: &Lake,
+    gateway: &GatewayId,
+    statement: LakeStatement,
+) -> Result<DataFrame, crate::Error> {
+    let is_call = matches!(statement, LakeStatement::Call(_));
+    let run = lake.run(statement, Access::Everything, gateway);
+    match is_call {
+        true => progress::shown(lake, run).await,
+        false => run.await,
+    }
+}
+
+/// All rows of one statement.
+pub(super) struct Answer {
+    pub(super) schema: SchemaRef,
+    pub(super) batches: Vec<RecordBatch>,
+}
+
+/// Runs one statement whose answer is small.
+///
+/// # Errors
+/// When it cannot be sent, or fails.
+pub(super) async fn answer(connection: &Connection, sql: &str) -> Result<Answer, CliError> {
+    match connection {
+        Connection::Embedded { lake, gateway } => {
+            let statement = parse(sql)?.pop().ok_or("there is no statement")?;
+            let frame = planned(lake, gateway, statement).await?;
+            let schema = Arc::new(frame.schema().as_arrow().clone());
+            let batches = frame.collect().await.map_err(crate::Error::from)?;
+            Ok(Answer { schema, batches })
+        }
+        Connection::Server(server) => {
+            let (server, sql) = (Arc::clone(server), sql.to_owned());
+            let ask = move || -> Result<Answer, CliError> {
+                let statement = parse(&sql)?.pop().ok_or("there is no statement")?;
+                let batches = asked(&server, &sql, &statement)?;
+                let schema = batches.schema();
+                let batches = batches.collect::<Result<_, _>>()?;
+                Ok(Answer { schema, batches })
+            };
+            tokio::task::spawn_blocking(ask).await?
+        }
+    }
+}
+
 fn remote(server: &Remote, sql: &str, format: Format) -> Result<usize, CliError> {
     let Some(statement) = parse(sql)?.pop() else {
         return Ok(0);
     };
-    let path = match reads(&statement) {
+    let batches = asked(server, sql, &statement)?;
+    let schema = batches.schema();
+    let mut rows = Output::new(format, &schema)?;
+    for batch in batches {
+        rows.write(&batch?)?;
+    }
+    rows.finish()
+}
+
+/// The rows that the server answers a statement with, as they come.
+fn asked(
+    server: &Remote,
+    sql: &str,
+    statement: &LakeStatement,
+) -> Result<StreamReader<BodyReader<'static>>, CliError> {
+    let path = match reads(statement) {
         true => "/v1/sql",
         false => "/v1/admin/sql",
     };
@@ -103,13 +168,7 @@ fn remote(server: &Remote, sql: &str, format: Format) -> Result<usize, CliError>
         .into_with_config()
         .limit(u64::MAX)
         .reader();
-    let batches = StreamReader::try_new(body, None)?;
-    let schema = batches.schema();
-    let mut rows = Output::new(format, &schema)?;
-    for batch in batches {
-        rows.write(&batch?)?;
-    }
-    rows.finish()
+    Ok(StreamReader::try_new(body, None)?)
 }
 
 /// Where rows go: a plan is printed as the text that it is, everything else in the format asked for.

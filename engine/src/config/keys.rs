@@ -227,8 +227,122 @@ pub(crate) const KEYS: &[Key] = &[
         "compact.memory",
         Kind::Size,
         "512 MiB",
-        "How much memory one compaction plans for. Smaller folds in more parts, each of which reads base and log again; \
-         larger may take the machine's memory from queries.",
+        "How much memory one compaction takes; beyond it, it goes on in files in the system's directory for temporary ones. \
+         Smaller is slower; larger may take the machine's memory from queries.",
+    ),
+    new(
+        "compact.when_files",
+        Kind::Count,
+        "500",
+        "Compact a table when this many log files hold deltas that are not in its base. Fewer writes the base more often; \
+         more makes every start, late delta and look at the past open them all.",
+    ),
+    new(
+        "compact.read_percent",
+        Kind::Count,
+        "20",
+        "Compact a table when the deltas that are flushed and not in its base are this many per cent of the base's rows, \
+         50,000 at least. Fewer writes the base more often; more slows every query that reads the whole table.",
+    ),
+    new(
+        "compact.mode",
+        Kind::Word(&["merge-on-read", "copy-on-write", "equality-deletes"]),
+        "merge-on-read",
+        "How a compaction brings the touched files of a base up to date: \"merge-on-read\" writes those anew that much of is \
+         touched, and marks rows of the others as deleted by position; \"copy-on-write\" writes every touched file anew, for \
+         readers that know no delete files; \"equality-deletes\" marks rows by their id, which is cheap to write and dear to \
+         read, and some readers cannot.",
+    ),
+    new(
+        "compact.rewrite_percent",
+        Kind::Count,
+        "30",
+        "With merge-on-read: write a file anew when this many per cent of its rows are touched or deleted, and, in any mode, \
+         when this many are deleted and nothing else touches it. Lower writes more; higher lets readers skip more rows.",
+    ),
+    new(
+        "compact.target_file",
+        Kind::Size,
+        "512 MiB",
+        "How large the files of a base are written. Smaller makes more files, which readers open one by one; larger makes a \
+         touched file dearer to write anew.",
+    ),
+    new(
+        "compact.small_files",
+        Kind::Count,
+        "8",
+        "Write small files of like size into one when there are this many of them. Fewer writes rows more often; more leaves \
+         more files to open.",
+    ),
+    new(
+        "compact.bytes_per_run",
+        Kind::Size,
+        "64 GiB",
+        "How much one job reads of a base at most; the rest is done by the next. Smaller leaves more to do for longer; larger \
+         lets a job take hours.",
+    ),
+    new(
+        "maintenance.scheduler",
+        Kind::Word(&["on", "off"]),
+        "on",
+        "Whether a server maintains its tables by itself: \"off\" leaves it to CALL system.maintain() and its kin, and memory \
+         fills when nobody calls.",
+    ),
+    new(
+        "maintenance.rewrite_every",
+        Kind::TimeOrNone,
+        "10min",
+        "The shortest time between two rewrites of small, dead or unordered files of a table. Shorter writes files that would \
+         soon have been more; longer leaves more of them. \"none\" never does.",
+    ),
+    new(
+        "maintenance.expire_every",
+        Kind::TimeOrNone,
+        "1h",
+        "How often snapshots that the history does not keep are expired, and deltas dropped that nothing needs any more. \
+         Shorter finds nothing to do most of the time; longer keeps files for longer. \"none\" never does.",
+    ),
+    new(
+        "maintenance.history",
+        Kind::Time,
+        "90days",
+        "How far back time travel is exact: one base snapshot a day is kept for it, and the log above the oldest of them. \
+         Shorter forgets sooner; longer keeps more of the log and of replaced files.",
+    ),
+    new(
+        "maintenance.keep_snapshots",
+        Kind::Time,
+        "1day",
+        "How long every base snapshot is kept, before it is one a day. Shorter leaves fewer moments that other engines can \
+         read; longer keeps the files that each compaction replaced.",
+    ),
+    new(
+        "maintenance.retain_last",
+        Kind::Count,
+        "0",
+        "How many of the newest snapshots are kept whatever their age. Fewer leaves less to roll back to; more keeps the \
+         files that each compaction replaced.",
+    ),
+    new(
+        "maintenance.orphans_older_than",
+        Kind::Time,
+        "3days",
+        "How old a file that no snapshot reaches has to be before it is removed, 24 hours at least. Shorter risks the files \
+         of a writer that has not committed yet; longer keeps what a crash left for longer.",
+    ),
+    new(
+        "maintenance.orphans_every",
+        Kind::TimeOrNone,
+        "1day",
+        "How often files are looked for that no snapshot reaches, as a crash leaves them. Shorter lists all files of a table \
+         more often; longer keeps them for longer. \"none\" never does.",
+    ),
+    new(
+        "maintenance.compact_log_every",
+        Kind::TimeOrNone,
+        "1h",
+        "How often a gateway's database lets go of pushes that are flushed and older than sync.pull_window. Shorter writes to \
+         the database more often; longer lets it grow. \"none\" never does.",
     ),
     new(
         "limits.hot",

@@ -30,6 +30,8 @@ pub use settings::{Config, LogFormat, LogSettings, ServerSettings, TlsFiles};
 
 use effective::{Effective, FILE_BYTES_MAX};
 
+pub(crate) use nearest::nearest;
+
 /// The name of the file in a data directory that is read when no other is named.
 pub const FILE_NAME: &str = "lakesync.toml";
 

@@ -5,11 +5,13 @@
 //! | the gateway's | see [`lakesync_gateway::http`] | |
 //! | `POST /v1/sql` | one statement that reads; body `{"sql": "…", "gateway"?: "…"}` | reader |
 //! | `POST /v1/admin/sql` | one statement that may also be `INSERT` or `CALL` | admin |
+//! | `POST /v1/admin/maintenance/{g}/pause`, `…/resume` | the scheduler leaves tables alone, or not | admin |
 //!
 //! **Invariant:** without authentication the listener is on loopback only, and pages of other sites are refused.
 
 mod accept;
 mod connections;
+mod maintenance;
 mod rows;
 mod sql;
 mod statements;

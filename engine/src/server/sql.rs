@@ -19,12 +19,13 @@ use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::maintenance;
 use super::rows::{RowFormat, rows};
-use super::statements::Statements;
+use super::statements::{Lasting, Statements};
 use crate::error::{Error, Result};
 use crate::lake::{Lake, default_gateway};
 use crate::statement::{Access, Grant};
-use crate::syntax::{SQL_BYTES_MAX, parse};
+use crate::syntax::{LakeStatement, SQL_BYTES_MAX, parse};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +49,8 @@ pub(super) fn routes(sql: Sql) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(read))
         .routes(routes!(write))
+        .routes(routes!(maintenance::pause))
+        .routes(routes!(maintenance::resume))
         .with_state(sql)
 }
 
@@ -118,6 +121,8 @@ async fn answer(sql: Sql, identity: Identity, request: HttpRequest, access: Acce
         Err(answer) => return *answer,
     };
     let lake = sql.lake;
+    let lasting = Lasting::default();
+    let lasts = lasting.clone();
     let work = async move {
         let request: Request = serde_json::from_slice(&body).map_err(|error| {
             Error::Invalid(format!(
@@ -129,13 +134,15 @@ async fn answer(sql: Sql, identity: Identity, request: HttpRequest, access: Acce
             access,
             identity: &identity,
         };
-        let frame = plan(&lake, &request, grant).await?;
+        let frame = plan(&lake, &request, grant, &lasts).await?;
         rows(frame, format).await
     };
-    sql.statements.run(place, work, error_response).await
+    sql.statements
+        .run((place, lasting), work, error_response)
+        .await
 }
 
-fn too_slow(limit: Duration) -> Response {
+pub(super) fn too_slow(limit: Duration) -> Response {
     let text = format!(
         "the request body was not there after {} (server.timeout); send it again over a faster connection",
         humantime::format_duration(limit)
@@ -148,11 +155,19 @@ fn too_slow(limit: Duration) -> Response {
     )
 }
 
-async fn plan(lake: &Lake, request: &Request, grant: Grant<'_>) -> Result<DataFrame> {
+async fn plan(
+    lake: &Lake,
+    request: &Request,
+    grant: Grant<'_>,
+    lasts: &Lasting,
+) -> Result<DataFrame> {
     let mut statements = parse(&request.sql)?;
     let (Some(statement), true) = (statements.pop(), statements.is_empty()) else {
         return Err(Error::Invalid("send exactly one statement".to_owned()));
     };
+    if matches!(statement, LakeStatement::Call(_)) {
+        lasts.begin();
+    }
     let gateway = request.gateway.clone();
     let gateway = gateway.unwrap_or_else(|| home(grant.identity));
     lake.run_as(statement, grant, &gateway).await
@@ -167,7 +182,7 @@ fn home(identity: &Identity) -> GatewayId {
     .unwrap_or_else(default_gateway)
 }
 
-fn error_response(error: &Error) -> Response {
+pub(super) fn error_response(error: &Error) -> Response {
     if error.is_unavailable() {
         return unavailable_answer(&error.to_string());
     }

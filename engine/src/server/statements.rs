@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -88,6 +89,22 @@ impl Drop for Inner {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// Whether a statement has turned out to be maintenance, which takes as long as it takes: only its answer has a time
+/// limit, for the work would go on anyhow.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lasting(Arc<AtomicBool>);
+
+impl Lasting {
+    /// It is.
+    pub(super) fn begin(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_it(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -172,12 +189,12 @@ impl Statements {
     /// Runs `work` and answers with its rows.
     pub(super) async fn run(
         &self,
-        place: Place,
+        (place, lasting): (Place, Lasting),
         work: impl Future<Output = Result<Rows>> + Send + 'static,
         failed: fn(&Error) -> Response,
     ) -> Response {
-        let deadline = Instant::now() + self.0.limits.timeout;
-        let (head_in, head) = oneshot::channel();
+        let mut deadline = Instant::now() + self.0.limits.timeout;
+        let (head_in, mut head) = oneshot::channel();
         let (chunks_in, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let task = async move {
             let _place = place;
@@ -193,7 +210,12 @@ impl Statements {
         let runtime = self.0.runtime.as_ref();
         let runtime = runtime.expect("it is taken only when nobody has it");
         let abort = Abort(runtime.spawn(task).abort_handle());
-        match timeout_at(deadline, head).await {
+        let mut answered = timeout_at(deadline, &mut head).await;
+        if answered.is_err() && lasting.is_it() {
+            answered = Ok(head.await);
+            deadline = Instant::now() + self.0.limits.timeout;
+        }
+        match answered {
             Err(_) => self.too_long(),
             Ok(Err(_)) => failed(&Error::Invalid(
                 "the statement was broken off inside the server; what it did last is in the server's log".to_owned(),
@@ -309,12 +331,20 @@ mod tests {
         let statements = statements(1, 1);
         let place = statements.admit("ada").unwrap();
         let answer = statements
-            .run(place, std::future::pending(), internal)
+            .run(
+                (place, Lasting::default()),
+                std::future::pending(),
+                internal,
+            )
             .await;
         assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
         let place = free(&statements).await;
         let answer = statements
-            .run(place, async { Ok(endless()) }, internal)
+            .run(
+                (place, Lasting::default()),
+                async { Ok(endless()) },
+                internal,
+            )
             .await;
         assert_eq!(answer.status(), StatusCode::OK);
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
@@ -327,7 +357,9 @@ mod tests {
         let statements = statements(1, 1);
         let place = statements.admit("ada").unwrap();
         let rows = async { Ok(endless()) };
-        let answer = statements.run(place, rows, internal).await;
+        let answer = statements
+            .run((place, Lasting::default()), rows, internal)
+            .await;
         drop(answer);
         free(&statements).await;
     }
@@ -342,5 +374,29 @@ mod tests {
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn maintenance_is_answered_however_long_it_took() {
+        let statements = statements(1, 1);
+        let lasting = Lasting::default();
+        let lasts = lasting.clone();
+        let work = async move {
+            lasts.begin();
+            // Three times as long as a statement may take.
+            drop(
+                tokio::time::timeout(Duration::from_millis(150), std::future::pending::<()>())
+                    .await,
+            );
+            Ok(Rows {
+                content_type: "text/plain",
+                chunks: stream::iter([Ok(Bytes::from_static(b"done"))]).boxed(),
+            })
+        };
+        let place = statements.admit("ana").unwrap();
+        let answer = statements.run((place, lasting), work, internal).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        let body = axum::body::to_bytes(answer.into_body(), 100).await.unwrap();
+        assert_eq!(body, "done");
     }
 }

@@ -3,9 +3,12 @@
 //! Invariant: a [`Call`] holds everything that was written; what it cannot hold (an expression as argument, an
 //! unknown or repeated name) is an error with the place in the SQL text, so no option is ever ignored.
 
+use arrow::compute::kernels::cast_utils::{
+    parse_interval_month_day_nano, string_to_timestamp_nanos,
+};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArguments,
-    ObjectNamePart, Spanned, UnaryOperator, Value,
+    DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArguments,
+    Interval, ObjectNamePart, Spanned, UnaryOperator, Value,
 };
 
 use super::error::{Position, SyntaxError, SyntaxErrorKind};
@@ -23,6 +26,8 @@ pub struct Call {
     pub procedure: String,
     /// The arguments in the order they were written; the named ones come after the others.
     pub arguments: Vec<CallArgument>,
+    /// Where the procedure's name is.
+    position: Option<Position>,
     /// Where each argument is.
     positions: Vec<Option<Position>>,
 }
@@ -45,8 +50,23 @@ pub enum CallValue {
     Number(String),
     /// `true` or `false`.
     Bool(bool),
+    /// `TIMESTAMP '…'`, and what is in the quotes.
+    Timestamp(String),
+    /// `INTERVAL '…'`, in whole milliseconds; a month has 30 days.
+    Interval(i64),
+    /// `ARRAY[…]` or `[…]`.
+    List(Vec<CallValue>),
     /// `NULL`: means that the parameter has its default.
     Null,
+}
+
+/// A moment, or how long ago it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Milliseconds since 1970.
+    At(i64),
+    /// Milliseconds before now.
+    Ago(u64),
 }
 
 /// The arguments of a [`Call`], each with the parameter it is for.
@@ -81,8 +101,18 @@ impl Call {
             schema,
             procedure,
             arguments,
+            position: at,
             positions,
         })
+    }
+
+    /// A mistake in the call as a whole.
+    pub(crate) fn refused(
+        &self,
+        message: impl Into<String>,
+        next: impl Into<String>,
+    ) -> SyntaxError {
+        wrong(message, next).at(self.position)
     }
 
     /// Gives every argument to one of the procedure's `parameters`, by name or else by place.
@@ -140,6 +170,30 @@ impl<'a> Arguments<'a> {
         })
     }
 
+    /// The strings given for a parameter, one or a list of them; none when it is absent or NULL.
+    ///
+    /// # Errors
+    /// `Call` when it is something else.
+    pub fn strings(&self, parameter: &str) -> Result<Option<Vec<&'a str>>, SyntaxError> {
+        fn string(value: &CallValue) -> Option<&str> {
+            match value {
+                CallValue::String(text) => Some(text),
+                _ => None,
+            }
+        }
+        let wanted = "a string like 'x', or a list like ARRAY['x', 'y']";
+        self.value(parameter, wanted, |value| match value {
+            CallValue::List(values) => values.iter().map(string).collect(),
+            one => string(one).map(|one| vec![one]),
+        })
+    }
+
+    /// Whether a parameter has an argument.
+    #[must_use]
+    pub fn is_given(&self, parameter: &str) -> bool {
+        self.place(parameter).is_some()
+    }
+
     /// The boolean given for a parameter; none when it is absent or NULL.
     ///
     /// # Errors
@@ -162,14 +216,65 @@ impl<'a> Arguments<'a> {
         })
     }
 
+    /// The whole numbers given for a parameter, one or a list of them; none when it is absent or NULL.
+    ///
+    /// # Errors
+    /// `Call` when it is something else.
+    pub fn longs(&self, parameter: &str) -> Result<Option<Vec<i64>>, SyntaxError> {
+        let long = |value: &CallValue| match value {
+            CallValue::Number(digits) => digits.parse().ok(),
+            _ => None,
+        };
+        self.value(parameter, "a list like ARRAY[1, 2]", |value| match value {
+            CallValue::List(values) => values.iter().map(long).collect(),
+            one => long(one).map(|one| vec![one]),
+        })
+    }
+
+    /// The moment given for a parameter: a time, or an interval, which is so long before now; none when it is absent or
+    /// NULL.
+    ///
+    /// # Errors
+    /// `Call` when it is something else, or an interval into the future.
+    pub fn when(&self, parameter: &str) -> Result<Option<When>, SyntaxError> {
+        let wanted = "a time like TIMESTAMP '2026-01-31 12:00:00', in UTC unless it says so, or how long ago it was like \
+                      INTERVAL '7 days'";
+        self.value(parameter, wanted, |value| match value {
+            CallValue::String(text) | CallValue::Timestamp(text) => {
+                let nanos = string_to_timestamp_nanos(text).ok()?;
+                Some(When::At(nanos.div_euclid(1_000_000)))
+            }
+            CallValue::Interval(ms) => u64::try_from(*ms).ok().map(When::Ago),
+            _ => None,
+        })
+    }
+
+    /// A mistake in the value of a parameter.
+    pub(crate) fn refused(
+        &self,
+        parameter: &str,
+        message: impl Into<String>,
+        next: impl Into<String>,
+    ) -> SyntaxError {
+        let at = match self.place(parameter) {
+            Some(place) => self.call.positions[place],
+            None => self.call.position,
+        };
+        wrong(message, next).at(at)
+    }
+
+    fn place(&self, parameter: &str) -> Option<usize> {
+        let index = self.parameters.iter().position(|known| *known == parameter);
+        index.and_then(|index| self.places[index])
+    }
+
     fn value<T>(
         &self,
         parameter: &str,
         wanted: &str,
         read: impl Fn(&'a CallValue) -> Option<T>,
     ) -> Result<Option<T>, SyntaxError> {
-        let index = self.parameters.iter().position(|known| *known == parameter);
-        let Some(place) = index.and_then(|index| self.places[index]) else {
+        let Some(place) = self.place(parameter) else {
             return Ok(None);
         };
         match &self.call.arguments[place].value {
@@ -242,22 +347,41 @@ fn argument(written: FunctionArg, before: &[Placed]) -> Result<Placed, SyntaxErr
         let message = format!("argument {place} has no name but follows one that has");
         return Err(wrong(message, "write it as parameter => value").at(at));
     }
-    match literal(&value) {
+    let literal = match &value {
+        FunctionArgExpr::Expr(expr) => literal(expr),
+        _ => None,
+    };
+    match literal {
         Some(value) => Ok((CallArgument { name, value }, at)),
         None => Err(wrong(
             format!("argument {place} is not a literal"),
-            "give a string like 'x', a number, true, false or NULL",
+            "give a string like 'x', a number, true, false, NULL, a list like ARRAY[1, 2], TIMESTAMP '…' or INTERVAL '…'",
         )
         .at(at)),
     }
 }
 
-fn literal(written: &FunctionArgExpr) -> Option<CallValue> {
-    let FunctionArgExpr::Expr(expr) = written else {
-        return None;
-    };
+/// How deep lists are read: a procedure takes none in another.
+const LIST_DEPTH_MAX: usize = 1;
+
+fn literal(expr: &Expr) -> Option<CallValue> {
+    literal_within(expr, LIST_DEPTH_MAX)
+}
+
+fn literal_within(expr: &Expr, depth: usize) -> Option<CallValue> {
     let (value, sign) = match expr {
         Expr::Value(value) => (&value.value, ""),
+        Expr::Array(list) if depth > 0 => {
+            let values = list.elem.iter().map(|expr| literal_within(expr, depth - 1));
+            return values.collect::<Option<_>>().map(CallValue::List);
+        }
+        Expr::TypedString(typed) if matches!(typed.data_type, DataType::Timestamp(..)) => {
+            return match &typed.value.value {
+                Value::SingleQuotedString(text) => Some(CallValue::Timestamp(text.clone())),
+                _ => None,
+            };
+        }
+        Expr::Interval(interval) => return interval_ms(interval).map(CallValue::Interval),
         Expr::UnaryOp {
             op: UnaryOperator::Minus,
             expr,
@@ -279,4 +403,24 @@ fn literal(written: &FunctionArgExpr) -> Option<CallValue> {
         Value::Null => Some(CallValue::Null),
         _ => None,
     }
+}
+
+/// `INTERVAL '7 days'`, `INTERVAL '7' DAY`, `INTERVAL 7 DAY`.
+fn interval_ms(interval: &Interval) -> Option<i64> {
+    let number = match interval.value.as_ref() {
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(text) => text.clone(),
+            Value::Number(digits, _) => digits.clone(),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    let text = match &interval.leading_field {
+        Some(unit) if interval.last_field.is_none() => format!("{number} {unit}"),
+        Some(_) => return None,
+        None => number,
+    };
+    let parsed = parse_interval_month_day_nano(&text).ok()?;
+    let days = i64::from(parsed.months) * 30 + i64::from(parsed.days);
+    Some(days.checked_mul(86_400_000)? + parsed.nanoseconds / 1_000_000)
 }

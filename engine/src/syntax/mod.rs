@@ -15,6 +15,7 @@ mod dialect;
 mod error;
 mod nesting;
 mod pin;
+mod sugar;
 mod tokens;
 
 use std::collections::VecDeque;
@@ -30,7 +31,7 @@ use dialect::LakeDialect;
 
 use crate::ddl::{Clauses, Ddl, take_clauses};
 
-pub use call::{Arguments, Call, CallArgument, CallValue, PROCEDURE_SCHEMA};
+pub use call::{Arguments, Call, CallArgument, CallValue, PROCEDURE_SCHEMA, When};
 pub use error::{Position, SyntaxError, SyntaxErrorKind};
 pub(crate) use pin::pin;
 
@@ -125,7 +126,7 @@ fn tokenize(sql: &str) -> Result<Vec<TokenWithSpan>, SyntaxError> {
 fn statements(sql: &str) -> Result<(VecDeque<Statement>, Clauses), SyntaxError> {
     let tokens = tokenize(sql)?;
     nesting::check_tokens(&tokens)?;
-    let (tokens, clauses) = take_clauses(tokens)?;
+    let (tokens, clauses) = take_clauses(sugar::rewrite(tokens)?)?;
     let dialect = LakeDialect::for_tokens(tokens.len());
     let rewritten = tokens::rewrite(tokens)?;
     let statements = DFParserBuilder::new(rewritten.tokens)

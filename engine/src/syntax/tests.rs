@@ -591,6 +591,110 @@ fn calls_keep_their_arguments() {
 }
 
 #[test]
+fn calls_take_lists_moments_and_intervals() {
+    let parameters = ["list", "at", "ago", "names"];
+    let long = call(
+        "CALL system.x(ARRAY[1, -2], TIMESTAMP '2026-01-31 12:00:00', INTERVAL '7 days', names => ['a', 'b'])",
+    );
+    let arguments = long.bind(&parameters).expect("all are known");
+    assert_eq!(arguments.longs("list"), Ok(Some(vec![1, -2])));
+    assert_eq!(arguments.when("at"), Ok(Some(When::At(1_769_860_800_000))));
+    assert_eq!(arguments.when("ago"), Ok(Some(When::Ago(7 * 86_400_000))));
+    assert_eq!(arguments.strings("names"), Ok(Some(vec!["a", "b"])));
+    assert!(arguments.longs("names").is_err() && arguments.strings("list").is_err());
+    for (written, expected) in [
+        ("'2026-01-31 12:00:00'", Some(When::At(1_769_860_800_000))),
+        (
+            "'2026-01-31T13:00:00+01:00'",
+            Some(When::At(1_769_860_800_000)),
+        ),
+        ("INTERVAL '36' HOUR", Some(When::Ago(36 * 3_600_000))),
+        ("INTERVAL 2 DAY", Some(When::Ago(2 * 86_400_000))),
+        ("INTERVAL '1 month'", Some(When::Ago(30 * 86_400_000))),
+        ("'yesterday'", None),
+        ("INTERVAL '-1 day'", None),
+        ("5", None),
+    ] {
+        let sql = format!("CALL system.x(at => {written})");
+        let found = call(&sql)
+            .bind(&parameters)
+            .expect("it is known")
+            .when("at");
+        assert_eq!(
+            found.as_ref().ok().copied().flatten(),
+            expected,
+            "{sql}: {found:?}"
+        );
+        if let Err(error) = found {
+            assert_eq!(error.position().map(|at| at.column), Some(15), "{error}");
+        }
+    }
+    check_refused("CALL system.x([[1]])", (1, 17), "not a literal");
+    check_refused("CALL system.x(INTERVAL 'soon')", (1, 15), "not a literal");
+}
+
+#[test]
+fn optimize_and_vacuum_are_calls() {
+    let same = |sugar: &str, plain: &str| {
+        let values = |sql: &str| {
+            let call = call(sql);
+            (call.procedure, call.arguments)
+        };
+        assert_eq!(values(sugar), values(plain), "{sugar}");
+    };
+    same("OPTIMIZE t", "CALL system.optimize('t')");
+    same("optimize table G.\"T\"", "CALL system.optimize('g.T')");
+    same(
+        "OPTIMIZE t FULL DRY RUN;",
+        "CALL system.optimize('t', full => true, dry_run => true)",
+    );
+    same(
+        "OPTIMIZE \"full\" -- all of it\n FULL",
+        "CALL system.optimize('full', full => true)",
+    );
+    same("VACUUM", "CALL system.vacuum()");
+    same(
+        "VACUUM t RETAIN 3 DAYS",
+        "CALL system.vacuum('t', retain_hours => 72)",
+    );
+    same(
+        "vacuum retain 1 hour dry run",
+        "CALL system.vacuum(retain_hours => 1, dry_run => true)",
+    );
+    assert_eq!(shown("EXPLAIN OPTIMIZE t"), ["explain of optimize"]);
+    assert_eq!(
+        shown("select 1; OPTIMIZE t; select optimize from vacuum"),
+        [
+            "SELECT 1",
+            "call of optimize",
+            "SELECT optimize FROM vacuum"
+        ]
+    );
+    assert_eq!(split("OPTIMIZE t; VACUUM t").expect("two").len(), 2);
+    for (sql, place, fragment) in [
+        ("OPTIMIZE", (1, 1), "needs the name of a table"),
+        ("OPTIMIZE TABLE", (1, 10), "needs the name of a table"),
+        (
+            "OPTIMIZE t WHERE a = 1",
+            (1, 12),
+            "WHERE does not belong here",
+        ),
+        ("OPTIMIZE t.", (1, 11), "a name is missing"),
+        ("select 1;\nVACUUM t RETAIN", (2, 10), "whole number"),
+        ("VACUUM t RETAIN 7", (1, 17), "HOURS or DAYS"),
+        ("VACUUM TABLE", (1, 8), "needs a name"),
+        (
+            "VACUUM t RETAIN 9223372036854775807 DAYS",
+            (1, 37),
+            "too long",
+        ),
+        ("VACUUM t FULL", (1, 10), "FULL does not belong here"),
+    ] {
+        check_refused(sql, place, fragment);
+    }
+}
+
+#[test]
 fn explain_call_keeps_its_options() {
     let parsed = parse("EXPLAIN ANALYZE VERBOSE FORMAT tree CALL system.compact('t')");
     let Ok([LakeStatement::ExplainCall(explain)]) = parsed.as_deref() else {

@@ -10,6 +10,7 @@ mod client_kill;
 mod command_line;
 mod contract;
 mod crash;
+mod crash_points;
 mod endurance;
 mod live_server;
 mod local_database;

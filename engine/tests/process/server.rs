@@ -40,7 +40,12 @@ impl Server {
 
     /// The same with more arguments. Rows of these tests are stamped long ago, so that no clock finds them too new.
     pub(crate) fn start_args(dir: &Path, args: &[&str]) -> Server {
-        let (child, url, lines, mut said) = Self::launch(dir, args);
+        Self::start_in(dir, args, &[])
+    }
+
+    /// The same with more variables in its environment.
+    pub(crate) fn start_in(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> Server {
+        let (child, url, lines, mut said) = Self::launch(dir, args, variables);
         // Read the rest, or the server would block on a full pipe.
         let rest = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
@@ -59,7 +64,7 @@ impl Server {
 
     /// The same, and its stderr is closed as soon as it listens.
     pub(crate) fn start_deaf(dir: &Path) -> Server {
-        let (child, url, lines, _) = Self::launch(dir, &[]);
+        let (child, url, lines, _) = Self::launch(dir, &[], &[]);
         drop(lines);
         Server {
             child,
@@ -70,8 +75,13 @@ impl Server {
     }
 
     /// Starts the process and waits until it listens: with its URL, the rest of its stderr, and what it said before.
-    fn launch(dir: &Path, args: &[&str]) -> (Child, String, Lines<BufReader<ChildStderr>>, String) {
+    fn launch(
+        dir: &Path,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> (Child, String, Lines<BufReader<ChildStderr>>, String) {
         let mut child = lakesync()
+            .envs(variables.iter().copied())
             .args(["serve", "--listen", "127.0.0.1:0", "--dir"])
             .arg(dir)
             .args(["--set", "sync.late_window=none"])
@@ -155,6 +165,13 @@ impl Server {
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it was ours");
+    }
+
+    /// Waits for an end that nobody asked for; everything that it wrote to stderr.
+    pub(crate) fn wait_for_crash(mut self) -> String {
+        let status = self.child.wait().expect("it was ours");
+        assert!(!status.success(), "it ended well");
+        self.said()
     }
 
     /// Asks it to end, and waits for its exit code.

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::answer::ApiError;
 use super::connections::Kind;
 use super::front::Front;
+use super::maintenance;
 use super::process::process;
 use super::security::{Caller, bearer};
 use super::series::{counter, family, gauge, histogram};
@@ -50,6 +51,7 @@ pub(super) async fn metrics(
     families.extend(deltas(&gateways));
     families.extend(sizes(&gateways));
     families.extend(times(&gateways));
+    families.extend(maintenance::families(&gateways));
     families.push(connections(&front, &names));
     families.retain(|family| !family.get_metric().is_empty());
     let text = TextEncoder::new().encode_to_string(&families);

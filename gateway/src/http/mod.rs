@@ -37,6 +37,7 @@ mod front;
 mod gateways;
 mod health;
 mod live;
+mod maintenance;
 mod metrics;
 mod negotiate;
 mod observe;

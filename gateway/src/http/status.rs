@@ -12,6 +12,7 @@ use lakesync_providers::ReadView;
 use serde_json::{Value, json};
 
 use super::front::Front;
+use super::maintenance;
 use crate::auth::{Identity, Scope};
 use crate::gateway::Gateway;
 
@@ -108,6 +109,7 @@ fn of(front: &Front, gateway: &Gateway) -> Value {
         "queuePushes": metrics.queue_pushes,
         "flushError": metrics.stats.flush_error.map(|error| json!({"atMs": error.at_ms, "error": error.text})),
         "tables": tables.collect::<Vec<_>>(),
+        "maintenance": maintenance::shown(&metrics.maintenance),
         "connections": {"count": count, "newest": connections.collect::<Vec<_>>()},
     })
 }

@@ -47,13 +47,34 @@ pub const CATALOG_NAME: &str = "lakesync";
 pub const FENCE: &str = "lakesync.fence";
 
 /// A writer's right to commit: every commit of ours requires that the namespace's property
-/// [`FENCE`] is this token, checked inside the catalog's transaction.
+/// [`FENCE`] is a token of this writer, checked inside the catalog's transaction.
+///
+/// A token is `<writer>` or `<writer>/<turn>`: its writer may put others of its own there, as every flush does, and what
+/// it began before that may still be committed. Only another writer ends its commits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fence {
     /// The gateway, which is the namespace.
     pub namespace: GatewayId,
     /// The token that this writer put there.
     pub token: String,
+}
+
+impl Fence {
+    /// Whether `token`, as found in the catalog, is of the same writer.
+    #[must_use]
+    pub fn is_held_by(&self, token: &str) -> bool {
+        self.writer() == writer_of(token)
+    }
+
+    /// The part of the token that all tokens of the writer begin with.
+    #[must_use]
+    pub fn writer(&self) -> &str {
+        writer_of(&self.token)
+    }
+}
+
+fn writer_of(token: &str) -> &str {
+    token.split_once('/').map_or(token, |(writer, _)| writer)
 }
 
 /// Pairs of property and value; `None` means absent.

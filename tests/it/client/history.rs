@@ -309,12 +309,13 @@ impl History {
     }
 
     async fn maintain(&mut self) {
-        match self.rng.below(3) {
+        match self.rng.below(5) {
             0 => self.world.flush().await,
             1 => {
                 self.world.flush().await;
                 self.world.compact().await;
             }
+            2 | 3 => self.world.chore(&mut self.rng).await,
             _ => {
                 let disk = match self.theme.has(Theme::Losses) {
                     true => *self.rng.pick(&[Disk::Kept, Disk::Lost, Disk::Restored]),

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use lakesync::Lake;
 use lakesync_client::{Reply, TransportError};
 use lakesync_gateway::rules::RuleSet;
-use lakesync_gateway::{Gateway, GatewayConfig};
+use lakesync_gateway::{Error, Gateway, GatewayConfig};
 use lakesync_proto::{
-    ClientId, ColumnChange, ColumnName, DeltaKey, Hlc, ManualClock, Op, Outcome, Push, PushAck,
-    RowDelta, RowId, Seq, TableDefinition, TableName, TableSchema, Value, WallClock,
+    ClientId, ColumnChange, ColumnName, DeltaKey, ErrorCode, Hlc, ManualClock, Op, Outcome, Push,
+    PushAck, RowDelta, RowId, Seq, TableDefinition, TableName, TableSchema, Value, WallClock,
 };
 use lakesync_tests::cells;
+use lakesync_tests::chores::CHORES;
+use lakesync_tests::history::Rng;
 use lakesync_tests::oracle::{AsOf, Oracle, OracleDelta, OracleRows, with_every_column};
 
 use super::link::Stray;
@@ -46,6 +48,8 @@ pub(super) struct World {
     pub(super) rule: usize,
     /// How many there were: no two have one stamp.
     gifts: u16,
+    /// Whether the log may have let go of deltas.
+    forgets: bool,
     is_watched: bool,
     folder: PathBuf,
     config: GatewayConfig,
@@ -68,6 +72,7 @@ impl World {
             seen: BTreeMap::new(),
             rule: 0,
             gifts: 0,
+            forgets: false,
             is_watched: std::env::var_os("LAKESYNC_SEED").is_some(),
             folder,
             config,
@@ -221,6 +226,16 @@ impl World {
         }
     }
 
+    /// Maintenance of some table.
+    pub(super) async fn chore(&mut self, rng: &mut Rng) {
+        let chore = *rng.pick(CHORES);
+        let table = rng.pick(&self.schemas()).table.to_string();
+        let sql = chore.statement(&table, self.now_ms(), rng);
+        self.tell(&sql);
+        self.forgets |= chore.forgets();
+        self.sql(&sql).await;
+    }
+
     async fn sql(&self, sql: &str) -> Vec<arrow::array::RecordBatch> {
         let lake = self.lake.as_ref().expect("a world is open between steps");
         let planned = lake.sql(sql).await;
@@ -287,7 +302,15 @@ impl World {
         let mut ids = BTreeSet::new();
         let mut since = Seq::ZERO;
         loop {
-            let page = self.gateway().pull(since, 1_000).await.unwrap();
+            let page = match self.gateway().pull(since, 1_000).await {
+                Ok(page) => page,
+                Err(Error::Refused(refusal))
+                    if self.forgets && refusal.code == ErrorCode::CursorExpired =>
+                {
+                    return;
+                }
+                Err(error) => panic!("seed {}: {error}", self.seed),
+            };
             for delta in &page.deltas {
                 let id = *delta.delta.delta_id.as_bytes();
                 assert!(ids.insert(id), "seed {}: {delta:?} came twice", self.seed);

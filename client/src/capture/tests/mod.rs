@@ -10,6 +10,7 @@ mod sql;
 mod triggers;
 mod typed;
 mod values;
+mod written;
 
 use std::path::Path;
 use std::sync::Arc;

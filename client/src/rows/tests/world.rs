@@ -18,7 +18,7 @@ use crate::apply::{self, Applied};
 use crate::error::ClientError;
 use crate::local::Work;
 use crate::rows::{Own, RowImage, hide_confirmed, restore};
-use crate::schema::{LocalTable, Registry, Slot};
+use crate::schema::{Gate, LocalTable, Registry, Slot, Stand};
 use crate::transport::Refusal;
 use crate::value::to_sqlite;
 use crate::watch::{ChangedRows, Touched};
@@ -156,9 +156,8 @@ impl World {
         let connection = Connection::open_in_memory().unwrap();
         connection.set_prepared_statement_cache_capacity(256);
         format::initialise(&connection).unwrap();
-        connection
-            .execute("UPDATE _lakesync_gate SET applying = 1", [])
-            .unwrap();
+        // It stays closed.
+        std::mem::forget(Gate::of(&connection).unwrap().hold(Stand::Closed));
         let mut registry = Registry::load(&connection).unwrap();
         for body in schemas {
             registry.adopt(&connection, &schema(body)).unwrap();

@@ -122,7 +122,7 @@ fn as_many_columns_as_there_can_be_are_captured_and_one_more_is_refused() {
     assert_eq!(
         changes(&connection),
         [
-            "kind=1 row_id=r n899=1",
+            "kind=7 row_id=r",
             "kind=2 row_id=r n0=7",
             "kind=4 row_id=r new_row_id=s n0=7 o0=7 n899=1 o899=1",
             "kind=3 row_id=s o0=7 o899=1",

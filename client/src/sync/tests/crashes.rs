@@ -11,12 +11,11 @@ use crate::ClientError;
 use crate::sync::{SessionOptions, Step, Updates, Wish};
 
 /// The tables whose writes are counted.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 10] = [
     "stock",
     "_lakesync_state",
     "_lakesync_meta",
     "_lakesync_columns",
-    "_lakesync_gate",
     "_lakesync_changes",
     "_lakesync_commits",
     "_lakesync_outbox",

@@ -146,9 +146,9 @@ impl Swap {
 
     fn try_run(&self, connection: &mut Connection) -> rusqlite::Result<Swapped> {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if let Some(Fence { namespace, token }) = &self.fence {
-            let found = namespaces::property(&tx, namespace.as_ref(), FENCE)?;
-            if found.as_ref() != Some(token) {
+        if let Some(fence) = &self.fence {
+            let found = namespaces::property(&tx, fence.namespace.as_ref(), FENCE)?;
+            if !found.is_some_and(|token| fence.is_held_by(&token)) {
                 return Ok(Swapped::Fenced);
             }
         }

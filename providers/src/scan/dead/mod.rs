@@ -12,6 +12,7 @@
 
 mod equality;
 mod positions;
+mod shared;
 mod sorted;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::error::Result;
 use crate::files::ParquetTable;
 use crate::lake::DataFileInfo;
 
+use shared::Shared;
 pub(crate) use sorted::{Sorted, applies};
 
 /// How many dead rows a snapshot may have, 4 bytes each in memory (256 MiB).
@@ -189,10 +191,34 @@ struct Reading<'a> {
     /// The data files with all their rows.
     table: &'a ParquetTable,
     name: &'a str,
-    /// What was found, by data file, in any order and more than once.
-    found: Vec<Vec<u32>>,
-    /// How many that are.
+    /// What was found, by data file.
+    found: Vec<Found<'a>>,
+    /// How many rows that are.
     count: usize,
+}
+
+/// What was found of one data file.
+#[derive(Clone, Debug)]
+enum Found<'a> {
+    /// Positions in any order, some of them more than once.
+    Positions(Vec<u32>),
+    /// All that its only delete file names; which that is.
+    Alone(Arc<DeadRows>, &'a str),
+}
+
+impl Found<'_> {
+    fn add(&mut self, mut more: Vec<u32>) {
+        let known = match self {
+            Self::Positions(known) => std::mem::take(known),
+            Self::Alone(rows, _) => rows.positions.to_vec(),
+        };
+        if more.is_empty() {
+            more = known;
+        } else {
+            more.extend(known);
+        }
+        *self = Self::Positions(more);
+    }
 }
 
 impl<'a> Reading<'a> {
@@ -201,14 +227,30 @@ impl<'a> Reading<'a> {
             task,
             table,
             name: &sorted.table,
-            found: vec![Vec::new(); table.files().len()],
+            found: vec![Found::Positions(Vec::new()); table.files().len()],
             count: 0,
         }
     }
 
     /// Takes rows of one data file.
     fn take(&mut self, file: usize, positions: Vec<u32>) -> Result<()> {
-        self.count += positions.len();
+        if positions.is_empty() {
+            return Ok(());
+        }
+        self.count(positions.len())?;
+        self.found[file].add(positions);
+        Ok(())
+    }
+
+    /// Takes all that the only delete file of a data file names.
+    fn take_alone(&mut self, file: usize, rows: Arc<DeadRows>, delete_file: &'a str) -> Result<()> {
+        self.count(rows.positions.len())?;
+        self.found[file] = Found::Alone(rows, delete_file);
+        Ok(())
+    }
+
+    fn count(&mut self, rows: usize) -> Result<()> {
+        self.count += rows;
         if self.count > DEAD_ROWS_MAX {
             return Err(sorted::unreadable(
                 self.name,
@@ -218,18 +260,19 @@ impl<'a> Reading<'a> {
                 ),
             ));
         }
-        let found = &mut self.found[file];
-        match found.is_empty() {
-            true => *found = positions,
-            false => found.extend(positions),
-        }
         Ok(())
     }
 
     fn finish(self, delete_files: &[DataFileInfo]) -> Dead {
         let files = self.table.files();
         let found = self.found.into_iter().zip(files);
-        let by_file = found.map(|(found, info)| DeadRows::new(found, info.rows).map(Arc::new));
+        let by_file = found.map(|(found, info)| match found {
+            Found::Positions(found) => DeadRows::new(found, info.rows).map(Arc::new),
+            Found::Alone(rows, delete_file) => {
+                Shared::of_process().put(delete_file, &rows);
+                Some(rows)
+            }
+        });
         Dead::new(by_file.collect(), files, delete_files.into())
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a file that names a file which is not live, or a younger one, takes nothing away.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array as _, AsArray as _, Int64Array, StringArray};
@@ -11,9 +11,10 @@ use arrow::record_batch::RecordBatch;
 use datafusion::execution::TaskContext;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::Reading;
+use super::shared::Shared;
 use super::sorted::broken;
-use crate::error::Result;
+use super::{DeadRows, Reading};
+use crate::error::{Error, Result};
 use crate::files::ParquetTable;
 use crate::foreign::Layout;
 use crate::lake::{DataFileInfo, Warehouse};
@@ -23,8 +24,8 @@ use crate::scan::data_file::DataFile;
 const FILE_PATH_ID: i32 = 2_147_483_546;
 const POS_ID: i32 = 2_147_483_545;
 
-/// Delete files that are read at the same time.
-const CONCURRENT_READS: usize = 8;
+/// Delete files that are read at the same time: most are small, and a store answers after tens of milliseconds.
+const CONCURRENT_READS: usize = 16;
 
 /// The data files that deletes may name: by path the number in the list, and the file's sequence number.
 type Data<'a> = HashMap<&'a str, (usize, i64)>;
@@ -32,9 +33,9 @@ type Data<'a> = HashMap<&'a str, (usize, i64)>;
 /// Some rows of one data file.
 type Named = (usize, Vec<u32>);
 
-impl Reading<'_> {
+impl<'a> Reading<'a> {
     /// Reads these files.
-    pub(super) async fn positions(&mut self, deletes: &[DataFileInfo]) -> Result<()> {
+    pub(super) async fn positions(&mut self, deletes: &'a [DataFileInfo]) -> Result<()> {
         if deletes.is_empty() {
             return Ok(());
         }
@@ -43,22 +44,59 @@ impl Reading<'_> {
         let data: Data<'_> = files
             .map(|(at, file)| (file.path.as_str(), (at, file.sequence_number)))
             .collect();
-        let (task, name) = (self.task, self.name);
-        let reads = deletes.iter().map(|delete| DeleteFile {
-            task,
-            warehouse: table.warehouse(),
-            name,
-            delete,
+        let lone = lone(deletes);
+        let mut unknown = Vec::with_capacity(deletes.len());
+        for delete in deletes {
+            let file = DeleteFile {
+                task: self.task,
+                warehouse: table.warehouse(),
+                name: self.name,
+                delete,
+            };
+            let known = lone.contains(delete.path.as_str());
+            let known = known
+                .then(|| Shared::of_process().get(&delete.path))
+                .flatten();
+            match (known, file.only_target(&data)) {
+                (_, Target::Gone) => {}
+                (Some(rows), Target::One(at)) => self.take_alone(at, rows, &delete.path)?,
+                _ => unknown.push(file),
+            }
+        }
+        let reads = unknown.into_iter().map(|file| {
+            let data = &data;
+            async move { Ok::<_, Error>((file.delete, file.read(data).await?)) }
         });
-        let reads: Vec<_> = reads.map(|file| file.read(&data)).collect();
+        let reads: Vec<_> = reads.collect();
         let mut reads = stream::iter(reads).buffer_unordered(CONCURRENT_READS);
-        while let Some(named) = reads.try_next().await? {
+        while let Some((delete, named)) = reads.try_next().await? {
+            let alone = lone.contains(delete.path.as_str());
             for (file, positions) in named {
-                self.take(file, positions)?;
+                match DeadRows::new(positions, table.files()[file].rows) {
+                    Some(rows) if alone => {
+                        self.take_alone(file, Arc::new(rows), &delete.path)?;
+                    }
+                    Some(rows) => self.take(file, rows.positions.into())?,
+                    None => {}
+                }
             }
         }
         Ok(())
     }
+}
+
+/// The paths of those that are the only ones of their data file.
+fn lone(deletes: &[DataFileInfo]) -> HashSet<&str> {
+    let mut of_target: HashMap<&str, Vec<&str>> = HashMap::new();
+    for delete in deletes {
+        match delete.referenced_data_file.as_deref() {
+            Some(target) => of_target.entry(target).or_default().push(&delete.path),
+            // It may be of any data file.
+            None => return HashSet::new(),
+        }
+    }
+    let lone = of_target.into_values().filter(|paths| paths.len() == 1);
+    lone.flatten().collect()
 }
 
 /// One position-delete file.
@@ -70,15 +108,31 @@ struct DeleteFile<'a> {
     delete: &'a DataFileInfo,
 }
 
+/// Which data files a delete file speaks of.
+enum Target {
+    /// This one.
+    One(usize),
+    /// One that is not live, or younger: it takes nothing away.
+    Gone,
+    /// Its rows say.
+    Any,
+}
+
 impl DeleteFile<'_> {
+    /// The data file that it is for.
+    fn only_target(&self, data: &Data<'_>) -> Target {
+        match &self.delete.referenced_data_file {
+            None => Target::Any,
+            Some(path) => self.target(data, path).map_or(Target::Gone, Target::One),
+        }
+    }
+
     /// The rows that it takes away.
     async fn read(self, data: &Data<'_>) -> Result<Vec<Named>> {
-        match &self.delete.referenced_data_file {
-            Some(path) => match self.target(data, path) {
-                Some(file) => self.read_of(file).await,
-                None => Ok(Vec::new()),
-            },
-            None => self.read_any(data).await,
+        match self.only_target(data) {
+            Target::One(file) => self.read_of(file).await,
+            Target::Gone => Ok(Vec::new()),
+            Target::Any => self.read_any(data).await,
         }
     }
 
@@ -145,7 +199,7 @@ impl DeleteFile<'_> {
         })
     }
 
-    fn broken(&self, what: &str) -> crate::error::Error {
+    fn broken(&self, what: &str) -> Error {
         broken(self.name, self.delete, what)
     }
 }

@@ -115,7 +115,8 @@ impl PatchOpener {
             }
             let name = file.object_meta.location.as_ref();
             let counted = ParquetFileMetrics::new(scan.partition, name, &scan.metrics);
-            let mut access = scan.pruning.access(&file, &metadata, &counted)?;
+            let access = scan.pruning.access(&file, reader, &metadata, &counted);
+            let mut access = access.await?;
             if !patch.is_whole() {
                 // Rows that are left out come from the overlay, which has not all of them whole.
                 access.kept = access.mine.clone();

@@ -1,4 +1,5 @@
-//! What of a file's rows a predicate leaves out by what the file says of itself: by row group and by page.
+//! What of a file's rows a predicate leaves out by what the file says of itself: by row group, by statistics and bloom
+//! filters, and by page.
 //!
 //! DataFusion's reader does this too, but then nobody knows which rows it gives. So it is done here with the same
 //! functions, and the reader is told the outcome.
@@ -20,6 +21,7 @@ use datafusion::physical_expr::simplifier::PhysicalExprSimplifier;
 use datafusion::physical_expr_adapter::PhysicalExprAdapterFactory;
 use datafusion::physical_optimizer::pruning::PruningPredicate;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
 use parquet::file::metadata::ParquetMetaData;
 
 /// How a scan prunes.
@@ -33,6 +35,8 @@ pub(super) struct Pruning {
     pub(super) adapter: Arc<dyn PhysicalExprAdapterFactory>,
     /// Whether statistics of row groups are used.
     pub(super) by_row_group: Setting,
+    /// Whether bloom filters of row groups are used.
+    pub(super) by_bloom_filter: Setting,
     /// Whether statistics of pages are used.
     pub(super) by_page: Setting,
 }
@@ -52,6 +56,19 @@ impl From<bool> for Setting {
     }
 }
 
+/// What reads the bloom filters of a file.
+pub(super) type Reader = Box<dyn AsyncFileReader>;
+
+/// What one file is asked.
+struct OfFile<'a> {
+    /// In terms of `schema`.
+    predicate: Arc<dyn PhysicalExpr>,
+    /// The file's own.
+    schema: SchemaRef,
+    metadata: &'a Arc<ParquetMetaData>,
+    metrics: &'a ParquetFileMetrics,
+}
+
 /// What of a file a scan reads.
 #[derive(Debug)]
 pub(super) struct Access {
@@ -62,13 +79,14 @@ pub(super) struct Access {
 }
 
 impl Pruning {
-    /// What of `file` is read.
+    /// What of `file`, which `reader` reads, is read.
     ///
     /// # Errors
     /// When the file's schema cannot be read as the table's.
-    pub(super) fn access(
+    pub(super) async fn access(
         &self,
         file: &PartitionedFile,
+        reader: Reader,
         metadata: &Arc<ParquetMetaData>,
         metrics: &ParquetFileMetrics,
     ) -> Result<Access> {
@@ -83,18 +101,29 @@ impl Pruning {
         if let Some(predicate) = &self.predicate {
             let schema = self.physical_schema(metadata)?;
             let predicate = self.adapted(predicate, &schema)?;
-            kept = self.pruned(kept, &predicate, &schema, (metadata, metrics));
+            let of_file = OfFile {
+                predicate,
+                schema,
+                metadata,
+                metrics,
+            };
+            kept = self.pruned(kept, &of_file, reader).await?;
         }
         Ok(Access { mine, kept })
     }
 
-    fn pruned(
+    async fn pruned(
         &self,
         access: ParquetAccessPlan,
-        predicate: &Arc<dyn PhysicalExpr>,
-        schema: &SchemaRef,
-        (metadata, metrics): (&ParquetMetaData, &ParquetFileMetrics),
-    ) -> ParquetAccessPlan {
+        of_file: &OfFile<'_>,
+        reader: Reader,
+    ) -> Result<ParquetAccessPlan> {
+        let OfFile {
+            predicate,
+            schema,
+            metadata,
+            metrics,
+        } = of_file;
         let columns = metadata.file_metadata().schema_descr();
         let mut kept = RowGroupAccessPlanFilter::new(access);
         // What no predicate over statistics can be made of prunes nothing.
@@ -104,16 +133,25 @@ impl Pruning {
             let groups = metadata.row_groups();
             kept.prune_by_statistics(schema, columns, groups, predicate, metrics);
         }
+        if let (Some(predicate), Setting::On) = (&by_group, self.by_bloom_filter)
+            && !kept.is_empty()
+        {
+            let options = ArrowReaderOptions::new();
+            let known = ArrowReaderMetadata::try_new(Arc::clone(metadata), options)?;
+            let mut filters = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, known);
+            kept.prune_by_bloom_filters(schema, &mut filters, predicate, metrics)
+                .await;
+        }
         let kept = kept.build();
         let indexed = metadata.column_index().is_some() && metadata.offset_index().is_some();
         if self.by_page == Setting::Off || !indexed {
-            return kept;
+            return Ok(kept);
         }
         let by_page = PagePruningAccessPlanFilter::new(predicate, Arc::clone(schema));
         if by_page.filter_number() == 0 {
-            return kept;
+            return Ok(kept);
         }
-        by_page.prune_plan_with_page_index(kept, schema, columns, metadata, metrics)
+        Ok(by_page.prune_plan_with_page_index(kept, schema, columns, metadata, metrics))
     }
 
     fn adapted(

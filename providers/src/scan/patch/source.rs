@@ -121,6 +121,7 @@ impl PatchSource {
                 schema: Arc::clone(self.schema()),
                 adapter,
                 by_row_group: options.pruning.into(),
+                by_bloom_filter: options.bloom_filter_on_read.into(),
                 by_page: options.enable_page_index.into(),
             },
             order: if config.preserve_order || !config.output_ordering.is_empty() {
