@@ -505,7 +505,11 @@ async fn a_compacted_durable_log_answers_as_before_and_knows_what_it_was_sent() 
     here.flush(None).await.unwrap();
     world.clock.advance(100 * DAY_MS);
     let done = here.compact_log().await.unwrap();
-    assert_eq!((done.pushes, done.clients), (0, 2), "the flush let the push go");
+    assert_eq!(
+        (done.pushes, done.clients),
+        (0, 2),
+        "the flush let the push go"
+    );
     assert_eq!(here.compact_log().await.unwrap().clients, 0);
     let late = delta("ana", "r0", NOW_MS + 1, 77);
     for _ in 0..2 {
