@@ -25,7 +25,8 @@ use crate::error::{Error, Result};
 /// Which snapshots of a table are to be expired; by default those that the policy lets go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExpireRequest {
-    /// All snapshots committed at this time or later are kept (milliseconds since 1970), in place of the policy's.
+    /// All snapshots committed at this time or later are kept, and the one before it, where history then begins
+    /// (milliseconds since 1970); in place of the policy's.
     pub older_than_ms: Option<i64>,
     /// So many of the newest are kept whatever their age, in place of the policy's.
     pub retain_last: Option<usize>,
@@ -82,7 +83,8 @@ fn sides(
         than_ms: request.older_than_ms.unwrap_or(ago(policy.base_all)),
         newest_max: policy.base_all_max.max(retain_last),
         retain_last,
-        daily_since_ms: Some(ago(policy.history)),
+        // What can be read from then on still can be.
+        daily_since_ms: Some(request.older_than_ms.unwrap_or(ago(policy.history))),
     };
     let log = Asked::Older {
         than_ms: request.older_than_ms.unwrap_or(ago(policy.log_all)),

@@ -169,10 +169,9 @@ impl LwwGroups {
                 Some(Held::new(stamps, values)?)
             }
         };
-        let mut row = 0;
-        for winner in self.winners.iter_mut().filter(|winner| **winner != NONE) {
+        let kept = self.winners.iter_mut().filter(|winner| **winner != NONE);
+        for (winner, row) in kept.zip(0..) {
             *winner = Winner { batch: 0, row };
-            row += 1;
         }
         self.held_rows = some.len();
         self.held_bytes = gathered.as_ref().map_or(0, |held| held.bytes);

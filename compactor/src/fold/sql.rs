@@ -157,8 +157,8 @@ mod tests {
     use super::*;
 
     fn check(span: Span, deltas: &str, changes: &str) {
-        let definition = r#"{"table": "t", "columns": [{"name": "id", "type": "long"}, {"name": "a b", "type": "string"}],
-            "primary_key": ["id"]}"#;
+        let definition = r#"{"table": "t", "columns": [{"name": "id", "type": "long"}, {"name": "order", "type": "string"}],
+            "primaryKey": ["id"]}"#;
         let definition = TableDefinition::from_json(definition.as_bytes()).unwrap();
         let schema = TableSchema::from_definition(&definition).unwrap();
         let columns: Vec<&Column> = schema.columns.iter().collect();
@@ -181,7 +181,7 @@ mod tests {
             span(),
             "select place_of(log.row_id) as _key, log.row_id, log._op = 3 as is_delete,\n       \
              stamp(log._hlc, log._client, log._delta_id) as stamp,\n       \
-             is_set(log._set, 2) or log._op = 3 as set_2, case when log._op <> 3 then log.\"a b\" end as value_2\n\
+             is_set(log._set, 2) or log._op = 3 as set_2, case when log._op <> 3 then log.\"order\" end as value_2\n\
              from log where log._seq > 7 and log._seq <= 9",
             "select deltas._key, deltas.row_id,\n       \
              lww(not deltas.is_delete, deltas.stamp) or not bool_or(deltas.is_delete) as exists_with_base,\n       \
@@ -204,7 +204,7 @@ mod tests {
             span,
             "select place_of(log.row_id) as _key, log.row_id, true as is_candidate, log._op = 3 as is_delete,\n       \
              stamp(log._hlc, log._client, log._delta_id) as stamp,\n       \
-             is_set(log._set, 2) or log._op = 3 as set_2, case when log._op <> 3 then log.\"a b\" end as value_2\n\
+             is_set(log._set, 2) or log._op = 3 as set_2, case when log._op <> 3 then log.\"order\" end as value_2\n\
              from log where log._seq > 7 and log._seq <= 9 and place_of(log.row_id) is not null\n\
              union all\n\
              select place_of(log.row_id) as _key, log.row_id, false as is_candidate, log._op = 3 as is_delete,\n       \

@@ -59,118 +59,97 @@ fn chosen(files: Vec<FileState>, policy: RewritePolicy) -> Option<FileChoice> {
     })
 }
 
-#[test]
-fn a_fold_is_due_by_bytes_rows_files_cost_age_or_pressure_and_never_before_its_retry() {
-    let fold = FoldPolicy {
-        when_bytes: 100,
-        when_rows: 90_000,
-        when_files: 10,
-        read_percent: 10,
-        max_age: Duration::from_millis(1_000),
-    };
-    let policy = MaintenancePolicy {
-        fold,
-        ..MaintenancePolicy::default()
-    };
-    let waiting = Waiting {
-        bytes: 99,
-        rows: 89_999,
-        files: 9,
-        since_ms: Some(NOW_MS - 999),
-    };
+const FEW: Waiting = Waiting {
+    bytes: 99,
+    rows: 89_999,
+    files: 9,
+    since_ms: Some(NOW_MS - 999),
+};
+
+/// A table for which no fold is due yet.
+fn waits() -> TableState {
     let big = FileState {
         rows: 900_000,
         ..sized(512 * MIB)
     };
-    let state = TableState {
-        waiting,
+    TableState {
+        waiting: FEW,
         ..base_of(vec![big])
+    }
+}
+
+/// Why a fold is the first thing that is due.
+fn fold_due(state: &TableState) -> Option<Reason> {
+    let policy = MaintenancePolicy {
+        fold: FoldPolicy {
+            when_bytes: 100,
+            when_rows: 90_000,
+            when_files: 10,
+            read_percent: 10,
+            max_age: Duration::from_millis(1_000),
+        },
+        ..MaintenancePolicy::default()
     };
-    let check = |state: TableState, expected: Option<Reason>| {
-        let due = jobs(&state, &policy, NOW_MS);
-        let found = due
-            .first()
-            .map(Job::reason)
-            .filter(|_| due[0].kind() == JobKind::Fold);
-        assert_eq!(found, expected, "{state:?}");
-    };
-    let with = |waiting: Waiting| TableState {
-        waiting,
-        ..state.clone()
-    };
-    check(state.clone(), None);
-    check(
-        with(Waiting {
-            bytes: 100,
-            ..waiting
-        }),
-        Some(Reason::Bytes),
-    );
-    check(
-        with(Waiting {
-            rows: 90_000,
-            ..waiting
-        }),
-        Some(Reason::Rows),
-    );
-    check(
-        with(Waiting {
-            files: 10,
-            ..waiting
-        }),
-        Some(Reason::Files),
-    );
-    let old = Waiting {
-        since_ms: Some(NOW_MS - 1_000),
-        ..waiting
-    };
-    check(with(old), Some(Reason::Age));
+    let due = jobs(state, &policy, NOW_MS);
+    let first = due.first().filter(|job| job.kind() == JobKind::Fold);
+    first.map(Job::reason)
+}
+
+#[test]
+fn a_fold_is_due_by_bytes_rows_files_cost_age_or_pressure() {
+    let with = |waiting: Waiting| fold_due(&TableState { waiting, ..waits() });
+    assert_eq!(with(FEW), None);
+    assert_eq!(with(Waiting { bytes: 100, ..FEW }), Some(Reason::Bytes));
+    let rows = 90_000;
+    assert_eq!(with(Waiting { rows, ..FEW }), Some(Reason::Rows));
+    assert_eq!(with(Waiting { files: 10, ..FEW }), Some(Reason::Files));
+    let since_ms = Some(NOW_MS - 1_000);
+    assert_eq!(with(Waiting { since_ms, ..FEW }), Some(Reason::Age));
     let small_base = TableState {
-        waiting,
+        waiting: FEW,
         ..base_of(vec![sized(899_989)])
     };
-    check(small_base, Some(Reason::ReadCost));
+    assert_eq!(fold_due(&small_base), Some(Reason::ReadCost));
     let pressed = TableState {
         is_pressed: true,
-        ..state.clone()
+        ..waits()
     };
-    check(pressed.clone(), Some(Reason::Pressure));
-    check(
-        TableState {
-            waiting: Waiting { rows: 0, ..old },
-            ..pressed.clone()
+    assert_eq!(fold_due(&pressed), Some(Reason::Pressure));
+}
+
+#[test]
+fn no_fold_is_due_of_nothing_in_a_pause_or_before_its_retry() {
+    let pressed = TableState {
+        is_pressed: true,
+        ..waits()
+    };
+    let nothing = TableState {
+        waiting: Waiting {
+            rows: 0,
+            since_ms: Some(NOW_MS - 1_000),
+            ..FEW
         },
-        None,
-    );
-    check(
-        TableState {
-            is_paused: true,
-            ..pressed.clone()
-        },
-        None,
-    );
-    for (failed_before_ms, expected) in [(9_999, None), (10_000, Some(Reason::Pressure))] {
+        ..pressed.clone()
+    };
+    assert_eq!(fold_due(&nothing), None);
+    let paused = TableState {
+        is_paused: true,
+        ..pressed.clone()
+    };
+    assert_eq!(fold_due(&paused), None);
+    let due = Some(Reason::Pressure);
+    let set_back = NOW_MS + 60_000;
+    for (ended_ms, expected) in [
+        (NOW_MS - 9_999, None),
+        (NOW_MS - 10_000, due),
+        (set_back, due),
+    ] {
         let mut failed = pressed.clone();
-        let ended_ms = NOW_MS - failed_before_ms;
-        failed.ran.insert(
-            JobKind::Fold,
-            Ran {
-                ended_ms,
-                failures: 1,
-            },
-        );
-        check(failed, expected);
+        let failures = 1;
+        let ran = Ran { ended_ms, failures };
+        failed.ran.insert(JobKind::Fold, ran);
+        assert_eq!(fold_due(&failed), expected, "{ended_ms}");
     }
-    let mut set_back = pressed;
-    let ended_ms = NOW_MS + 60_000;
-    set_back.ran.insert(
-        JobKind::Fold,
-        Ran {
-            ended_ms,
-            failures: 1,
-        },
-    );
-    check(set_back, Some(Reason::Pressure));
 }
 
 #[test]

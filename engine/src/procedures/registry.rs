@@ -20,8 +20,11 @@ pub(super) struct Procedure {
     pub(super) columns: &'static [Column],
     pub(super) run: for<'a> fn(Asked<'a>) -> BoxFuture<'a, Result<Rows>>,
     /// Its plan, for those that have one: kinds and texts.
-    pub(super) explain: Option<for<'a> fn(Asked<'a>) -> BoxFuture<'a, Result<Plans>>>,
+    pub(super) explain: Option<Explain>,
 }
+
+/// Makes plans.
+pub(super) type Explain = for<'a> fn(Asked<'a>) -> BoxFuture<'a, Result<Plans>>;
 
 /// Kinds of plans and their texts.
 pub(super) type Plans = Vec<(String, String)>;

@@ -168,6 +168,9 @@ impl Scene {
     }
 }
 
+/// Whether a filter keeps a row, by its number and its value.
+type Holds<'a> = &'a dyn Fn(i64, i64) -> bool;
+
 /// That a frame has these rows, whatever is asked of it.
 async fn said(all: DataFrame, expected: &BTreeMap<i64, i64>) {
     let shown = plan(all.clone()).await;
@@ -176,7 +179,7 @@ async fn said(all: DataFrame, expected: &BTreeMap<i64, i64>) {
     let mut values: Vec<i64> = expected.values().copied().collect();
     values.sort_unstable();
     let middle = values.get(values.len() / 2).copied().unwrap_or(0);
-    let holds: [(Expr, &dyn Fn(i64, i64) -> bool); 3] = [
+    let holds: [(Expr, Holds<'_>); 3] = [
         (col("v").gt_eq(lit(middle)), &|_, v| v >= middle),
         (
             col("v").lt(lit(middle)).and(col("v").gt(lit(middle - 40))),
