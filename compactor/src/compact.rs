@@ -1,7 +1,7 @@
 //! ★ Compaction: fold the flushed log into the base, one commit.
 //!
 //! Steps: pin a view on the catalog's newest base (another program may have rewritten its files) → nothing
-//! above the base seq? done → what changes ([`Fold`]) → write new files ([`merge`]) → commit (new files, deletes of old
+//! above the base seq? done → what changes ([`Fold`]) → write new files ([`merge_watched`]) → commit (new files, deletes of old
 //! rows, the base seq) → publish the view.
 //!
 //! **Crash windows.** After writing, before the commit: new files are orphans, the table reads as before.
@@ -9,16 +9,14 @@
 
 use std::sync::Arc;
 
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::TryStreamExt as _;
 use lakesync_providers::lake::{CommitErrorKind, Fence, LakeError, summary};
 use lakesync_providers::proto::{Seq, TableName};
 use lakesync_providers::{BaseSnapshot, Live, ReadView, crash};
 
 use crate::config::CompactionConfig;
 use crate::error::{Error, Result};
-use crate::fold::{Changes, Fold};
-use crate::merge::{Kind, MergeInto, MergeOptions, merge};
+use crate::fold::Fold;
+use crate::merge::{Kind, MergeInto, MergeOptions, merge_watched};
 use crate::progress::{Progress, Unit};
 
 /// What one compaction did.
@@ -87,14 +85,15 @@ pub async fn compact_watched(
     }
     let base = &view.base;
     let fold = Fold::plan(&view, *config).await?;
-    let changes = watched(fold.changes(progress).await?, progress);
+    let changes = fold.changes(progress).await?;
     let into = MergeInto {
         base,
         warehouse: &view.warehouse,
         schema: &view.schema,
         ctx: fold.session(),
     };
-    let merged = Box::pin(merge(into, changes, &MergeOptions::from(config))).await?;
+    let options = MergeOptions::from(config);
+    let merged = Box::pin(merge_watched(into, changes, &options, progress)).await?;
     crash::point("fold.before_commit");
 
     report.base_seq = fold.to_seq();
@@ -139,18 +138,6 @@ pub async fn explain(
 ) -> Result<Vec<(String, String)>> {
     let view = view_of(live, table)?;
     Fold::plan(&view, *config).await?.explain().await
-}
-
-/// The changes, counted as they are read.
-fn watched(mut changes: Changes, progress: &Progress) -> Changes {
-    progress.begin("writing files", Unit::Rows, changes.counts.rows());
-    let progress = progress.clone();
-    let rows = changes.stream.inspect_ok(move |batch| {
-        progress.add(u64::try_from(batch.num_rows()).unwrap_or(0));
-    });
-    let schema = Arc::clone(&changes.schema);
-    changes.stream = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
-    changes
 }
 
 fn view_of(live: &Live, table: &str) -> Result<Arc<ReadView>> {

@@ -94,6 +94,7 @@ impl Error {
                 matches!(
                     error,
                     Compaction::UnknownTable { .. }
+                        | Compaction::Refused(_)
                         | Compaction::CannotExpire { .. }
                         | Compaction::CannotRollBack { .. }
                         | Compaction::Tag { .. }

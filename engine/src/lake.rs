@@ -172,8 +172,8 @@ impl Lake {
     /// Besides DataFusion's SQL: `t VERSION AS OF <snapshot id or 'tag'>`, `t TIMESTAMP AS OF <time>`,
     /// `t AT (SEQ => <seq>, HLC => <hlc>)`, the metadata tables `t$deltas` and
     /// `t$snapshots`, `INSERT … ON CONFLICT`, `UPDATE … FROM`, `DELETE … USING` and `MERGE`, which become deltas, and
-    /// `CALL system.flush('t')`, `CALL system.compact('t')` with their
-    /// `EXPLAIN`; `CREATE TABLE` with `PRIMARY KEY`, `PARTITIONED BY` and `SORTED BY`, `ALTER TABLE`, `DESCRIBE`.
+    /// `CALL system.flush('t')`, `CALL system.compact('t')` and the other procedures of maintenance, which
+    /// `CALL system.help()` lists, with `OPTIMIZE` and `VACUUM` for two of them; `CREATE TABLE` with `PRIMARY KEY`, `PARTITIONED BY` and `SORTED BY`, `ALTER TABLE`, `DESCRIBE`.
     /// Procedures and statements about tables run at once. What would be gone after the statement is refused: views
     /// and `SET`.
     ///

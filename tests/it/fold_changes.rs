@@ -32,10 +32,10 @@ struct Change {
     cells: BTreeMap<ColumnName, (bool, Option<i64>)>,
 }
 
-async fn changes(lake: &Lake, config: CompactionConfig) -> (Changes, Fold) {
+async fn changes(lake: &Lake, (config, parts): (CompactionConfig, u64)) -> (Changes, Fold) {
     small_histories::run(lake, "call system.flush('t')").await;
     let view = lake.gateway("public").unwrap().live().view("t").unwrap();
-    let fold = Fold::plan(&view, config).await.unwrap();
+    let fold = Fold::plan(&view, config).await.unwrap().in_parts(parts);
     let progress = Progress::default();
     let changes = fold.changes(&progress).await.unwrap();
     assert_eq!(
@@ -158,7 +158,7 @@ enum Later {
     Prompt,
 }
 
-async fn check_all(later: Later, config: CompactionConfig) {
+async fn check_all(later: Later, config: CompactionConfig, parts: u64) {
     let mut histories = small_histories::all();
     if later == Later::Prompt {
         for small in &mut histories {
@@ -176,14 +176,14 @@ async fn check_all(later: Later, config: CompactionConfig) {
     // Of a first fold every row is new.
     let first = of(|small| &small.deltas[..small.folded]);
     small_histories::push(&lake, &first).await;
-    let (found, _) = changes(&lake, config).await;
+    let (found, _) = changes(&lake, (config, parts)).await;
     assert!(found.counts.by_file.is_empty());
     assert_eq!(found.counts.candidates, u64::try_from(first.len()).unwrap());
     let made = read(found).await;
     small_histories::fold(&lake, &CompactionConfig::default()).await;
 
     small_histories::push(&lake, &of(|small| &small.deltas[small.folded..])).await;
-    let (found, fold) = changes(&lake, config).await;
+    let (found, fold) = changes(&lake, (config, parts)).await;
     let base = base_rows(&fold).await;
     assert_eq!(
         made.keys().collect::<BTreeSet<_>>(),
@@ -219,21 +219,21 @@ async fn check_all(later: Later, config: CompactionConfig) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_late_deltas_are_what_the_rule_by_row_says() {
-    check_all(Later::Late, CompactionConfig::default()).await;
+    check_all(Later::Late, CompactionConfig::default(), 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_prompt_deltas_are_the_same_without_a_look_at_evidence() {
-    check_all(Later::Prompt, CompactionConfig::default()).await;
+    check_all(Later::Prompt, CompactionConfig::default(), 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_are_the_same_in_the_least_memory() {
+async fn changes_are_the_same_in_the_least_memory_and_in_several_parts() {
     let config = CompactionConfig {
         memory_bytes: 0,
         ..CompactionConfig::default()
     };
-    check_all(Later::Late, config).await;
+    check_all(Later::Late, config, 3).await;
 }
 
 /// A table of so many rows with half a kilobyte each, changed once more in every second row.

@@ -354,7 +354,7 @@ async fn explain_shows_the_fold_as_sql_and_as_a_plan() {
         .refused("explain call system.flush('people')", "plan")
         .await;
     world
-        .refused("call system.compact('people', 'x')", "one argument")
+        .refused("call system.compact('people', 'x')", "merge-on-read")
         .await;
     world.refused("call system.compact()", "table").await;
     world

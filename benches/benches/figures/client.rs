@@ -35,11 +35,7 @@ fn open(path: &Path) -> LocalDb {
 
 /// The median of what `run` says it took: it leaves its preparations out.
 fn median(mut run: impl FnMut() -> Duration) -> Duration {
-    middle((0..RUNS).map(|_| run()).collect())
-}
-
-/// The median of [`RUNS`] runs.
-fn middle(mut took: Vec<Duration>) -> Duration {
+    let mut took: Vec<Duration> = (0..RUNS).map(|_| run()).collect();
     took.sort_unstable();
     took[RUNS / 2]
 }

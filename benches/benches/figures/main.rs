@@ -1,10 +1,11 @@
 //! `cargo bench -p lakesync-benches`: figures for writing (W3), reading (W1) and the client, as ratios to limits of the
 //! same run.
 //!
-//! Arguments choose parts: `-- push pull live recovery client read year`. `LAKESYNC_BENCH_SCALE` sets the TPC-H scale of the reads
+//! Arguments choose parts: `-- push pull live recovery client read fold year`. `LAKESYNC_BENCH_SCALE` sets the TPC-H scale of the reads
 //! (0.05).
 
 mod client;
+mod fold;
 mod live;
 mod pull;
 mod push;
@@ -17,13 +18,14 @@ use lakesync_benches::{Figures, peak_memory_mib};
 
 type Part = (&'static str, fn(&mut Figures));
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("push", push::measure),
     ("pull", pull::measure),
     ("live", live::measure),
     ("recovery", recovery::measure),
     ("client", client::measure),
     ("read", read::measure),
+    ("fold", fold::measure),
     ("year", year::measure),
 ];
 

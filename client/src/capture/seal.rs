@@ -112,11 +112,11 @@ impl Sealing<'_> {
             if rows::hide_confirmed(work, table, &delta, before.as_deref())? == Own::Hidden {
                 self.restore_later(table, &delta.row_id);
             }
-            outbox::add(work, table, &delta)?;
-            self.sealed += 1;
             if delta.op != Op::Delete {
                 normalise(work, (change, table), &delta.row_id, &planned.normal)?;
             }
+            outbox::add(work, table, delta)?;
+            self.sealed += 1;
         }
         Ok(())
     }

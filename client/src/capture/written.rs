@@ -139,11 +139,11 @@ impl<'c> WrittenRows<'c> {
         table: &LocalTable,
         cells: &mut WrittenCells,
     ) -> Result<Told, ClientError> {
-        let (Some(later), Some(row_id)) = (&mut self.later, insert.new_row_id(table)) else {
+        let Some(later) = &mut self.later else {
             return Ok(Told::Part);
         };
         // A row without a name is shown to a person and not sent.
-        let Ok(row_id) = row_id else {
+        let Some(Ok(row_id)) = insert.new_row_id(table) else {
             return Ok(Told::Part);
         };
         let mut rows = later.query((table.number, row_id.as_str(), insert.number))?;

@@ -269,8 +269,9 @@ pub(super) fn retry(work: &mut Work<'_>, entry: i64) -> Result<(), ClientError> 
         })?;
     // Under a new number: it is the newest edit now, and goes behind the others.
     discard(work, entry)?;
-    add(work, &table, &delta)?;
-    rows::restore(work, &table, &delta.row_id)
+    let row_id = delta.row_id.clone();
+    add(work, &table, delta)?;
+    rows::restore(work, &table, &row_id)
 }
 
 pub(super) fn retry_all_too_late(work: &mut Work<'_>) -> Result<u64, ClientError> {

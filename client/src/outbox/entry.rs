@@ -22,19 +22,16 @@ pub(super) const REJECTED: i64 = 4;
 pub(super) const CHUNK_ENTRIES: usize = 10_000;
 
 /// Adds a sealed edit.
-pub(crate) fn add(
-    work: &Work<'_>,
-    table: &LocalTable,
-    delta: &RowDelta,
-) -> Result<(), ClientError> {
+pub(crate) fn add(work: &Work<'_>, table: &LocalTable, delta: RowDelta) -> Result<(), ClientError> {
+    let (row_id, hlc) = (delta.row_id.clone(), delta.hlc);
     work.tx
         .prepare_cached(
             "INSERT INTO _lakesync_outbox (state, table_number, row_id, hlc, delta) VALUES (0, ?1, ?2, ?3, ?4)",
         )?
         .execute((
             table.number,
-            delta.row_id.as_str(),
-            delta.hlc.as_i64(),
+            row_id.as_str(),
+            hlc.as_i64(),
             encode(delta),
         ))?;
     Ok(())
@@ -67,10 +64,10 @@ pub(crate) fn uncovered(
 }
 
 /// A delta as the outbox keeps it. The form has an arrival number, which means nothing here: the column has it.
-pub(super) fn encode(delta: &RowDelta) -> Vec<u8> {
+fn encode(delta: RowDelta) -> Vec<u8> {
     encode_batch(&[SeqDelta {
         seq: Seq::ZERO.next(),
-        delta: delta.clone(),
+        delta,
     }])
 }
 
@@ -114,6 +111,6 @@ pub(super) fn replace(work: &Work<'_>, entry: i64, delta: &RowDelta) -> Result<(
             "UPDATE _lakesync_outbox SET state = 0, doubt = 0, seq = NULL, reason = NULL, hlc = ?2, delta = ?3 \
              WHERE entry = ?1",
         )?
-        .execute((entry, delta.hlc.as_i64(), encode(delta)))?;
+        .execute((entry, delta.hlc.as_i64(), encode(delta.clone())))?;
     Ok(())
 }

@@ -15,8 +15,9 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use datafusion::arrow::array::AsArray as _;
+use datafusion::arrow::array::{Array as _, AsArray as _};
 use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
+use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{
     CatalogProvider as _, MemoryCatalogProvider, MemorySchemaProvider, TableProvider as _,
 };
@@ -39,6 +40,16 @@ use crate::progress::Progress;
 
 /// The part of a job's memory that places may take: one of so many. The rest is for sorting.
 const PLACES_SHARE: u64 = 4;
+
+/// The memory that is worth a partition of its own (64 MiB): sorts share a job's memory evenly.
+const PARTITION_BYTES: u64 = 64 << 20;
+
+/// The part of a partition's memory that a batch of rows may take: one of so many. Sorts hold several at each step.
+const BATCH_SHARE: u64 = 64;
+
+/// So many rows are read to know how large they are, in batches of so few, in case they are very large.
+const SAMPLE_ROWS: usize = 256;
+const SAMPLE_BATCH_ROWS: usize = 16;
 
 /// A fold of one table.
 pub struct Fold {
@@ -91,6 +102,7 @@ impl Fold {
             parts: 1,
             config,
         };
+        fold.divide(memory_bytes).await?;
         let [candidates, least, greatest] = fold.count().await?;
         let hlc = |number| Hlc::from_i64(number).unwrap_or(Hlc::ZERO);
         fold.candidates = u64::try_from(candidates).unwrap_or(0);
@@ -101,6 +113,14 @@ impl Fold {
         fold.parts = TouchedRows::parts(fold.candidates, memory_bytes / PLACES_SHARE);
         fold.span.several_parts = fold.parts > 1;
         Ok(fold)
+    }
+
+    /// The same with places looked up in so many parts at least: each takes less memory, and reads the log again.
+    #[must_use]
+    pub fn in_parts(mut self, parts: u64) -> Self {
+        self.parts = self.parts.max(parts);
+        self.span.several_parts = self.parts > 1;
+        self
     }
 
     /// The view whose log is folded into its base.
@@ -265,6 +285,32 @@ impl Fold {
             .collect()
     }
 
+    /// Sets how many partitions there are, and how many rows a batch has, as the memory allows for rows of this size.
+    async fn divide(&self, memory_bytes: u64) -> Result<()> {
+        let cores = self.ctx.state().config().target_partitions();
+        let partitions = partitions(memory_bytes, cores);
+        self.set(partitions, SAMPLE_BATCH_ROWS);
+        let sql = format!(
+            "select * from log where {} limit {SAMPLE_ROWS}",
+            self.above()
+        );
+        let sample = self.ctx.sql(&sql).await?.collect().await?;
+        let rows: usize = sample.iter().map(RecordBatch::num_rows).sum();
+        let bytes: u64 = sample.iter().map(bytes_of).sum();
+        let row_bytes = bytes / u64::try_from(rows.max(1)).unwrap_or(u64::MAX);
+        let partition_bytes = memory_bytes / u64::try_from(partitions).unwrap_or(u64::MAX);
+        self.set(partitions, batch_rows(row_bytes, partition_bytes));
+        Ok(())
+    }
+
+    fn set(&self, partitions: usize, batch_rows: usize) {
+        let state = self.ctx.state_ref();
+        let mut state = state.write();
+        let execution = &mut state.config_mut().options_mut().execution;
+        execution.target_partitions = partitions;
+        execution.batch_size = batch_rows;
+    }
+
     /// How many candidates there are, and their least and greatest HLC.
     async fn count(&self) -> Result<[i64; 3]> {
         let sql = format!(
@@ -279,5 +325,49 @@ impl Fold {
             cells.next().flatten().unwrap_or(0)
         };
         Ok([0, 1, 2].map(number))
+    }
+}
+
+/// How many partitions a job with so much memory has on so many cores.
+fn partitions(memory_bytes: u64, cores: usize) -> usize {
+    let worth = usize::try_from(memory_bytes / PARTITION_BYTES).unwrap_or(cores);
+    worth.clamp(1, cores.max(1))
+}
+
+/// How many rows of so many bytes make a batch, when a partition has so much memory.
+fn batch_rows(row_bytes: u64, partition_bytes: u64) -> usize {
+    let rows = partition_bytes / BATCH_SHARE / row_bytes.max(1);
+    usize::try_from(rows.clamp(16, 8_192)).unwrap_or(16)
+}
+
+/// What the rows of a batch take in memory.
+fn bytes_of(batch: &RecordBatch) -> u64 {
+    let columns = batch.columns().iter();
+    let bytes = columns.filter_map(|column| column.to_data().get_slice_memory_size().ok());
+    bytes
+        .map(|bytes| u64::try_from(bytes).unwrap_or(u64::MAX))
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_large_rows_have_few_and_little_memory_is_not_divided() {
+        let rows = [0, 40, 1 << 10, 1 << 20];
+        assert_eq!(
+            rows.map(|bytes| batch_rows(bytes, 64 << 20)),
+            [8_192, 8_192, 1_024, 16]
+        );
+        assert_eq!(
+            rows.map(|bytes| batch_rows(bytes, 32 << 20)),
+            [8_192, 8_192, 512, 16]
+        );
+        assert_eq!(partitions(MEMORY_BYTES_MIN, 8), 1);
+        assert_eq!(
+            (partitions(512 << 20, 2), partitions(512 << 20, 64)),
+            (2, 8)
+        );
     }
 }

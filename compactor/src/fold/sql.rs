@@ -149,3 +149,76 @@ fn values<'a>(
     let columns = columns.iter().copied();
     columns.filter(|column| !schema.primary_key.contains(&column.name))
 }
+
+#[cfg(test)]
+mod tests {
+    use lakesync_providers::proto::{TableDefinition, TableSchema};
+
+    use super::*;
+
+    fn check(span: Span, deltas: &str, changes: &str) {
+        let definition = r#"{"table": "t", "columns": [{"name": "id", "type": "long"}, {"name": "a b", "type": "string"}],
+            "primary_key": ["id"]}"#;
+        let definition = TableDefinition::from_json(definition.as_bytes()).unwrap();
+        let schema = TableSchema::from_definition(&definition).unwrap();
+        let columns: Vec<&Column> = schema.columns.iter().collect();
+        assert_eq!(deltas_sql(&schema, &columns, span), deltas);
+        assert_eq!(changes_sql(&schema, &columns, span), changes);
+    }
+
+    fn span() -> Span {
+        Span {
+            base_seq: Seq::from_u64(7).unwrap(),
+            to_seq: Seq::from_u64(9).unwrap(),
+            late_from: None,
+            several_parts: false,
+        }
+    }
+
+    #[test]
+    fn prompt_deltas_need_no_look_at_evidence() {
+        check(
+            span(),
+            "select place_of(log.row_id) as _key, log.row_id, log._op = 3 as is_delete,\n       \
+             stamp(log._hlc, log._client, log._delta_id) as stamp,\n       \
+             is_set(log._set, 2) or log._op = 3 as set_2, case when log._op <> 3 then log.\"a b\" end as value_2\n\
+             from log where log._seq > 7 and log._seq <= 9",
+            "select deltas._key, deltas.row_id,\n       \
+             lww(not deltas.is_delete, deltas.stamp) or not bool_or(deltas.is_delete) as exists_with_base,\n       \
+             lww(not deltas.is_delete, deltas.stamp) as exists_without_base,\n       \
+             cast(deltas.row_id as bigint) as value_1,\n       \
+             bool_or(deltas.set_2) as set_2,\n       \
+             lww(deltas.value_2, deltas.stamp) filter (where deltas.set_2) as value_2\n\
+             from deltas group by deltas._key, deltas.row_id order by deltas._key",
+        );
+    }
+
+    #[test]
+    fn late_deltas_are_folded_with_the_stamps_of_their_rows_evidence() {
+        let span = Span {
+            late_from: Some(Hlc::from_i64(55).unwrap()),
+            several_parts: true,
+            ..span()
+        };
+        check(
+            span,
+            "select place_of(log.row_id) as _key, log.row_id, true as is_candidate, log._op = 3 as is_delete,\n       \
+             stamp(log._hlc, log._client, log._delta_id) as stamp,\n       \
+             is_set(log._set, 2) or log._op = 3 as set_2, case when log._op <> 3 then log.\"a b\" end as value_2\n\
+             from log where log._seq > 7 and log._seq <= 9 and place_of(log.row_id) is not null\n\
+             union all\n\
+             select place_of(log.row_id) as _key, log.row_id, false as is_candidate, log._op = 3 as is_delete,\n       \
+             stamp(log._hlc, log._client, log._delta_id) as stamp,\n       \
+             is_set(log._set, 2) and log._op <> 3 as set_2, null as value_2\n\
+             from log where log._seq <= 7 and log._hlc >= 55 and is_late(log.row_id)",
+            "select deltas._key, deltas.row_id,\n       \
+             lww(not deltas.is_delete, deltas.stamp) or not bool_or(deltas.is_delete and deltas.is_candidate) \
+             as exists_with_base,\n       \
+             lww(not deltas.is_delete, deltas.stamp) as exists_without_base,\n       \
+             cast(deltas.row_id as bigint) as value_1,\n       \
+             coalesce(lww(deltas.is_candidate, deltas.stamp) filter (where deltas.set_2), false) as set_2,\n       \
+             lww(deltas.value_2, deltas.stamp) filter (where deltas.set_2 or deltas.is_delete) as value_2\n\
+             from deltas group by deltas._key, deltas.row_id order by deltas._key",
+        );
+    }
+}

@@ -220,8 +220,7 @@ impl Cells {
         texts.any(|(column, _)| {
             let old = base.map(|base| base.column(column));
             let new = changes.and_then(|changes| self.new_values(column, changes));
-            let most =
-                old.map_or(0, |old| text_bytes(old)) + new.map_or(0, |(_, new)| text_bytes(new));
+            let most = old.map_or(0, text_bytes) + new.map_or(0, |(_, new)| text_bytes(new));
             if most <= TEXT_BYTES_MAX {
                 return false;
             }

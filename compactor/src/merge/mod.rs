@@ -226,7 +226,7 @@ pub async fn merge_watched(
         ..*options
     };
     let work = Work::begin(into, changes, &options).await?;
-    work.run(Steps::Changes, progress).await
+    Box::pin(work.run(Steps::Changes, progress)).await
 }
 
 /// Writes the rows of these data files anew, without the dead ones: small files become large ones, and rows come in the
@@ -259,7 +259,7 @@ pub async fn rewrite_watched(
     progress: &Progress,
 ) -> Result<Merged> {
     let work = Work::begin(into, none(&into)?, options).await?;
-    work.run(Steps::Rewrite(paths), progress).await
+    Box::pin(work.run(Steps::Rewrite(paths), progress)).await
 }
 
 /// No changes.

@@ -10,7 +10,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::datatypes::{Float64Type, Int64Type};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
-use futures::{TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lakesync_providers::lake::{
     Warehouse, WriteOptions, arrow_schema, live_files, summary, write_data_files,
 };
@@ -62,7 +62,7 @@ const PARTITIONED: &str = r#", "partitionBy": ["b"]"#;
 const BOTH: &str = r#", "partitionBy": ["b"], "sortBy": ["a desc"]"#;
 
 struct Table {
-    _dir: TempDir,
+    dir: TempDir,
     warehouse: Warehouse,
     gateway: GatewayId,
     schema: TableSchema,
@@ -86,7 +86,7 @@ impl Table {
         warehouse.create_table(&gateway, &schema).await.unwrap();
         let ctx = session(&warehouse);
         Self {
-            _dir: dir,
+            dir,
             warehouse,
             gateway,
             schema,
@@ -392,12 +392,12 @@ async fn history(seed: u64, layout: &str, mode: WriteMode, context: &str) {
     let mut chance = Chance(seed);
     let sizes = [
         1 + chance.below(300),
-        1 + chance.below(3000),
+        1 + chance.below(1500),
         1 + chance.below(30),
     ];
     let mut table = Table::with_files(layout, &sizes, &mut chance).await;
     table.check(context).await;
-    for round in 0..4 {
+    for round in 0..3 {
         let base = table.base().await;
         let mode = mode_for(&table.schema, mode);
         let share = [1, 5, 40, 100][usize::try_from(chance.below(4)).unwrap()];
@@ -452,4 +452,137 @@ async fn no_strays(table: &Table) {
         referenced.len(),
         "one delete file for a data file"
     );
+}
+
+/// All files in the table's folder.
+fn on_disk(table: &Table) -> BTreeSet<std::path::PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![table.dir.path().join("warehouse/public/t/data")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path);
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn of_a_merge_that_fails_no_file_is_left() {
+    for layout in [PLAIN, BOTH] {
+        for mode in MODES {
+            let mut chance = Chance(7);
+            let mut table = Table::with_files(layout, &[200, 12_000], &mut chance).await;
+            let before = on_disk(&table);
+            let base = table.base().await;
+            let mode = mode_for(&table.schema, mode);
+            let Changes {
+                schema,
+                stream,
+                counts,
+            } = table.changes(&base, 60, mode, &mut chance).await;
+            let failure = datafusion::error::DataFusionError::Execution("no disk".to_owned());
+            let broken = stream.chain(stream::once(std::future::ready(Err(failure))));
+            let changes = Changes {
+                stream: Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), broken)),
+                schema,
+                counts,
+            };
+            let options = MergeOptions {
+                mode,
+                ..MergeOptions::default()
+            };
+            let failed = merge(table.merge_into(&base), changes, &options).await;
+            let error = failed.unwrap_err().to_string();
+            assert!(error.contains("no disk"), "{error}");
+            assert_eq!(on_disk(&table), before, "{layout:?} {mode:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_comes_second_plans_again() {
+    let mut chance = Chance(3);
+    let mut table = Table::with_files(PLAIN, &[500, 400], &mut chance).await;
+    let base = table.base().await;
+    let options = MergeOptions {
+        rewrite_percent: 100,
+        ..MergeOptions::default()
+    };
+    let unchanged = table.model.clone();
+    let changes = table.changes(&base, 20, options.mode, &mut chance).await;
+    let late = merge(table.merge_into(&base), changes, &options).await;
+    table.model = unchanged;
+    // The files that it deletes rows from are rewritten meanwhile.
+    let all = base.data_files(&table.warehouse).await.unwrap();
+    let all: Vec<String> = all.iter().map(|file| file.path.clone()).collect();
+    let first = rewrite(table.merge_into(&base), &all, &options)
+        .await
+        .unwrap();
+    table.commit(&base, &first, Kind::Rewrite).await.unwrap();
+    let kept = on_disk(&table);
+    let late = late.unwrap();
+    let refused = table.commit(&base, &late, Kind::Fold).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("no longer in the table"),
+        "{refused}"
+    );
+    assert!(
+        on_disk(&table).len() == kept.len(),
+        "they are there until they are discarded"
+    );
+    let written = late.add.len() + late.deletes.len();
+    late.discard(&base).await;
+    assert!(on_disk(&table).len() <= kept.len() - written);
+    table.check("after the rewrite").await;
+
+    // Two rewrites of the same files, and a rewrite of a file that got rows deleted.
+    let base = table.base().await;
+    let all = base.data_files(&table.warehouse).await.unwrap();
+    let all: Vec<String> = all.iter().map(|file| file.path.clone()).collect();
+    let second = rewrite(table.merge_into(&base), &all, &options)
+        .await
+        .unwrap();
+    let changes = table.changes(&base, 20, options.mode, &mut chance).await;
+    let fold = merge(table.merge_into(&base), changes, &options)
+        .await
+        .unwrap();
+    table.commit(&base, &fold, Kind::Fold).await.unwrap();
+    let refused = table
+        .commit(&base, &second, Kind::Rewrite)
+        .await
+        .unwrap_err();
+    assert!(refused.to_string().contains("deletes rows of"), "{refused}");
+    second.discard(&base).await;
+    table.check("after the fold").await;
+}
+
+#[tokio::test]
+async fn large_new_files_have_a_key_index_beside_them() {
+    let mut chance = Chance(5);
+    let mut table = Table::with_files(PLAIN, &[12_000, 50], &mut chance).await;
+    let base = table.base().await;
+    let options = MergeOptions {
+        mode: WriteMode::CopyOnWrite,
+        ..MergeOptions::default()
+    };
+    let changes = table.changes(&base, 10, options.mode, &mut chance).await;
+    let merged = merge(table.merge_into(&base), changes, &options)
+        .await
+        .unwrap();
+    let largest = merged
+        .add
+        .iter()
+        .max_by_key(|file| file.record_count())
+        .unwrap();
+    assert!(largest.record_count() >= 10_000);
+    let beside = format!("{}.keys", largest.file_path().trim_start_matches("file://"));
+    assert!(std::path::Path::new(&beside).exists(), "{beside}");
+    assert_eq!(merged.report.files_rewritten, 2);
+    table.commit(&base, &merged, Kind::Fold).await.unwrap();
+    table.check("after the fold").await;
 }

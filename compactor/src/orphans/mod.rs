@@ -90,7 +90,7 @@ pub async fn remove_orphan_files(
 
     let mut candidates = Candidates::default();
     for folder in &folders {
-        let mut objects = warehouse.objects(folder)?;
+        let mut objects = warehouse.objects(folder).await?;
         while let Some(object) = objects.try_next().await? {
             candidates.list(table, folder, &object, older_than_ms)?;
         }
@@ -104,7 +104,7 @@ pub async fn remove_orphan_files(
         ..OrphanReport::default()
     };
     for folder in &folders {
-        let mut objects = warehouse.objects(folder)?;
+        let mut objects = warehouse.objects(folder).await?;
         while let Some(object) = objects.try_next().await? {
             let is_others = others.iter().any(|other| is_below(&object.uri, other));
             if !is_others && candidates.is_orphan(folder, &object, older_than_ms) {

@@ -14,6 +14,7 @@ mod error;
 mod gateways;
 mod keys;
 mod kind;
+mod maintenance;
 mod named;
 mod nearest;
 mod settings;

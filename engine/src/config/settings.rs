@@ -8,9 +8,6 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lakesync_compactor::expire::ExpiryPolicy;
-use lakesync_compactor::strategy::{FoldPolicy, MaintenancePolicy, RewritePolicy};
-use lakesync_compactor::{CompactionConfig, ORPHAN_GRACE_MIN, WriteMode};
 use lakesync_gateway::actions::{Connector, Webhooks};
 use lakesync_gateway::auth::AuthConfig;
 use lakesync_gateway::http::{ConnectionLimits, Cors, HttpConfig, Rate};
@@ -23,6 +20,7 @@ use super::connectors::Connector as Section;
 use super::effective::{Effective, wrong};
 use super::error::{ConfigError, Source};
 use super::kind::{MASK, Setting};
+use super::maintenance::maintenance;
 use super::{read_bounded, read_named};
 use crate::maintenance::MaintenanceSettings;
 use crate::server::StatementLimits;
@@ -207,64 +205,6 @@ fn server(effective: &Effective) -> Result<ServerSettings, ConfigError> {
     })
 }
 
-fn maintenance(effective: &Effective) -> Result<MaintenanceSettings, ConfigError> {
-    let every = |path: &str| time_or_none(effective.get(path).0);
-    let percent = |path: &str| match effective.count(path) {
-        percent @ 1..=100 => Ok(percent),
-        _ => Err(effective.wrong(path, "should be between 1 and 100")),
-    };
-    let rewrite_percent = percent("compact.rewrite_percent")?;
-    let small_files =
-        usize::try_from(number(effective, "compact.small_files")?).unwrap_or(usize::MAX);
-    if small_files < 2 {
-        return Err(effective.wrong("compact.small_files", "should be 2 or more"));
-    }
-    let settings = MaintenanceSettings {
-        is_scheduled: effective.text("maintenance.scheduler") != Some("off"),
-        policy: MaintenancePolicy {
-            fold: FoldPolicy {
-                when_bytes: effective.size("compact.when_bytes"),
-                when_rows: effective.count("compact.when_rows"),
-                when_files: effective.count("compact.when_files"),
-                read_percent: percent("compact.read_percent")?,
-                max_age: effective.time("compact.max_age"),
-            },
-            rewrite: RewritePolicy {
-                every: every("maintenance.rewrite_every"),
-                small_files_min: small_files,
-                dead_percent: rewrite_percent,
-                ..RewritePolicy::default()
-            },
-            expire_every: every("maintenance.expire_every"),
-            orphans_every: every("maintenance.orphans_every"),
-            compact_log_every: every("maintenance.compact_log_every"),
-        },
-        compaction: CompactionConfig {
-            memory_bytes: effective.size("compact.memory"),
-            mode: effective
-                .text("compact.mode")
-                .and_then(WriteMode::parse)
-                .unwrap_or_default(),
-            rewrite_percent: u8::try_from(rewrite_percent).unwrap_or(100),
-            target_file_bytes: effective.size("compact.target_file").max(1),
-            bytes_per_run: effective.size("compact.bytes_per_run"),
-        },
-        expiry: ExpiryPolicy {
-            history: effective.time("maintenance.history"),
-            base_all: effective.time("maintenance.keep_snapshots"),
-            retain_last: usize::try_from(effective.count("maintenance.retain_last"))
-                .unwrap_or(usize::MAX),
-            ..ExpiryPolicy::default()
-        },
-        orphan_grace: effective.time("maintenance.orphans_older_than"),
-    };
-    if settings.orphan_grace < ORPHAN_GRACE_MIN {
-        let reason = "should be 24 hours or more: a writer may still commit its files of today";
-        return Err(effective.wrong("maintenance.orphans_older_than", reason));
-    }
-    Ok(settings.agreed())
-}
-
 fn positive(effective: &Effective, path: &str) -> Result<Duration, ConfigError> {
     match effective.time(path) {
         Duration::ZERO => Err(effective.wrong(path, "should be longer than nothing")),
@@ -305,7 +245,7 @@ fn gateway(effective: &Effective) -> Result<GatewayConfig, ConfigError> {
     })
 }
 
-fn time_or_none(setting: &Setting) -> Option<Duration> {
+pub(super) fn time_or_none(setting: &Setting) -> Option<Duration> {
     match setting {
         Setting::Time(time) => Some(*time),
         _ => None,
@@ -413,7 +353,7 @@ fn is_origin(text: &str) -> bool {
     host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', ' ']))
 }
 
-fn number(effective: &Effective, path: &str) -> Result<u32, ConfigError> {
+pub(super) fn number(effective: &Effective, path: &str) -> Result<u32, ConfigError> {
     let number = u32::try_from(effective.count(path));
     number.map_err(|_| effective.wrong(path, format!("should be at most {}", u32::MAX)))
 }

@@ -630,7 +630,7 @@ fn calls_take_lists_moments_and_intervals() {
         }
     }
     check_refused("CALL system.x([[1]])", (1, 17), "not a literal");
-    check_refused("CALL system.x(INTERVAL 'soon')", (1, 15), "not a literal");
+    check_refused("CALL system.x(INTERVAL 'soon')", (1, 24), "not a literal");
 }
 
 #[test]

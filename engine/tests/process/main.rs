@@ -14,6 +14,7 @@ mod crash_points;
 mod endurance;
 mod live_server;
 mod local_database;
+mod maintenance;
 mod server;
 mod settings;
 mod soak;

@@ -3,6 +3,9 @@
 //! **Invariant**: what is listed is what the store has, not what tables say; and a deletion is of exactly the named
 //! objects: one that is gone already is as good as deleted.
 
+use std::fs::Metadata;
+use std::time::UNIX_EPOCH;
+
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use iceberg::{Error, ErrorKind};
@@ -14,6 +17,8 @@ use super::warehouse::Warehouse;
 
 /// Objects that are deleted at the same time: what one connection pool of a store has.
 const CONCURRENT_DELETES: usize = 16;
+
+const ACTION: &str = "list the files below";
 
 /// An object of the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,21 +43,27 @@ pub struct LeftBehind {
 }
 
 impl Warehouse {
-    /// All objects below the folder `location` (a URI), in no order.
+    /// All objects below the folder `location` (a URI), in no order; also files that were never finished, which only a local
+    /// disk has.
     ///
     /// # Errors
-    /// `Iceberg` for a location outside the store; each item, when the store cannot go on listing.
-    pub fn objects(
+    /// `Iceberg` for a location outside the store, or one that cannot be read; each item, when the store cannot go on.
+    pub async fn objects(
         &self,
         location: &str,
     ) -> Result<BoxStream<'static, Result<StoredObject, LakeError>>, LakeError> {
-        let folder = self.object_path(location.trim_end_matches('/'))?;
-        let (warehouse, location) = (self.clone(), location.to_owned());
+        let location = location.trim_end_matches('/').to_owned();
+        let folder = self.object_path(&location)?;
+        let drafts = self.storage().drafts(&location).await;
+        let drafts = drafts
+            .map_err(LakeError::iceberg(ACTION, &location))?
+            .into_iter();
+        let drafts: Vec<_> = drafts.map(|draft| Ok(unfinished(draft))).collect();
+        let warehouse = self.clone();
         let listed = self.object_store().list(Some(&folder)).map(move |object| {
-            let object = object.map_err(|e| {
-                let error = Error::new(ErrorKind::Unexpected, e.to_string());
-                LakeError::iceberg("list the files below", &location)(error)
-            })?;
+            let object = object
+                .map_err(|e| Error::new(ErrorKind::Unexpected, e.to_string()))
+                .map_err(LakeError::iceberg(ACTION, &location))?;
             Ok(StoredObject {
                 uri: warehouse.uri(&object.location),
                 path: object.location.to_string(),
@@ -60,7 +71,7 @@ impl Warehouse {
                 modified_ms: u64::try_from(object.last_modified.timestamp_millis()).unwrap_or(0),
             })
         });
-        Ok(listed.boxed())
+        Ok(stream::iter(drafts).chain(listed).boxed())
     }
 
     /// What a file's URI is called in [`StoredObject::path`]. One of another store than the lake's is taken for the object
@@ -95,7 +106,11 @@ impl Warehouse {
                 };
                 match deleted {
                     Ok(()) | Err(object_store::Error::NotFound { .. }) => None,
-                    Err(error) => Some((uri, error.to_string())),
+                    // The store does not know names of unfinished files.
+                    Err(error) => match self.storage().remove_draft(&uri).await {
+                        Ok(()) => None,
+                        Err(_) => Some((uri, error.to_string())),
+                    },
                 }
             }
         });
@@ -108,5 +123,18 @@ impl Warehouse {
             }
         }
         left
+    }
+}
+
+fn unfinished((uri, known): (String, Metadata)) -> StoredObject {
+    let modified = known.modified().ok();
+    let since = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let modified_ms = since.and_then(|since| u64::try_from(since.as_millis()).ok());
+    StoredObject {
+        path: uri.trim_start_matches("file:///").to_owned(),
+        bytes: known.len(),
+        // One whose age is not known is young.
+        modified_ms: modified_ms.unwrap_or(u64::MAX),
+        uri,
     }
 }

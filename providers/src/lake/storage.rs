@@ -10,6 +10,7 @@
 mod disk;
 
 use std::collections::HashMap;
+use std::fs::Metadata;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
@@ -141,6 +142,38 @@ impl LakeStorage {
         match &self.handle.scheme {
             Scheme::Local(_) => format!("file:///{path}"),
             Scheme::Remote { prefix } => format!("{prefix}{path}"),
+        }
+    }
+
+    /// The files below a folder that were never finished, where the store keeps such ones and does not list them.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub(in crate::lake) async fn drafts(&self, folder: &str) -> Result<Vec<(String, Metadata)>> {
+        let Scheme::Local(disk) = &self.handle.scheme else {
+            return Ok(Vec::new());
+        };
+        let drafts = disk.drafts(PathBuf::from(strip_file_scheme(folder))).await;
+        let drafts = drafts.map_err(|e| {
+            let message = format!("cannot list the unfinished files below {folder}");
+            Error::new(ErrorKind::Unexpected, message).with_source(e)
+        })?;
+        let named = |(path, known): (PathBuf, Metadata)| {
+            Some((format!("file://{}", path.to_str()?), known))
+        };
+        Ok(drafts.into_iter().filter_map(named).collect())
+    }
+
+    /// Removes a file that [`Self::drafts`] told of.
+    pub(in crate::lake) async fn remove_draft(&self, uri: &str) -> std::io::Result<()> {
+        match &self.handle.scheme {
+            Scheme::Local(disk) => {
+                disk.remove_draft(PathBuf::from(strip_file_scheme(uri)))
+                    .await
+            }
+            Scheme::Remote { .. } => {
+                Err(std::io::Error::other("this store has no unfinished files"))
+            }
         }
     }
 

@@ -125,6 +125,10 @@ impl Warehouse {
         self.storage.uri(path)
     }
 
+    pub(super) fn storage(&self) -> &LakeStorage {
+        &self.storage
+    }
+
     /// The catalog.
     #[must_use]
     pub fn catalog(&self) -> Arc<dyn CatalogCommit> {

@@ -45,22 +45,7 @@ pub(super) async fn live(view: &ReadView) -> Result<Vec<Live<'_>>> {
 /// The table `t$files` of a view.
 pub(super) async fn files(view: &ReadView) -> Result<MemTable> {
     let rows = live(view).await?;
-    // What another program made of a base is listed, and not read.
-    let dead = match view.base.foreign {
-        None => Some(view.base.dead(&view.warehouse).await?),
-        Some(_) => None,
-    };
-    let dead_rows = rows
-        .iter()
-        .map(|(side, file)| match (side.kind, file.content) {
-            ("base", DataContentType::Data) => {
-                let dead = dead.as_ref()?.of(&file.path);
-                i64::try_from(dead.map_or(0, |dead| dead.rows())).ok()
-            }
-            (_, DataContentType::Data) => Some(0),
-            (_, DataContentType::PositionDeletes | DataContentType::EqualityDeletes) => None,
-        });
-    let dead_rows: Int64Array = dead_rows.collect();
+    let dead_rows = dead_rows(view, &rows).await?;
     let longs = |of: fn(&DataFileInfo) -> Option<i64>| -> ArrayRef {
         Arc::new(
             rows.iter()
@@ -119,6 +104,26 @@ pub(super) async fn files(view: &ReadView) -> Result<MemTable> {
             Nulls::Some,
         ),
     ])
+}
+
+/// How many rows of each file a delete file takes away; none for what has no rows of the table.
+async fn dead_rows(view: &ReadView, rows: &[Live<'_>]) -> Result<Int64Array> {
+    // What another program made of a base is listed, and not read.
+    let dead = match view.base.foreign {
+        None => Some(view.base.dead(&view.warehouse).await?),
+        Some(_) => None,
+    };
+    let dead_rows = rows
+        .iter()
+        .map(|(side, file)| match (side.kind, file.content) {
+            ("base", DataContentType::Data) => {
+                let dead = dead.as_ref()?.of(&file.path);
+                i64::try_from(dead.map_or(0, |dead| dead.rows())).ok()
+            }
+            (_, DataContentType::Data) => Some(0),
+            (_, DataContentType::PositionDeletes | DataContentType::EqualityDeletes) => None,
+        });
+    Ok(dead_rows.collect())
 }
 
 pub(super) fn content(content: DataContentType) -> &'static str {

@@ -1,15 +1,14 @@
-//! What it costs that every edit by any SQL is captured. Captured and plain runs take turns, and the ratio is the median of
-//! each pair's, so a machine that gets slower for a while makes both slower.
+//! What it costs that every edit by any SQL is captured.
 
 use std::path::Path;
 use std::time::Duration;
 
-use lakesync_benches::{Figure, Figures, RUNS, cpu_time, rate};
+use lakesync_benches::Figures;
 use lakesync_client::{ClientError, LocalDb};
 use rusqlite::Connection;
 
 use super::rows::{INSERT, id, parameters};
-use super::{figure, median, middle, open, plain, timed};
+use super::{figure, median, open, plain, timed};
 
 /// Rows of a bulk run and of one of its transactions, and rows of a run that commits each row.
 const BULK: usize = 50_000;
@@ -34,64 +33,26 @@ pub(super) fn measure(figures: &mut Figures) {
         (Edit::Delete, "delete"),
     ] {
         for (rows, batch) in [(BULK, BATCH), (SINGLE, 1)] {
-            figures.0.push(beside(edit, what, (rows, batch)));
+            let tracked = median(|| tracked(edit, (rows, batch)));
+            let plain = median(|| untracked(edit, (rows, batch)));
+            figures.0.push(figure(
+                format!("client: captured {what}, {batch} row(s) a transaction"),
+                rows,
+                (tracked, plain),
+                "<= 2x",
+            ));
         }
     }
     sealing(figures);
 }
 
-/// What was spent in one run.
-#[derive(Clone, Copy)]
-struct Spent {
-    wall: Duration,
-    cpu: Duration,
-}
-
-/// Captured and plain runs in turns.
-fn beside(edit: Edit, what: &str, (rows, batch): (usize, usize)) -> Figure {
-    let mut ratios: Vec<(f64, f64)> = Vec::new();
-    let (mut captured, mut plain) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
-        let one = untracked(edit, (rows, batch));
-        let other = tracked(edit, (rows, batch));
-        let ratio = |of: fn(&Spent) -> Duration| of(&other).as_secs_f64() / of(&one).as_secs_f64();
-        ratios.push((ratio(|spent| spent.wall), ratio(|spent| spent.cpu)));
-        captured.push(other.wall);
-        plain.push(one.wall);
-    }
-    let middle_of = |of: fn(&(f64, f64)) -> f64| {
-        let mut ratios: Vec<f64> = ratios.iter().map(of).collect();
-        ratios.sort_unstable_by(f64::total_cmp);
-        ratios[RUNS / 2]
-    };
-    Figure {
-        what: format!("client: captured {what}, {batch} row(s) a transaction"),
-        figure: format!("{:.0} rows/s", rate(rows, middle(captured))),
-        limit: format!("plain SQLite: {:.0} rows/s", rate(rows, middle(plain))),
-        ratio: format!(
-            "{:.2}x the time, {:.2}x the CPU",
-            middle_of(|ratio| ratio.0),
-            middle_of(|ratio| ratio.1)
-        ),
-        target: "<= 2x",
-    }
-}
-
-/// What a run spends.
-fn spent(run: impl FnOnce()) -> Spent {
-    let before = cpu_time();
-    let wall = timed(run);
-    let cpu = cpu_time().saturating_sub(before);
-    Spent { wall, cpu }
-}
-
-fn tracked(edit: Edit, (rows, batch): (usize, usize)) -> Spent {
+fn tracked(edit: Edit, (rows, batch): (usize, usize)) -> Duration {
     let folder = tempfile::tempdir().expect("a folder");
     let db = open(&folder.path().join("client.db"));
     if edit != Edit::Insert {
         fill(&db, rows);
     }
-    spent(|| {
+    timed(|| {
         for first in (0..rows).step_by(batch) {
             db.transaction(|tx| {
                 for n in first..first + batch {
@@ -120,10 +81,10 @@ pub(super) fn fill(db: &LocalDb, rows: usize) {
     assert_eq!(db.outbox(1).expect("sealed").len(), 1);
 }
 
-fn untracked(edit: Edit, (rows, batch): (usize, usize)) -> Spent {
+fn untracked(edit: Edit, (rows, batch): (usize, usize)) -> Duration {
     let folder = tempfile::tempdir().expect("a folder");
     let mut db = filled(&folder.path().join("plain.db"), edit, rows);
-    spent(|| {
+    timed(|| {
         for first in (0..rows).step_by(batch) {
             let tx = db.transaction().expect("a transaction");
             for n in first..first + batch {
@@ -170,7 +131,7 @@ fn sealing(figures: &mut Figures) {
         .expect("committed");
         timed(|| assert_eq!(db.outbox(1).expect("sealed").len(), 1))
     });
-    let limit = median(|| untracked(Edit::Insert, (CAPTURED, BATCH)).wall);
+    let limit = median(|| untracked(Edit::Insert, (CAPTURED, BATCH)));
     figures.0.push(figure(
         "client: sealing of 100,000 captured inserts".to_owned(),
         CAPTURED,

@@ -40,20 +40,20 @@ const START_MS: u64 = 1_700_000_000_000;
 const PUSH_DELTAS: usize = 10_000;
 
 /// The table and what has been done to it.
-pub(super) struct Lineitem<'a> {
-    pub(super) runtime: &'a Runtime,
-    pub(super) lake: Lake,
-    pub(super) gateway: Arc<Gateway>,
+pub(crate) struct Lineitem<'a> {
+    pub(crate) runtime: &'a Runtime,
+    pub(crate) lake: Lake,
+    pub(crate) gateway: Arc<Gateway>,
     /// Rows of the base.
-    pub(super) rows: u64,
+    pub(crate) rows: u64,
     /// The stamp of the last delta.
-    pub(super) last: Hlc,
+    pub(crate) last: Hlc,
     folder: TempDir,
 }
 
 impl<'a> Lineitem<'a> {
     /// Makes it with so much of TPC-H's data: 6 million rows at 1.
-    pub(super) fn make(runtime: &'a Runtime, scale: f64) -> Self {
+    pub(crate) fn make(runtime: &'a Runtime, scale: f64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("lake");
         let rows = runtime.block_on(base(&path, scale));
@@ -71,11 +71,16 @@ impl<'a> Lineitem<'a> {
     }
 
     /// Where other files of the run go.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    pub(super) fn query(&self, sql: &str) -> Vec<RecordBatch> {
+    /// Closes the lake; it is in the folder as `lake`.
+    pub(crate) fn close(self) -> TempDir {
+        self.folder
+    }
+
+    pub(crate) fn query(&self, sql: &str) -> Vec<RecordBatch> {
         self.runtime.block_on(async {
             let frame = self.lake.sql(sql).await.expect("planned");
             frame.collect().await.expect("run")
@@ -83,7 +88,7 @@ impl<'a> Lineitem<'a> {
     }
 
     /// Pushes deltas whose stamps go on from the last.
-    pub(super) fn push(&mut self, deltas: Vec<RowDelta>) {
+    pub(crate) fn push(&mut self, deltas: Vec<RowDelta>) {
         for batch in deltas.chunks(PUSH_DELTAS) {
             let push = Push {
                 client_id: client(),
@@ -98,7 +103,7 @@ impl<'a> Lineitem<'a> {
     }
 
     /// A delta to a row, stamped `after` places behind the last.
-    pub(super) fn delta(
+    pub(crate) fn delta(
         &self,
         after: usize,
         op: Op,
@@ -116,7 +121,7 @@ impl<'a> Lineitem<'a> {
     }
 
     /// Sets the discount of these rows to 0.06.
-    pub(super) fn set_discount(&mut self, rows: impl Iterator<Item = u64>) {
+    pub(crate) fn set_discount(&mut self, rows: impl Iterator<Item = u64>) {
         let kind = ColumnType::Decimal {
             precision: 15,
             scale: 2,
@@ -134,7 +139,7 @@ impl<'a> Lineitem<'a> {
     }
 
     /// The cells of a new row.
-    pub(super) fn columns_of_a_row(&self) -> Vec<ColumnChange> {
+    pub(crate) fn columns_of_a_row(&self) -> Vec<ColumnChange> {
         let name = TableName::parse("lineitem").expect("a name");
         let schema = self.gateway.live().schema(&name).expect("it exists");
         let cells = schema.columns.iter().map(|column| {
@@ -153,7 +158,7 @@ impl<'a> Lineitem<'a> {
         cells.collect()
     }
 
-    pub(super) fn fold(&self) {
+    pub(crate) fn fold(&self) {
         for sql in [
             "call system.flush('lineitem')",
             "call system.compact('lineitem')",
@@ -172,7 +177,7 @@ fn stamp(place: u64) -> Hlc {
 }
 
 /// Ids that look like UUIDs: random, so that touched rows are everywhere in the files.
-pub(super) fn row_id(number: u64) -> RowId {
+pub(crate) fn row_id(number: u64) -> RowId {
     let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let id = format!(
@@ -185,7 +190,7 @@ pub(super) fn row_id(number: u64) -> RowId {
 }
 
 /// Whether a row is among `permille` of 1,000, spread evenly.
-pub(super) fn among(row: u64, permille: u64) -> bool {
+pub(crate) fn among(row: u64, permille: u64) -> bool {
     row.wrapping_mul(7_919) % 1_000 < permille
 }
 
@@ -313,6 +318,6 @@ impl Columns {
 }
 
 /// A path as SQL writes it.
-pub(super) fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     format!("'{}'", path.display())
 }

@@ -1,7 +1,7 @@
 //! W1: reading lineitem while a growing share of it is touched, against the plain Parquet scan of the same merged rows;
 //! past moments, look-ups and changes; and, with `LAKESYNC_PEERS`, DuckDB and chDB over the same files.
 
-mod lineitem;
+pub(crate) mod lineitem;
 mod lookups;
 mod many_files;
 mod past;

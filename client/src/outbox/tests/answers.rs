@@ -305,7 +305,7 @@ fn row_of_many_edits() -> (World, Batch) {
                 hlc,
                 ..first.deltas[0].key()
             };
-            outbox::add(work, &table, &RowDelta::new(Op::Update, key, vec![change])).unwrap();
+            outbox::add(work, &table, RowDelta::new(Op::Update, key, vec![change])).unwrap();
         }
         state::set_clock(work.tx, hlc).unwrap();
     });

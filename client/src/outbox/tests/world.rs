@@ -112,7 +112,7 @@ impl World {
             let delta = RowDelta::new(Op::Update, key, vec![change]);
             let table = Arc::clone(work.registry.table(&delta.table).unwrap());
             let mut image = RowImage::load(work, &table, &delta.row_id).unwrap();
-            outbox::add(work, &table, &delta).unwrap();
+            outbox::add(work, &table, delta.clone()).unwrap();
             let entry = work.tx.last_insert_rowid();
             image.pending.push(delta.clone());
             image.store(work, &table, &delta.row_id).unwrap();

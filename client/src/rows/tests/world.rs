@@ -220,7 +220,7 @@ impl World {
                 if hide_confirmed(work, &table, &delta, before.as_deref())? == Own::Hidden {
                     hidden.push((Arc::clone(&table), edit.row_id.clone()));
                 }
-                outbox::add(work, &table, &delta)?;
+                outbox::add(work, &table, delta.clone())?;
                 deltas.push(delta);
             }
             for (table, row_id) in hidden {

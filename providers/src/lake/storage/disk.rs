@@ -5,7 +5,8 @@
 //! exists is not enough, because another writer may have made it a moment ago and not synced it yet.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -59,6 +60,46 @@ impl Disk {
         .await
     }
 
+    /// The drafts below a directory: what is left of a file that was being written when the process ended. The store
+    /// writes under `<name>#<number>` until a file is whole, and neither lists nor deletes such a name itself.
+    pub(super) async fn drafts(&self, directory: PathBuf) -> io::Result<Vec<(PathBuf, Metadata)>> {
+        blocking(move || {
+            let (mut open, mut found) = (vec![directory], Vec::new());
+            while let Some(directory) = open.pop() {
+                let entries = match std::fs::read_dir(&directory) {
+                    Ok(entries) => entries,
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                    Err(e) => return Err(e),
+                };
+                for entry in entries {
+                    let entry = entry?;
+                    let kind = entry.file_type()?;
+                    if kind.is_dir() {
+                        open.push(entry.path());
+                    } else if kind.is_file() && is_draft(&entry.file_name()) {
+                        found.push((entry.path(), entry.metadata()?));
+                    }
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Removes a draft; one that is gone already is as good as removed, and any other file stays.
+    pub(super) async fn remove_draft(&self, file: PathBuf) -> io::Result<()> {
+        blocking(move || {
+            if !file.file_name().is_some_and(is_draft) {
+                return Err(io::Error::other("it is no draft"));
+            }
+            match std::fs::remove_file(&file) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
     fn settle_directories(&self, deepest: &Path) -> io::Result<()> {
         let new: Vec<&Path> = deepest
             .ancestors()
@@ -106,7 +147,16 @@ pub(super) async fn shut_down(writer: &mut BufWriter) -> io::Result<()> {
     std::future::poll_fn(|cx| Pin::new(&mut *writer).poll_shutdown(cx)).await
 }
 
-async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+/// Whether the store gives this name to files that are not whole yet.
+fn is_draft(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let number = name.split_once('#').map(|(_, number)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit()))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(stopped) => Err(io::Error::other(stopped)),
@@ -148,5 +198,26 @@ mod tests {
         let disk = Disk::new(root.path().to_owned());
         let missing = disk.settle(root.path().join("nothing")).await;
         assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn drafts_are_what_the_store_left_unfinished_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("a/b");
+        std::fs::create_dir_all(&deep).unwrap();
+        for name in ["f.parquet", "f.parquet#1", "g#12", "h#", "i#x1"] {
+            std::fs::write(deep.join(name), b"x").unwrap();
+        }
+        let disk = Disk::new(root.path().to_owned());
+        let found = disk.drafts(root.path().to_owned()).await.unwrap();
+        let mut names: Vec<_> = found.into_iter().map(|(path, _)| path).collect();
+        names.sort();
+        assert_eq!(names, [deep.join("f.parquet#1"), deep.join("g#12")]);
+        disk.remove_draft(deep.join("g#12")).await.unwrap();
+        disk.remove_draft(deep.join("g#12")).await.unwrap();
+        assert!(disk.remove_draft(deep.join("f.parquet")).await.is_err());
+        assert!(deep.join("f.parquet").exists() && !deep.join("g#12").exists());
+        let missing = disk.drafts(root.path().join("missing")).await.unwrap();
+        assert!(missing.is_empty());
     }
 }
