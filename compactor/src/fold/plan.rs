@@ -269,7 +269,11 @@ impl Fold {
         self.ctx.deregister_table("deltas")?;
         self.ctx.register_table("deltas", Arc::new(deltas))?;
         let sql = changes_sql(&self.view.schema, &self.columns(), self.span);
-        Ok(self.ctx.sql(&sql).await?)
+        let frame = self.ctx.sql(&sql).await;
+        // The plan has the table by itself. A session that had it too would hold itself through its parts, and with
+        // itself the base's pin: nothing of the base could ever expire.
+        self.ctx.deregister_table("deltas")?;
+        Ok(frame?)
     }
 
     fn schema(&self) -> SchemaRef {

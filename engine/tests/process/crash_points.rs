@@ -96,6 +96,8 @@ const JOBS: &[Job] = &[
 const COMPACT: &str = "call system.compact('t')";
 const EXPIRE: &str =
     "call system.expire_snapshots('t', older_than => INTERVAL '0 seconds', retain_last => 1)";
+/// Nothing is done but what is asked for.
+const CALM: [&str; 2] = ["--set", "maintenance.scheduler=off"];
 /// Points between steps of hundreds of pushes and thousands of clients: the gateway's own tests end between them.
 const LONG: &str = "trim.";
 
@@ -160,7 +162,7 @@ fn read_points(folder: &Path, found: &mut BTreeSet<String>) {
 
 /// A lake with a folded part, a flushed part with updates, deletes and late writes, and a hot part.
 fn prepare(dir: &Path) {
-    let mut server = Server::start(dir);
+    let mut server = Server::start_args(dir, &CALM);
     assert_eq!(
         server.post("/v1/admin/schema/public", TABLE.as_bytes()).0,
         200
@@ -276,14 +278,15 @@ fn same(about: &str, job: &Job, before: &[Answer], after: &[Answer]) {
 fn crash(dir: &Path, point: &str, job: &Job) -> bool {
     let about = format!("{} at {point}", job.call);
     if !job.before.is_empty() {
-        let mut server = Server::start(dir);
+        let mut server = Server::start_args(dir, &CALM);
         for sql in job.before {
             admin(&server, sql).unwrap();
         }
         server.kill();
     }
-    let window = ["--set", "sync.late_window=1 day"];
-    let mut server = Server::start_in(dir, &window, &[("LAKESYNC_CRASH_AT", point)]);
+    let mut arguments = CALM.to_vec();
+    arguments.extend(["--set", "sync.late_window=1 day"]);
+    let mut server = Server::start_in(dir, &arguments, &[("LAKESYNC_CRASH_AT", point)]);
     let first = "select snapshot_id from \"t$snapshots\" where kind = 'base' order by seq limit 1";
     let first = server.sql(first)[0]["snapshot_id"].to_string();
     let call = job.call.replace("{first}", first.trim_matches('"'));
@@ -301,7 +304,7 @@ fn crash(dir: &Path, point: &str, job: &Job) -> bool {
         "{about}: {said}"
     );
 
-    let server = Server::start(dir);
+    let server = Server::start_args(dir, &CALM);
     same(
         &format!("{about}: after the end"),
         job,
