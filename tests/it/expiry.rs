@@ -245,7 +245,6 @@ fn seeds() -> u64 {
 async fn histories_that_are_expired_read_as_if_nothing_was_gone_or_are_refused() {
     let mut happened = Happened::default();
     for seed in 0..seeds() {
-        println!("seed {seed}");
         let folder = tempfile::tempdir().unwrap();
         let mut world = World::open(folder.path()).await;
         let mut rng = Rng::new(seed);
@@ -354,6 +353,7 @@ fn files(world: &World) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "the story of one snapshot")]
 async fn a_snapshot_that_is_read_or_named_stays_with_its_files() {
     let folder = tempfile::tempdir().unwrap();
     let mut world = World::open(folder.path()).await;

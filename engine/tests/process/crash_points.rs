@@ -192,7 +192,7 @@ fn prepare(dir: &Path) {
     server.kill();
     let orphan = dir.join("warehouse/public/t/data/orphan.parquet");
     std::fs::write(&orphan, "of a writer that ended").unwrap();
-    let long_ago = SystemTime::now() - Duration::from_secs(10 * 24 * 60 * 60);
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_millis(START_MS);
     let orphan = std::fs::File::options().write(true).open(orphan);
     orphan.unwrap().set_modified(long_ago).unwrap();
 }
