@@ -6,6 +6,7 @@ DuckDB, chDB and our SQL have to agree row by row. Then a foreign writer comes i
 Invariant: a reader that cannot read a mode is asked all the same, and must say so instead of giving wrong rows.
 """
 
+import os
 import random
 import sys
 import tempfile
@@ -71,7 +72,8 @@ class Life:
         want = self.table.merged()
         for who, read in READERS.items():
             rows = lambda read=read: as_rows(read(self.server.data_dir, self.table.name), self.table.columns)
-            refusal = CANNOT.get((who, mode))
+            # A partitioned table gets position deletes all the same.
+            refusal = None if self.table.partition_by else CANNOT.get((who, mode))
             if refusal is None:
                 self.report.attempt(f"{stage}: {who} reads the base", rows, want)
                 continue
@@ -90,7 +92,7 @@ class Life:
         self.edit(self.dice.sample(range(ROWS), 8))
         self.fold()
         self.call(f"rewrite_manifests(table => '{self.table.name}')")
-        self.call(f"expire_snapshots(table => '{self.table.name}', older_than => now(), retain_last => 1)")
+        self.call(f"expire_snapshots(table => '{self.table.name}', older_than => INTERVAL '0 seconds', retain_last => 1)")
         self.compare("folded, expired", self.mode)
 
 
@@ -130,8 +132,11 @@ def foreign_writer(report: Report, server: Server):
 def main() -> int:
     report = Report()
     wire.check_vectors()
+    binary = os.path.abspath(sys.argv[1])
+    # chDB reads nothing outside of the folder that it is in.
+    os.chdir("/")
     with tempfile.TemporaryDirectory(prefix="lakesync-interop-") as data_dir:
-        with Server(sys.argv[1], data_dir) as server:
+        with Server(binary, data_dir) as server:
             try:
                 for mode in MODES:
                     for layout, (partition_by, sort_by) in LAYOUTS.items():

@@ -162,8 +162,11 @@ async fn every_delta_that_is_kept_tells_the_same_whatever_maintenance_has_done()
             told.world.check_pull_above(from, 7).await;
             for schema in &told.world.schemas.clone() {
                 changes += check_changes(&told, schema, (from, last)).await;
-                check_row(&told, schema, &mut rng).await;
-                check_conflicts(&told, schema, from).await;
+                // They tell of what the log has, and do not say what it had.
+                if !told.world.forgets() {
+                    check_row(&told, schema, &mut rng).await;
+                    check_conflicts(&told, schema, from).await;
+                }
             }
         }
         told.world.check_now("at the end").await;

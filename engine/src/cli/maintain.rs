@@ -31,7 +31,7 @@ pub struct WhereArgs {
     /// The gateway, which is the SQL schema.
     #[arg(long, value_name = "NAME", default_value = "public")]
     gateway: String,
-    /// A server elsewhere, as in https://lake.example; $LAKESYNC_TOKEN has the token, whose role is admin.
+    /// A server elsewhere, by its URL; $LAKESYNC_TOKEN has the token, whose role is admin.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// Tells what would be done and does nothing.

@@ -28,6 +28,7 @@ async fn a_month_of_load_and_maintenance_stays_bounded_and_answers_right() {
         year.refused
     );
     eprintln!("{:?}", days[days.len() - 1]);
+    eprintln!("{:?}", days.iter().map(|d| (d.metadata_files, d.metadata_bytes, d.base_snapshots, d.log_snapshots)).collect::<Vec<_>>());
     assert!(
         year.refused > 0,
         "somebody was away for longer than the late window"
