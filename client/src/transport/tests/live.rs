@@ -304,7 +304,10 @@ fn a_silent_gateway_is_asked_for_life_and_then_given_up() {
     assert_eq!(listener.page(), 1);
     // The server answers pings while it reads, so the connection lives past its silence.
     let silence = brief().silence;
-    assert!(listener.woken.recv_timeout(silence * 3).is_err() || listener.replies.take().is_none());
+    // The page may have woken twice.
+    while listener.woken.recv_timeout(silence * 3).is_ok() {
+        assert!(listener.replies.take().is_none());
+    }
     drop(listener);
     let (_, seen) = server.join().unwrap();
     assert!(seen.iter().filter(|ping| **ping).count() >= 2, "{seen:?}");
