@@ -98,7 +98,8 @@ const EXPIRE: &str =
     "call system.expire_snapshots('t', older_than => INTERVAL '0 seconds', retain_last => 1)";
 /// Nothing is done but what is asked for.
 const CALM: [&str; 2] = ["--set", "maintenance.scheduler=off"];
-/// Points between steps of hundreds of pushes and thousands of clients: the gateway's own tests end between them.
+/// Points between steps of hundreds of pushes and thousands of clients: no process ends there; the gateway's tests repeat the
+/// steps.
 const LONG: &str = "trim.";
 
 #[test]

@@ -1,4 +1,4 @@
-//! A past state with many deltas: the query that compaction runs, over the base and the log as they were.
+//! A past state with many deltas: one query with `lww`, over the base and the log as they were.
 //!
 //! **Invariant:** its operators hold what fits into the memory of the process's plans and go on in files; so its cost grows
 //! with the base and the deltas, its memory does not.

@@ -5,8 +5,8 @@
 //!                                 ──► deltas: log and hot above that base, within the cut ──► overlay, or SQL fold
 //! ```
 //! A coordinate of arrival (a seq, a time, a snapshot, a tag) becomes a seq; for a time that is one seq for all tables of
-//! the gateway. The deltas between base and cut are an overlay in memory when they are few, and folded by the query that
-//! compaction runs when they are many. The schema is today's: a column that was added later is null in the past.
+//! the gateway. The deltas between base and cut are an overlay in memory when they are few, and folded by one SQL query
+//! when they are many. The schema is today's: a column that was added later is null in the past.
 //!
 //! **Invariant:** a read as of arrival depends on what was accepted up to its seq only, one as of an HLC on what is
 //! stamped up to it and known: flushes and compactions change no answer, later pushes no answer of the former.
